@@ -1,0 +1,351 @@
+"""The config: its schema, its checks, and `build`, which turns it into what a sweep takes. Importing it loads no jax.
+
+The schema has no list of its own: `hparams` and `sweep` come from the fields of `Hparams`, the conventions from `Spec`,
+`data` and `split` from the signatures of the functions in `SOURCES` and `SPLITS`.
+"""
+
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from hydra.core.config_store import ConfigStore
+from omegaconf import DictConfig, OmegaConf
+
+from mfjax.data import SOURCES, SPLITS
+from mfjax.data.dataset import Dataset
+from mfjax.errors import InputError
+from mfjax.types import LOSS_SCALE, MISSING, REG_BY, Factors, Hparams, Spec
+
+if TYPE_CHECKING:
+    from mfjax.sweep import Problem, Sweep
+    from mfjax.types import Optimizer
+
+HERE = Path(__file__).resolve().parent
+CONF = next(folder for folder in (HERE / "conf", HERE.parent / "conf") if (folder / "config.yaml").is_file())
+DEFAULTS = Hparams()
+
+
+def _union(name: str, chooser: str, table: Mapping[str, Callable]) -> type:
+    """A dataclass of `chooser` and of every keyword that a function of `table` takes, each optional."""
+    keywords = {key: kind for function in table.values() for key, kind in _keywords(function).items()}
+    optional = [(key, kind | None if kind is not list else list[Any] | None, None) for key, kind in keywords.items()]
+    return make_dataclass(name, [(chooser, str, next(iter(table))), *optional])
+
+
+def _keywords(function: Callable) -> dict[str, Any]:
+    """The parameters that the config may give, with their types; those that every split takes come from elsewhere."""
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    return {p.name: p.annotation for p in parameters if p.name not in ("n", "data_seed")}
+
+
+DataConfig = _union("DataConfig", "source", SOURCES)
+SplitConfig = _union("SplitConfig", "kind", SPLITS)
+HparamsConfig = make_dataclass("HparamsConfig", [(k, type(v), v) for k, v in DEFAULTS._asdict().items()])
+SweepConfig = make_dataclass("SweepConfig", [(k, list[type(v)] | None, None) for k, v in DEFAULTS._asdict().items()])
+
+
+@dataclass
+class OptimizerConfig:
+    """`name`: an optax alias; `takes`: the Hparams it is given; `options`: its other keywords; `schedule` and `final`: the
+    learning rate's factor falls from 1 to `final` over the run."""
+
+    name: str = "sgd"
+    takes: list[str] = field(default_factory=lambda: ["learning_rate"])
+    options: dict[str, Any] = field(default_factory=dict)
+    schedule: str = "constant"
+    final: float = 0.01
+
+
+@dataclass
+class CandidateConfig:
+    """A user's own gradient (`module:function` or `file.py:function`), and the loss it claims to be of."""
+
+    gradient: str | None = None
+    loss: str | None = None
+    checker: str | None = None
+    reg: list[float] | None = None
+
+
+@dataclass
+class CheckConfig:
+    """The gradient comparison: which variants (all), calls timed, step of the differences, shares of the users to time
+    on, and the shape of the small problem."""
+
+    gradients: list[str] | None = None
+    repeats: int = 20
+    step: float = 0.1
+    shares: list[float] = field(default_factory=lambda: [1.0])
+    small_users: int = 8
+    small_items: int = 7
+    small_rank: int = 3
+    tolerance: float = 1e-9
+    candidate: CandidateConfig = field(default_factory=CandidateConfig)
+
+
+@dataclass
+class Config:
+    """Every key of mfjax; conf/ groups and experiments only set them."""
+
+    job: str = "train"
+    data: DataConfig = field(default_factory=DataConfig)  # pyright: ignore[reportInvalidTypeForm]
+    split: SplitConfig = field(default_factory=SplitConfig)  # pyright: ignore[reportInvalidTypeForm]
+    method: str = "sgd"
+    gradient: str = "coo"
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    hparams: HparamsConfig = field(default_factory=HparamsConfig)  # pyright: ignore[reportInvalidTypeForm]
+    sweep: SweepConfig = field(default_factory=SweepConfig)  # pyright: ignore[reportInvalidTypeForm]
+    epochs: int = 40
+    batch_size: int = Spec.batch_size
+    eval_every: int = 1
+    patience: int | None = None
+    missing: str = Spec.missing
+    loss_scale: str = Spec.loss_scale
+    reg_by: str = Spec.reg_by
+    bias: bool = Spec.bias
+    clip: bool = True
+    refit: bool = True
+    dtype: str = Spec.dtype
+    width: int = 64
+    lane_batch: int = 1
+    chunk: int = 10
+    threads: int | None = 1
+    platform: str | None = None
+    matmul_precision: str = "highest"
+    plots: bool = True
+    debug: bool = False
+    check: CheckConfig = field(default_factory=CheckConfig)
+    variants: dict[str, Any] = field(default_factory=dict)
+    expected: dict[str, Any] = field(default_factory=dict)
+
+
+CHOICES = {
+    "missing": MISSING,
+    "loss_scale": LOSS_SCALE,
+    "reg_by": REG_BY,
+    "dtype": ("float32", "float64"),
+    "data.source": tuple(SOURCES),
+    "split.kind": tuple(SPLITS),
+    "matmul_precision": ("default", "high", "highest"),
+}
+
+_POSITIVE = (lambda x: 0 < x < math.inf, "a positive number")
+_NOT_NEGATIVE = (lambda x: 0 <= x < math.inf, "0 or a positive number")
+_SEED = (lambda x: 0 <= x < 2**31, "an integer from 0 to 2147483647")
+RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "learning_rate": _POSITIVE,
+    "reg": _NOT_NEGATIVE,
+    "reg_bias": _NOT_NEGATIVE,
+    "init_scale": _NOT_NEGATIVE,
+    "missing_weight": _NOT_NEGATIVE,
+    "momentum": (lambda x: 0 <= x < 1, "a number from 0 up to, and not, 1"),
+    "rank": (lambda x: 0 <= x <= 4096, "an integer from 0 to 4096"),
+    "fold": (lambda x: x >= -2, "a fold's number, or -2 to hold nothing out"),
+    "seed": _SEED,
+    "data_seed": _SEED,
+    "epochs": _POSITIVE,
+    "batch_size": _POSITIVE,
+    "eval_every": _POSITIVE,
+    "patience": _POSITIVE,
+    "width": _POSITIVE,
+    "lane_batch": _POSITIVE,
+    "chunk": _POSITIVE,
+    "threads": _POSITIVE,
+    "check.repeats": _POSITIVE,
+    "check.step": _POSITIVE,
+    "check.tolerance": _POSITIVE,
+    "check.small_users": _POSITIVE,
+    "check.small_items": _POSITIVE,
+    "check.small_rank": _POSITIVE,
+    "check.shares": (lambda x: 0 < x <= 1, "a share above 0 and at most 1"),
+    "check.candidate.reg": _NOT_NEGATIVE,
+    "optimizer.final": _NOT_NEGATIVE,
+}
+
+
+class Experiment(NamedTuple):
+    """What a training run needs: the data, the sweep over its splits, its lanes and their swept axes, and in words how.
+
+    `idle` names the Hparams that this program does not read, each with the key that makes it so.
+    """
+
+    dataset: Dataset
+    sweep: "Sweep"
+    lanes: list[Hparams]
+    axes: dict[str, list[float]]
+    idle: dict[str, str]
+    protocol: str
+    conventions: dict[str, Any]
+
+
+def register() -> None:
+    """Give Hydra the schema and the resolvers `${range:n}`, `${linspace:a,b,n}` and `${logspace:a,b,n}`; idempotent."""
+    ConfigStore.instance().store("mfjax_schema", Config)
+    resolvers = {
+        "range": lambda *bounds: list(range(*map(int, bounds))),
+        "linspace": lambda low, high, n: [float(x) for x in np.linspace(low, high, int(n))],
+        "logspace": lambda low, high, n: [float(f"{x:.6g}") for x in np.geomspace(low, high, int(n))],
+    }
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def check(cfg: DictConfig) -> None:
+    """Resolve `cfg` and refuse what the schema cannot: keys added with `+`, unknown choices, values out of range.
+
+    Raises InputError.
+    """
+    OmegaConf.resolve(cfg)
+    _known_keys(cfg, OmegaConf.structured(Config), "")
+    for key, choices in CHOICES.items():
+        if (value := OmegaConf.select(cfg, key)) not in choices:
+            raise InputError(f"{key}: expected one of {', '.join(choices)}, got {value!r}")
+    for key, (is_right, words) in RANGES.items():
+        for place in (f"hparams.{key}", f"sweep.{key}") if key in DEFAULTS._fields else (key,):
+            value = OmegaConf.select(cfg, place)
+            if OmegaConf.is_list(value) and not len(value):
+                raise InputError(f"{place}: expected at least one value, got an empty list")
+            for one in value if OmegaConf.is_list(value) else [value]:
+                if one is not None and not is_right(one):
+                    raise InputError(f"{place}: expected {words}, got {one}")
+
+
+def _known_keys(cfg: Any, schema: Any, path: str) -> None:
+    for key in cfg:
+        if key not in schema:
+            close = difflib.get_close_matches(str(key), list(schema), n=1)
+            hint = f"did you mean {path}{close[0]}?" if close else f"the keys are {', '.join(schema)}"
+            raise InputError(f"unknown key {path}{key}; {hint}")
+        if OmegaConf.is_dict(cfg[key]) and OmegaConf.get_type(schema, key) is not dict:  # a dict takes any key
+            _known_keys(cfg[key], schema[key], f"{path}{key}.")
+
+
+def call(table: Mapping[str, Callable], section: DictConfig, chooser: str, name: str) -> Callable:
+    """The function that `section` chooses from `table`, with the keywords it sets; others than its own are refused."""
+    choice = section[chooser]
+    given = {k: v for k, v in OmegaConf.to_container(section, resolve=True).items() if k != chooser and v is not None}
+    known = _keywords(table[choice])
+    if surplus := given.keys() - known.keys():
+        raise InputError(
+            f"{name}.{min(surplus)} has no effect with {name}.{chooser}={choice}; it takes {', '.join(known)}"
+        )
+    required = [p.name for p in inspect.signature(table[choice]).parameters.values() if p.default is p.empty]
+    if missing := [key for key in required if key in known and key not in given]:
+        raise InputError(f"{name}.{chooser}={choice} needs {name}.{missing[0]}; add {name}.{missing[0]}=…")
+    return lambda *args: table[choice](*args, **given)
+
+
+def build_dataset(cfg: DictConfig) -> Dataset:
+    """The ratings that `data` describes. Raises InputError for what is wrong in it, or in the file."""
+    return call(SOURCES, cfg.data, "source", "data")()
+
+
+def build_spec(cfg: DictConfig, num_users: int, num_items: int) -> Spec:
+    """The static side of the config; `max_rank` is that of `hparams.rank`."""
+    own = {f.name: cfg[f.name] for f in fields(Spec) if f.name in cfg}
+    return Spec(num_users, num_items, max_rank=cfg.hparams.rank, **own)
+
+
+def build_hparams(cfg: DictConfig) -> Hparams:
+    """The setting from which the sweep's axes depart."""
+    return Hparams(**cfg.hparams)
+
+
+def build_gradient(cfg: DictConfig) -> Callable[[Spec], Any]:
+    """The chosen entry of GRADIENTS. Raises InputError with their names."""
+    from mfjax.gradients import GRADIENTS
+
+    return choose("gradient", GRADIENTS, cfg.gradient)
+
+
+def choose(key: str, table: Mapping[str, Any], name: str) -> Any:
+    """`table[name]`, or an InputError that lists the names."""
+    if name not in table:
+        raise InputError(f"{key}: expected one of {', '.join(table)}, got {name!r}")
+    return table[name]
+
+
+def build(cfg: DictConfig, dataset: Dataset | None = None, warm: Factors | None = None) -> Experiment:
+    """The experiment that `cfg` describes: reads the data, splits it for every data_seed, expands the sweep to lanes.
+
+    Raises InputError for a wrong key or value, with what was expected.
+    """
+    from mfjax.methods import METHODS
+    from mfjax.sweep import Sweep, grid
+    from mfjax.train import Schedule
+
+    check(cfg)
+    make_method, make_gradient = choose("method", METHODS, cfg.method), build_gradient(cfg)
+    dataset = dataset or build_dataset(cfg)
+    axes = {k: list(v) for k, v in cfg.sweep.items() if v is not None}
+    lanes = grid(build_hparams(cfg), axes)
+    splits = {seed: call(SPLITS, cfg.split, "kind", "split")(len(dataset.value), seed) for seed in _seeds(lanes)}
+    optimizer = _optimizer(cfg, len(dataset.value) - int(next(iter(splits.values())).test.sum()))
+    idle = idle_hparams(cfg, optimizer)
+    _sweepable(cfg, axes, idle, next(iter(splits.values())).num_folds)
+    sweep = Sweep(
+        spec=build_spec(cfg, dataset.num_users, dataset.num_items),
+        method=lambda spec: make_method(spec, make_gradient(spec), optimizer),
+        problems={seed: _problem(cfg, dataset, split) for seed, split in splits.items()},
+        schedule=Schedule(cfg.epochs, cfg.eval_every, cfg.patience, min(cfg.chunk, cfg.epochs)),
+        width=min(cfg.width, len(lanes)),
+        lane_batch=cfg.lane_batch,
+        warm=warm,
+    )
+    conventions = {
+        key: cfg[key] for key in ("missing", "loss_scale", "reg_by", "bias", "clip", "dtype", "matmul_precision")
+    }
+    protocol = next(iter(splits.values())).protocol
+    return Experiment(dataset, sweep, lanes, axes, idle, protocol, conventions)
+
+
+def _seeds(lanes: list[Hparams]) -> list[int]:
+    return list(dict.fromkeys(lane.data_seed for lane in lanes))
+
+
+def _optimizer(cfg: DictConfig, num_ratings: int) -> "Optimizer":
+    from mfjax.optimizers import optimizer
+
+    an_epoch = -(-num_ratings // cfg.batch_size) if cfg.method == "sgd" else 1
+    options = OmegaConf.to_container(cfg.optimizer, resolve=True)
+    return optimizer(**options, updates=cfg.epochs * an_epoch)
+
+
+def idle_hparams(cfg: DictConfig, optimizer: "Optimizer") -> dict[str, str]:
+    """The Hparams that the program of `cfg` does not read, each with the key that makes it so."""
+    idle = {
+        key: f"optimizer={cfg.optimizer.name}" for key in ("learning_rate", "momentum") if key not in optimizer.takes
+    }
+    if cfg.missing != "zero":
+        idle["missing_weight"] = f"missing={cfg.missing}"
+    if not cfg.bias:
+        idle["reg_bias"] = "bias=false"
+    return idle
+
+
+def _sweepable(cfg: DictConfig, axes: dict[str, list], idle: dict[str, str], num_folds: int) -> None:
+    """Refuse to sweep what the program would not read, and folds that the split does not have."""
+    if no_effect := idle.keys() & axes.keys():
+        key = min(no_effect)
+        raise InputError(f"sweep.{key} has no effect with {idle[key]}: all its lanes would be the same; leave it out")
+    for fold in axes.get("fold", [cfg.hparams.fold]):
+        if fold >= max(num_folds, 1):
+            raise InputError(f"fold {fold}: the split {cfg.split.kind} has {num_folds} folds, 0 to {num_folds - 1}")
+
+
+def _problem(cfg: DictConfig, dataset: Dataset, split) -> "Problem":
+    from mfjax.metrics import Bounds
+    from mfjax.sweep import Problem
+    from mfjax.types import Ratings
+
+    def part(rows: np.ndarray) -> Ratings:
+        return Ratings.of(
+            dataset.user[rows], dataset.item[rows], dataset.value[rows], fold=split.fold[rows], dtype=cfg.dtype
+        )
+
+    bounds = dataset.scale if cfg.clip else (-math.inf, math.inf)
+    return Problem(part(~split.test), part(split.test), Bounds(*bounds))

@@ -1,0 +1,13 @@
+"""Ratings and splits, on the host and in NumPy: `SOURCES` makes a `Dataset`, `SPLITS` says who is held out."""
+
+from collections.abc import Callable
+
+from mfjax.data.dataset import Dataset, from_ids
+from mfjax.data.reading import read
+from mfjax.data.splits import Split, blocks, kfold, random
+from mfjax.data.synthetic import matrix, synthetic, toy
+
+SOURCES: dict[str, Callable[..., Dataset]] = {"file": read, "synthetic": synthetic, "toy": toy, "matrix": matrix}
+SPLITS: dict[str, Callable[..., Split]] = {"random": random, "kfold": kfold, "blocks": blocks}
+
+__all__ = ["SOURCES", "SPLITS", "Dataset", "Split", "from_ids", "read"]

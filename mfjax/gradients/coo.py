@@ -1,0 +1,77 @@
+"""Gradients on the ratings alone, in coordinate form: O(ratings · k), whatever the missing treatment."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mfjax.objective import Margins, Terms, background, free, margins, pinned, regulariser, terms, train_weight
+from mfjax.types import Factors, Gradient, Hparams, Ratings, Spec
+
+
+class Coo(NamedTuple):
+    """The ratings as they came, and the margins of their folds."""
+
+    ratings: Ratings
+    margins: Margins
+
+
+def prepare(ratings: Ratings, spec: Spec) -> Coo:
+    """The coordinate layout, on the host."""
+    return Coo(ratings, margins(ratings, spec))
+
+
+def predict(factors: Factors, ratings: Ratings) -> Float[Array, " n"]:
+    """u_i·v_j for every rating, `[n]`; with biases, less μ."""
+    return (factors.user[ratings.user] * factors.item[ratings.item]).sum(-1)
+
+
+def _observed(prediction, ratings: Ratings, weight, t: Terms, spec: Spec):
+    """E and the loss of each rating, less what `background` already says there."""
+    residual = prediction - (ratings.value - t.centre)
+    error, loss = weight * residual, weight * residual**2 / 2
+    if spec.missing == "ignore":
+        return error, loss
+    alpha, gap = jnp.where(weight > 0, t.alpha, 0), prediction - t.background[ratings.item]
+    return error - alpha * gap, loss - alpha * gap**2 / 2
+
+
+def coo_autodiff(spec: Spec) -> Gradient:
+    """`jax.grad` through the gathers, which XLA transposes into scatter-adds; equation (2) for the missing entries."""
+
+    def objective(factors: Factors, layout: Coo, hparams: Hparams):
+        t = terms(layout.margins, hparams, spec)
+        weight = train_weight(layout.ratings.weight, layout.ratings.fold, hparams)
+        factors = pinned(factors, t.columns)
+        _, loss = _observed(predict(factors, layout.ratings), layout.ratings, weight, t, spec)
+        total = loss.sum() + regulariser(factors, t)[0]
+        if spec.missing != "ignore":
+            total += background(factors, t)[0]
+        return t.scale * total
+
+    return Gradient(lambda ratings: prepare(ratings, spec), jax.value_and_grad(objective))
+
+
+def coo(spec: Spec) -> Gradient:
+    """Hand-derived, one scatter-add of e_ij v_j into user i and of e_ij u_i into item j.
+
+    Derivation: equation (1) of `mfjax.objective` has E = 0 off Ω under `ignore`, so (E V)_i sums e_ij v_j over the
+    ratings of user i. With a background, equation (3) counts every entry and each rating takes its own share off again:
+    e_ij = w_ij (u_i·v_j − r_ij) − α (u_i·v_j − b_j).
+    """
+
+    def value_and_grad(factors: Factors, layout: Coo, hparams: Hparams):
+        t, r = terms(layout.margins, hparams, spec), layout.ratings
+        factors = pinned(factors, t.columns)
+        user, item = factors.user[r.user], factors.item[r.item]
+        error, loss = _observed((user * item).sum(-1), r, train_weight(r.weight, r.fold, hparams), t, spec)
+        parts = [regulariser(factors, t)]
+        if spec.missing != "ignore":
+            parts.append(background(factors, t))
+        grad_user = sum(grad.user for _, grad in parts).at[r.user].add(error[:, None] * item)
+        grad_item = sum(grad.item for _, grad in parts).at[r.item].add(error[:, None] * user)
+        total = loss.sum() + sum(part for part, _ in parts)
+        return t.scale * total, free(Factors(t.scale * grad_user, t.scale * grad_item), t.columns)
+
+    return Gradient(lambda ratings: prepare(ratings, spec), value_and_grad)

@@ -1,0 +1,151 @@
+"""The main job: train a sweep, choose on validation, report test once, and write it all down."""
+
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from mfjax import config, expected, protocol, report, results
+from mfjax.config import Experiment
+from mfjax.errors import InputError
+from mfjax.protocol import Interval, Outcome
+
+log = logging.getLogger("mfjax")
+DENSE = 60  # users and items of a problem small enough to show as matrices
+
+
+def run(cfg: DictConfig, folder: Path, began: float) -> bool:
+    """Train what `cfg` describes and write its results to `folder`; False where an expected figure did not come out."""
+    experiment = config.build(cfg)
+    data_seconds = time.perf_counter() - began
+    outcome, seconds = train(cfg, experiment)
+    evaluating = time.perf_counter()
+    metrics, over = measure(outcome)
+    baselines = {k: protocol.interval(v) for k, v in protocol.baselines(experiment.sweep.problems).items()}
+    write_tables(cfg, experiment, outcome, folder)
+    if cfg.plots and outcome.chosen.alive:
+        draw(experiment, outcome, folder)
+    now = time.perf_counter()
+    seconds = {"total": now - began, "data": data_seconds, **seconds, "evaluate": now - evaluating}
+    summary = summarise(cfg, experiment, outcome) | {
+        "metrics": metrics,
+        "interval_over": over,
+        "baselines": baselines,
+        "seconds": seconds,
+    }
+    results.write_json(folder / "results.json", summary)
+    show(experiment, outcome, summary, folder)
+    return meets_expectations(cfg, results.plain(summary))
+
+
+def train(cfg: DictConfig, experiment: Experiment) -> tuple[Outcome, dict[str, float]]:
+    """Carry the protocol out under a progress bar; the outcome, and the seconds of compiling and of training."""
+    began, sweep = time.perf_counter(), experiment.sweep
+    log.info("%d lanes; %s; %s", len(experiment.lanes), experiment.protocol, experiment.conventions)
+    with report.progress(f"{cfg.method}, {len(experiment.lanes)} lanes") as watch:
+        outcome = protocol.carry_out(sweep, experiment.lanes, cfg.refit, watch)
+    took = time.perf_counter() - began
+    return outcome, {"compile": sweep.compile_seconds, "train": took - sweep.compile_seconds}
+
+
+def measure(outcome: Outcome) -> tuple[dict[str, Interval], str]:
+    """The chosen setting's metrics with their intervals, and what the intervals are over."""
+    chosen, final = outcome.chosen.fits, outcome.final
+    train, over = protocol.over_splits(final, [fit.at_best("train_rmse") for fit in final])
+    validation, validation_over = protocol.over_splits(chosen, [fit.at_best("validation_rmse") for fit in chosen])
+    rmse, mae = (protocol.over_splits(final, [errors[i] for errors in outcome.test])[0] for i in (0, 1))
+    metrics = {"train_rmse": train, "validation_rmse": validation, "test_rmse": rmse, "test_mae": mae}
+    return metrics, over if rmse.n else validation_over
+
+
+def summarise(cfg: DictConfig, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
+    """What results.json says beside the metrics and the seconds."""
+    dataset, sweep = experiment.dataset, experiment.sweep
+    diverged = [fit for fit in results.all_fits(outcome) if not fit.alive]
+    return {
+        "experiment": HydraConfig.get().runtime.choices.get("exp", "run"),
+        "status": "finished" if outcome.chosen.alive else "diverged",
+        "chosen": {k: v for k, v in outcome.chosen.hparams.items() if k not in experiment.idle},
+        "chosen_by": f"mean {outcome.criterion}",
+        "conventions": experiment.conventions,
+        "method": {"name": cfg.method, "gradient": cfg.gradient if cfg.method == "descent" else None}
+        | {key: cfg[key] for key in ("epochs", "batch_size", "eval_every", "patience")}
+        | {"optimizer": OmegaConf.to_container(cfg.optimizer)},
+        "data": {
+            "name": dataset.name,
+            "users": dataset.num_users,
+            "items": dataset.num_items,
+            "ratings": len(dataset.value),
+            "sha256": dataset.sha256,
+        },
+        "protocol": experiment.protocol + (", refitted on training and validation ratings" if outcome.refitted else ""),
+        "lanes": len(results.all_fits(outcome)),
+        "diverged": [{**fit.lane.hparams._asdict(), "status": fit.status} for fit in diverged],
+        "compilations": len(sweep.programs),
+        "provenance": results.provenance(),
+    }
+
+
+def write_tables(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path) -> None:
+    results.write_csv(folder / "lanes.csv", results.lane_rows(outcome))
+    results.write_csv(folder / "history.csv", results.history_rows(outcome))
+    bounds = next(iter(experiment.sweep.problems.values())).bounds
+    results.write_factors(folder / "factors.npz", outcome.final[0], experiment.dataset, bounds, cfg.bias)
+
+
+def draw(experiment: Experiment, outcome: Outcome, folder: Path) -> None:
+    from mfjax import plots
+
+    fit, dataset = outcome.final[0], experiment.dataset
+    problem = experiment.sweep.problems[fit.lane.hparams.data_seed]
+    plots.save(plots.learning_curves(outcome), folder, "learning_curves")
+    if heat_map := plots.heat_map(outcome, experiment.axes):
+        plots.save(heat_map, folder, "heat_map")
+    tested = len(problem.test.value) > 0
+    ratings, label = (problem.test, "test ratings") if tested else (problem.ratings, "training ratings")
+    predicted = np.clip(protocol.predictions(fit, ratings), *problem.bounds)
+    label = f"{label}, data_seed {fit.lane.hparams.data_seed}"
+    plots.save(plots.predictions(predicted, ratings.value, problem.bounds, label), folder, "predictions")
+    if max(dataset.num_users, dataset.num_items) <= DENSE:
+        actual = np.full((dataset.num_users, dataset.num_items), np.nan)
+        actual[dataset.user, dataset.item] = dataset.value
+        user, item = (np.asarray(side, np.float64) for side in fit.factors)
+        plots.save(plots.matrices(actual, user @ item.T + fit.mean, np.isnan(actual)), folder, "matrices")
+
+
+def show(experiment: Experiment, outcome: Outcome, summary: dict[str, Any], folder: Path) -> None:
+    """The end of the run on the terminal. Raises InputError where every setting diverged, after all has been written."""
+    for fit in [fit for fit in results.all_fits(outcome) if not fit.alive][:3]:
+        report.warn(
+            f"{fit.status} (learning_rate={fit.lane.hparams.learning_rate:g}): try a lower learning rate or init_scale"
+        )
+    if not outcome.chosen.alive:
+        raise InputError(
+            f"every setting diverged, the first at epoch {outcome.final[0].status.split()[-1]}\n"
+            f"try a learning rate below {outcome.chosen.hparams['learning_rate']:g}, or a smaller hparams.init_scale\n"
+            f"history and lanes: {folder}"
+        )
+    report.show(report.settings_table(outcome, list(experiment.axes), summary["baselines"]))
+    report.show(report.metrics_table(summary["metrics"]))
+    report.note("Chosen", summary["chosen"])
+    report.note("Conventions", summary["conventions"])
+    report.say(f"Protocol: {summary['protocol']}; intervals over {summary['interval_over']}")
+    took = summary["seconds"]
+    report.say(
+        f"{summary['lanes']} lanes, {summary['compilations']} compilation(s), "
+        + ", ".join(f"{k} {v:.1f} s" for k, v in took.items())
+    )
+    report.say(f"Files: {folder}")
+
+
+def meets_expectations(cfg: DictConfig, figures: dict[str, Any]) -> bool:
+    """Show expected beside seen where the experiment states figures; False where one did not come out."""
+    if not cfg.expected:
+        return True
+    rows = expected.compare(cfg.expected, figures)
+    report.show(report.expected_table(rows))
+    return all(row["status"] == "ok" for row in rows)

@@ -1,0 +1,40 @@
+"""Errors of predictions. The functions take NumPy and jax arrays alike."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mfjax.gradients.coo import predict
+from mfjax.objective import train_weight, validation_weight
+from mfjax.types import Factors, Hparams, Ratings
+
+
+class Bounds(NamedTuple):
+    """The range to which predictions are clipped before an error is taken; (-inf, inf) clips nothing."""
+
+    low: Float[Array, ""] | float
+    high: Float[Array, ""] | float
+
+
+class Metrics(NamedTuple):
+    """RMSE and MAE over the training and the held-out ratings of a lane; NaN where there are none."""
+
+    train_rmse: Float[Array, "*shape"]
+    train_mae: Float[Array, "*shape"]
+    validation_rmse: Float[Array, "*shape"]
+    validation_mae: Float[Array, "*shape"]
+
+
+def errors(error, weight) -> tuple:
+    """(RMSE, MAE) of `error` [n] under `weight` [n]; NaN where the weights are all 0."""
+    total = weight.sum()
+    return ((weight * error**2).sum() / total) ** 0.5, (weight * abs(error)).sum() / total
+
+
+def evaluate(factors: Factors, ratings: Ratings, hparams: Hparams, centre: Float[Array, ""], bounds: Bounds) -> Metrics:
+    """Training and validation errors in one pass over the ratings; `centre` is what training took off them."""
+    prediction = jnp.clip(predict(factors, ratings) + centre, bounds.low, bounds.high)
+    error = prediction - ratings.value
+    weights = (f(ratings.weight, ratings.fold, hparams) for f in (train_weight, validation_weight))
+    return Metrics(*(x for weight in weights for x in errors(error, weight)))

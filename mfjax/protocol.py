@@ -1,0 +1,152 @@
+"""Choose on validation, report test once, with an interval over the splits."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mfjax.metrics import errors
+from mfjax.sweep import Fit, Lane, Problem, Progress, Sweep
+from mfjax.types import NO_FOLD, Hparams, Ratings
+
+REPLICATES = ("data_seed", "fold", "seed")  # these repeat a setting; the other Hparams make it
+
+
+class Interval(NamedTuple):
+    """A mean with its 95 % t-interval over `n` replicates; no interval (None) for fewer than 2."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+class Setting(NamedTuple):
+    """The fits of one setting: `hparams` without the replicate keys, and the criterion that chooses (lower is better)."""
+
+    hparams: dict[str, float]
+    fits: list[Fit]
+    criterion: float
+
+    @property
+    def alive(self) -> bool:
+        return all(fit.alive for fit in self.fits)
+
+
+class Outcome(NamedTuple):
+    """All that a sweep came to: every setting, best first, and the final fits that predict the test ratings."""
+
+    settings: list[Setting]
+    criterion: str
+    final: list[Fit]
+    test: list[tuple[float, float]]  # (RMSE, MAE) of each final fit; NaN without test ratings
+    refitted: bool
+
+    @property
+    def chosen(self) -> Setting:
+        return self.settings[0]
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """The mean and the two-sided 95 % Student t-interval of independent values."""
+    from scipy.special import stdtrit
+
+    finite = np.asarray([v for v in values if np.isfinite(v)], float)
+    n = len(finite)
+    if n == 0:
+        return Interval(None, None, None, 0)
+    mean = float(finite.mean())
+    if n == 1:
+        return Interval(mean, None, None, 1)
+    half = float(stdtrit(n - 1, 0.975) * finite.std(ddof=1) / np.sqrt(n))
+    return Interval(mean, mean - half, mean + half, n)
+
+
+def over_splits(fits: Sequence[Fit], values: Sequence[float]) -> tuple[Interval, str]:
+    """The interval over splits (data_seed, fold) of a value a fit, and what it is over; seeds of one split are averaged."""
+    by_split: dict[tuple, list[float]] = {}
+    for fit, value in zip(fits, values, strict=True):
+        by_split.setdefault((fit.lane.hparams.data_seed, fit.lane.hparams.fold), []).append(value)
+    if len(by_split) == 1 and len(values) > 1:
+        return interval(values), "initialisations of one split (seed)"
+    over = "splits (data_seed)" if len({seed for seed, _ in by_split}) > 1 else "folds"
+    return interval([float(np.mean(group)) for group in by_split.values()]), over if len(by_split) > 1 else "one split"
+
+
+def settings_of(fits: Sequence[Fit], metric: str) -> list[Setting]:
+    """The fits grouped by setting, best first; a setting of which any lane diverged comes last."""
+    groups: dict[tuple, list[Fit]] = {}
+    for fit in fits:
+        setting = {k: v for k, v in fit.lane.hparams._asdict().items() if k not in REPLICATES}
+        groups.setdefault(tuple(setting.items()), []).append(fit)
+
+    def criterion(group: list[Fit]) -> float:
+        return float(np.mean([fit.at_best(metric) for fit in group])) if all(f.alive for f in group) else np.inf
+
+    settings = [Setting(dict(key), group, criterion(group)) for key, group in groups.items()]
+    return sorted(settings, key=lambda s: s.criterion)
+
+
+def carry_out(
+    sweep: Sweep, lanes: Sequence[Hparams], refit: bool, watch: Callable[[Progress], Any] = lambda progress: None
+) -> Outcome:
+    """Train every lane, choose the setting with the least mean validation RMSE, and measure it on the test ratings once.
+
+    With `refit`, the chosen setting is trained once more a split on training and validation ratings together, for as many
+    epochs as validation chose; its test error is reported. Where nothing is held out, the training RMSE chooses.
+    """
+    fits = sweep.train([Lane(hparams, sweep.schedule.epochs) for hparams in lanes], watch)
+    held_out = any(np.isfinite(fit.at_best("validation_rmse")) for fit in fits)
+    metric = "validation_rmse" if held_out else "train_rmse"
+    settings = settings_of(fits, metric)
+    final, refit = settings[0].fits, refit and held_out and np.isfinite(settings[0].criterion)
+    if refit:
+        final = sweep.train(refit_lanes(final), watch)
+    test = [test_errors(fit, sweep.problems[fit.lane.hparams.data_seed]) for fit in final]
+    return Outcome(settings, metric, final, test, refit)
+
+
+def refit_lanes(fits: Sequence[Fit]) -> list[Lane]:
+    """One lane a (data_seed, seed) that holds nothing out, for the mean best epoch of that lane's folds."""
+    epochs: dict[tuple[int, int], list[int]] = {}
+    for fit in fits:
+        epochs.setdefault((fit.lane.hparams.data_seed, fit.lane.hparams.seed), []).append(fit.best_epoch)
+    base = fits[0].lane.hparams
+    return [
+        Lane(base._replace(data_seed=data_seed, seed=seed, fold=NO_FOLD), max(round(float(np.mean(best))), 1))
+        for (data_seed, seed), best in epochs.items()
+    ]
+
+
+def predictions(fit: Fit, ratings: Ratings) -> np.ndarray:
+    """The fit's predictions of `ratings`, `[n]`, in float64 and not clipped."""
+    user, item = (np.asarray(side, np.float64) for side in fit.factors)
+    return np.einsum("nk,nk->n", user[ratings.user], item[ratings.item]) + fit.mean
+
+
+def test_errors(fit: Fit, problem: Problem) -> tuple[float, float]:
+    """(RMSE, MAE) on the problem's test ratings, clipped to its bounds; NaN without test ratings."""
+    return _errors(predictions(fit, problem.test), problem)
+
+
+def baselines(problems: Mapping[int, Problem]) -> dict[str, list[float]]:
+    """Test RMSE, a value a split, of predicting the mean training rating and of predicting each item's."""
+    rmse: dict[str, list[float]] = {"global mean": [], "item mean": []}
+    for problem in problems.values():
+        ratings, test = problem.ratings, problem.test
+        mean = float(np.average(ratings.value, weights=ratings.weight))
+        size = max(int(ratings.item.max()), int(test.item.max(initial=0))) + 1
+        weight = np.bincount(ratings.item, ratings.weight, size)
+        total = np.bincount(ratings.item, ratings.weight * ratings.value, size)
+        item_mean = np.where(weight > 0, total / np.where(weight > 0, weight, 1), mean)
+        rmse["global mean"].append(_errors(np.full(len(test.value), mean), problem)[0])
+        rmse["item mean"].append(_errors(item_mean[test.item], problem)[0])
+    return rmse
+
+
+def _errors(prediction: np.ndarray, problem: Problem) -> tuple[float, float]:
+    if not len(prediction):
+        return float("nan"), float("nan")
+    error = np.clip(prediction, *problem.bounds) - problem.test.value.astype(np.float64)
+    rmse, mae = errors(error, np.ones_like(error))
+    return float(rmse), float(mae)

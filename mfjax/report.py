@@ -1,0 +1,108 @@
+"""What the terminal shows: progress while training, and tables at the end."""
+
+import io
+import logging
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from mfjax import sweep
+from mfjax.protocol import Interval, Outcome
+
+log = logging.getLogger("mfjax")
+console = Console()
+
+
+@contextmanager
+def progress(label: str) -> Iterator[Callable[[sweep.Progress], None]]:
+    """A progress bar with the best loss and validation RMSE so far and the time left; each chunk goes to the log too."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:3.0f} %"),
+        TextColumn("loss {task.fields[loss]:.5g}  {task.fields[rmse]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(label, total=None, loss=math.nan, rmse="")
+
+        def watch(now: sweep.Progress) -> None:
+            rmse = f"validation RMSE {now.validation_rmse:.4f}" if math.isfinite(now.validation_rmse) else ""
+            bar.update(task, completed=now.done, total=now.total, loss=now.loss, rmse=rmse)
+            log.info("%s: %d of %d epochs, loss %.6g %s", label, now.done, now.total, now.loss, rmse)
+
+        yield watch
+
+
+def show(table: Table) -> None:
+    """Print a table, and write it to the log."""
+    console.print(table)
+    text = io.StringIO()
+    Console(file=text, width=120).print(table)
+    log.info("\n%s", text.getvalue())
+
+
+def settings_table(outcome: Outcome, axes: Sequence[str], baselines: Mapping[str, Interval], most: int = 5) -> Table:
+    """The best settings, a row each, then the baselines that every reader wants beside them."""
+    name = outcome.criterion.replace("_", " ").replace("rmse", "RMSE")
+    table = Table(title=f"Best of {len(outcome.settings)} settings, by mean {name}", title_justify="left")
+    keys = [key for key in axes if key in outcome.chosen.hparams]
+    for key in keys or ["setting"]:
+        table.add_column(key, justify="right")
+    for column in (name, "lanes", "best epoch", "status"):
+        table.add_column(column, justify="right")
+    for setting in outcome.settings[:most]:
+        values = [f"{setting.hparams[key]:g}" for key in keys] or ["as configured"]
+        diverged = next((fit.status for fit in setting.fits if not fit.alive), None)
+        epochs = "/".join(str(fit.best_epoch) for fit in setting.fits[:5])
+        table.add_row(*values, f"{setting.criterion:.5f}", str(len(setting.fits)), epochs, diverged or "finished")
+    for baseline, rmse in baselines.items():
+        if rmse.mean is not None:
+            table.add_row(*[""] * (len(keys or [0]) - 1), baseline, f"{rmse.mean:.5f} (test)", "", "", "baseline")
+    return table
+
+
+def metrics_table(metrics: Mapping[str, Interval]) -> Table:
+    """Mean and 95 % interval of each metric."""
+    table = Table(title="The chosen setting", title_justify="left")
+    for column in ("metric", "mean", "95 % interval", "n"):
+        table.add_column(column, justify="right")
+    for metric, value in metrics.items():
+        if value.mean is not None:
+            span = f"{value.low:.5f} to {value.high:.5f}" if value.low is not None else "–"
+            table.add_row(metric.replace("_", " "), f"{value.mean:.5f}", span, str(value.n))
+    return table
+
+
+def expected_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Expected beside seen, a row a figure."""
+    table = Table(title="Expected and seen", title_justify="left")
+    for column in ("figure", "expected", "seen", "tolerance", "status"):
+        table.add_column(column, justify="right" if column != "figure" else "left")
+    for row in rows:
+        table.add_row(*(str(row[c]) for c in ("figure", "expected", "seen", "tolerance", "status")))
+    return table
+
+
+def say(line: str) -> None:
+    """One line on the terminal and in the log."""
+    console.print(line, highlight=False, soft_wrap=True, markup=False)
+    log.info(line)
+
+
+def note(what: str, values: Mapping[str, Any]) -> None:
+    """A line of `key=value` pairs."""
+    say(f"{what}: " + ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}" for k, v in values.items()))
+
+
+def warn(line: str) -> None:
+    """A line that a reader must not miss."""
+    console.print(f"[bold yellow]warning:[/] {line}", highlight=False, soft_wrap=True)
+    log.warning(line)

@@ -1,0 +1,238 @@
+"""Lanes: many settings, seeds and folds as one compiled program, run in blocks of one width."""
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from mfjax.metrics import Bounds
+from mfjax.train import Data, History, Schedule, is_live, start, train
+from mfjax.types import Factors, Hparams, Method, Ratings, Run, Spec
+
+RANK_GROUP = 16  # lanes share a program with those whose rank rounds up to the same multiple
+
+
+class Problem(NamedTuple):
+    """One split of the data: `ratings` to train and validate on, `test` kept apart, and the range of the ratings."""
+
+    ratings: Ratings
+    test: Ratings
+    bounds: Bounds
+
+
+class Lane(NamedTuple):
+    """One fit: its setting (host scalars), and at most how many epochs."""
+
+    hparams: Hparams
+    epochs: int
+
+
+class Fit(NamedTuple):
+    """What came of a lane. `factors` are its best by validation (its last where nothing is held out), on the host.
+
+    `mean` is what to add to u_i·v_j (0 without biases); `best_epoch` 0 says that it diverged before its first evaluation;
+    `history` has one value an epoch.
+    """
+
+    lane: Lane
+    factors: Factors
+    mean: float
+    status: str
+    best_epoch: int
+    history: History
+
+    @property
+    def alive(self) -> bool:
+        return not self.status.startswith("diverged")
+
+    def at_best(self, metric: str) -> float:
+        """A metric of `History` at the best epoch; NaN where there is none."""
+        return float(getattr(self.history, metric)[self.best_epoch - 1]) if self.best_epoch else float("nan")
+
+
+class Progress(NamedTuple):
+    """What the host knows between chunks: epochs done and to do over all lanes, and the best figures now."""
+
+    done: int
+    total: int
+    loss: float
+    validation_rmse: float
+
+
+def grid(base: Hparams, axes: Mapping[str, Sequence[float]]) -> list[Hparams]:
+    """Every combination of the axes' values, the rest from `base`; the last axis varies fastest.
+
+    Examples:
+      >>> [h.reg for h in grid(Hparams(), {"reg": [0.1, 0.2]})]
+      [0.1, 0.2]
+    """
+    return [base._replace(**dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
+
+
+def rank_group(rank: int) -> int:
+    """The factor columns of the program that trains this rank: the rank rounded up to a multiple of 16."""
+    return max(-(-int(rank) // RANK_GROUP), 1) * RANK_GROUP
+
+
+@dataclass
+class Sweep:
+    """Trains lanes on splits of one data set, one compiled program a rank group.
+
+    Args:
+      spec: what the programs share; its `max_rank` is set for each rank group.
+      method: makes the Method of a Spec.
+      problems: a Problem a data_seed; those with fewer ratings are padded with weight 0.
+      schedule: epochs, evaluation, patience and chunk.
+      width: lanes a program; fewer lanes are padded, more run block after block.
+      lane_batch: lanes that run at once under `vmap`; the batches run one after another under `lax.map`. 1 is fastest on
+        a CPU, where the data of one lane stay in cache.
+      warm: factors `[num_users, k]` and `[num_items, k]` to start every lane from; further columns start at 0.
+
+    Examples:
+      sweep = Sweep(spec, lambda spec: sgd(spec, None, optimizer("sgd")), {0: problem}, Schedule(epochs=20), width=2)
+      fits = sweep.train([Lane(hparams, 20) for hparams in grid(Hparams(), {"reg": [0.05, 0.1]})])
+    """
+
+    spec: Spec
+    method: Callable[[Spec], Method]
+    problems: Mapping[int, Problem]
+    schedule: Schedule
+    width: int
+    lane_batch: int = 1
+    warm: Factors | None = None
+    programs: dict[int, "Program"] = field(default_factory=dict)
+
+    @property
+    def compile_seconds(self) -> float:
+        return sum(program.compile_seconds for program in self.programs.values())
+
+    def train(self, lanes: Sequence[Lane], watch: Callable[[Progress], Any] = lambda progress: None) -> list[Fit]:
+        """The Fits of `lanes`, in their order; `watch` is told between chunks."""
+        groups: dict[int, list[int]] = {}
+        for i, lane in enumerate(lanes):
+            groups.setdefault(rank_group(lane.hparams.rank), []).append(i)
+        fits: dict[int, Fit] = {}
+        total = sum(lane.epochs for lane in lanes)
+        for max_rank, members in groups.items():
+            if max_rank not in self.programs:
+                self.programs[max_rank] = Program(self, max_rank)
+            for first in range(0, len(members), self.width):
+                block = members[first : first + self.width]
+                done = sum(fit.lane.epochs for fit in fits.values())
+                ran = self.programs[max_rank].run([lanes[i] for i in block], _ahead(watch, done, total))
+                fits.update(zip(block, ran, strict=True))
+        return [fits[i] for i in range(len(lanes))]
+
+
+def _ahead(watch: Callable[[Progress], Any], done: int, total: int) -> Callable[[Progress], Any]:
+    return lambda progress: watch(progress._replace(done=done + progress.done, total=total))
+
+
+class Program:
+    """One compiled program: `width` lanes of one rank group, `schedule.chunk` epochs a call."""
+
+    def __init__(self, sweep: Sweep, max_rank: int):
+        self.sweep, self.spec = sweep, replace(sweep.spec, max_rank=max_rank)
+        self.method = sweep.method(self.spec)
+        self.num_ratings = max(len(problem.ratings.value) for problem in sweep.problems.values())
+        data = [self._data(problem) for problem in sweep.problems.values()]
+        self.data = jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *data))
+        self.warm = None if sweep.warm is None else Factors(*(_widen(f, self.spec) for f in sweep.warm))
+        self.blank = jax.tree.map(
+            lambda leaf: np.zeros((sweep.width, *leaf.shape), leaf.dtype),
+            jax.eval_shape(lambda data: start(self.method, data, Hparams.of(self.spec.dtype), self.warm), data[0]),
+        )
+        self.compile_seconds = 0.0
+        self._compiled = None
+
+    def _data(self, problem: Problem) -> Data:
+        ratings = problem.ratings.padded(self.num_ratings)
+        return Data(self.method.prepare(ratings), ratings, Bounds(*np.asarray(problem.bounds, self.spec.dtype)))
+
+    def _block(self, runs: Run, data: Data, hparams: Hparams, split, epochs, orders) -> tuple[Run, History]:
+        """`chunk` epochs more of every lane; `split` [width] says whose data, `orders` [splits, chunk, batches, batch]."""
+
+        def lane(args):
+            run, hparams, split, epochs = args
+            of_lane = lambda tree: jax.tree.map(lambda leaf: leaf[split], tree)  # noqa: E731
+            run = jax.lax.cond(
+                (run.epoch == 0) & (epochs > 0),
+                lambda run: start(self.method, of_lane(data), hparams, self.warm),
+                lambda run: run,
+                run,
+            )
+            return train(
+                self.method, self.spec, self.sweep.schedule, run, of_lane(data), hparams, epochs, of_lane(orders)
+            )
+
+        batch = self.sweep.lane_batch if self.sweep.lane_batch > 1 else None
+        return jax.lax.map(lane, (runs, hparams, split, epochs), batch_size=batch)
+
+    def _orders(self, epoch: int) -> np.ndarray | None:
+        """The shuffles of the chunk that begins after `epoch`, one set a split, shared by its lanes."""
+        epochs = range(epoch, epoch + self.sweep.schedule.chunk)
+        orders = [[self.method.order(self.num_ratings, seed, e) for e in epochs] for seed in self.sweep.problems]
+        return None if orders[0][0] is None else np.asarray(orders)
+
+    def _call(self, *args):
+        if self._compiled is None:
+            began = time.perf_counter()
+            self._compiled = jax.jit(self._block, donate_argnums=0).lower(*args).compile()
+            self.compile_seconds = time.perf_counter() - began
+        return self._compiled(*args)
+
+    def run(self, lanes: Sequence[Lane], watch: Callable[[Progress], Any]) -> list[Fit]:
+        """The Fits of one block of at most `width` lanes."""
+        padded = [*lanes, *[lanes[0]._replace(epochs=0)] * (self.sweep.width - len(lanes))]
+        stacked = [Hparams.of(self.spec.dtype, **lane.hparams._asdict()) for lane in padded]
+        hparams = Hparams(*map(np.stack, zip(*stacked, strict=True)))
+        seeds = list(self.sweep.problems)
+        split = np.asarray([seeds.index(lane.hparams.data_seed) for lane in padded], np.int32)
+        epochs = np.asarray([lane.epochs for lane in padded], np.int32)
+        runs, chunks, epoch = jax.tree.map(np.copy, self.blank), [], 0
+        while epoch == 0 or is_live(_host(runs), self.sweep.schedule, epochs).any():
+            runs, history = self._call(runs, self.data, hparams, split, epochs, self._orders(epoch))
+            chunks.append(jax.tree.map(np.asarray, history))
+            epoch += self.sweep.schedule.chunk
+            watch(self._progress(_host(runs), chunks[-1], epochs))
+        history = History(*map(lambda *parts: np.concatenate(parts, 1), *chunks)) if len(chunks) > 1 else chunks[0]
+        return [self._fit(lane, i, jax.tree.map(np.asarray, runs), history) for i, lane in enumerate(lanes)]
+
+    def _progress(self, runs: Run, chunk: History, epochs: np.ndarray) -> Progress:
+        live = is_live(runs, self.sweep.schedule, epochs)
+        done = np.where(live, runs.epoch, epochs).sum()
+        last = chunk.loss[np.isfinite(chunk.loss)]
+        best = np.where(np.isfinite(runs.best_metric) & (runs.epoch > 0), runs.best_metric, np.inf).min()
+        return Progress(int(done), 0, float(last.min(initial=np.inf)), float(best))
+
+    def _fit(self, lane: Lane, i: int, runs: Run, history: History) -> Fit:
+        epoch = int(runs.epoch[i])
+        status = "finished" if epoch == lane.epochs else f"stopped at epoch {epoch}"
+        if not runs.alive[i]:
+            status = f"diverged at epoch {int(runs.died_at[i])}"
+        ratings = self.sweep.problems[lane.hparams.data_seed].ratings
+        trained = ratings.weight * ~((ratings.fold >= 0) & (ratings.fold == lane.hparams.fold))
+        return Fit(
+            lane=lane,
+            factors=Factors(*(side[i, :, : self.spec.columns] for side in runs.best)),
+            mean=float(np.average(ratings.value, weights=trained)) if self.spec.bias else 0.0,
+            status=status,
+            best_epoch=int(runs.best_epoch[i]),
+            history=History(*(x[i, :epoch] for x in history)),
+        )
+
+
+def _host(runs: Run) -> Run:
+    """The scalars of every lane, on the host; not the factors."""
+    small = {
+        name: np.asarray(getattr(runs, name)) for name in ("best_metric", "best_epoch", "epoch", "alive", "died_at")
+    }
+    return runs._replace(**small)
+
+
+def _widen(side: np.ndarray, spec: Spec) -> np.ndarray:
+    return np.pad(np.asarray(side, spec.dtype), ((0, 0), (0, spec.columns - np.shape(side)[1])))
