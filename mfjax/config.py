@@ -63,12 +63,15 @@ class OptimizerConfig:
 
 @dataclass
 class CandidateConfig:
-    """A user's own gradient (`module:function` or `file.py:function`), and the loss it claims to be of."""
+    """A user's own gradient (`module:function` or `file.py:function`), the loss it claims to be of (mfjax's own where none
+    is given), the λs to try it at (`hparams.reg`), and a checker of theirs to show beside ours."""
 
     gradient: str | None = None
     loss: str | None = None
     checker: str | None = None
     reg: list[float] | None = None
+    step: float = 1e-3
+    tolerance: float = 1e-6
 
 
 @dataclass
@@ -162,6 +165,8 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "check.small_items": _POSITIVE,
     "check.small_rank": _POSITIVE,
     "check.shares": (lambda x: 0 < x <= 1, "a share above 0 and at most 1"),
+    "check.candidate.step": _POSITIVE,
+    "check.candidate.tolerance": _POSITIVE,
     "check.candidate.reg": _NOT_NEGATIVE,
     "optimizer.final": _NOT_NEGATIVE,
 }
@@ -227,16 +232,19 @@ def _known_keys(cfg: Any, schema: Any, path: str) -> None:
 def call(table: Mapping[str, Callable], section: DictConfig, chooser: str, name: str) -> Callable:
     """The function that `section` chooses from `table`, with the keywords it sets; others than its own are refused."""
     choice = section[chooser]
-    given = {k: v for k, v in OmegaConf.to_container(section, resolve=True).items() if k != chooser and v is not None}
+    given = {str(k): v for k, v in plain(section).items() if k != chooser and v is not None}
     known = _keywords(table[choice])
     if surplus := given.keys() - known.keys():
-        raise InputError(
-            f"{name}.{min(surplus)} has no effect with {name}.{chooser}={choice}; it takes {', '.join(known)}"
-        )
+        raise InputError(f"{name}.{min(surplus)} has no effect with {name}.{chooser}={choice}; it takes {', '.join(known)}")
     required = [p.name for p in inspect.signature(table[choice]).parameters.values() if p.default is p.empty]
     if missing := [key for key in required if key in known and key not in given]:
         raise InputError(f"{name}.{chooser}={choice} needs {name}.{missing[0]}; add {name}.{missing[0]}=…")
     return lambda *args: table[choice](*args, **given)
+
+
+def plain(section: DictConfig) -> dict[str, Any]:
+    """A section of the config as a plain, resolved dict."""
+    return OmegaConf.to_container(section, resolve=True)  # pyright: ignore[reportReturnType]
 
 
 def build_dataset(cfg: DictConfig) -> Dataset:
@@ -296,9 +304,7 @@ def build(cfg: DictConfig, dataset: Dataset | None = None, warm: Factors | None 
         lane_batch=cfg.lane_batch,
         warm=warm,
     )
-    conventions = {
-        key: cfg[key] for key in ("missing", "loss_scale", "reg_by", "bias", "clip", "dtype", "matmul_precision")
-    }
+    conventions = {key: cfg[key] for key in ("missing", "loss_scale", "reg_by", "bias", "clip", "dtype", "matmul_precision")}
     protocol = next(iter(splits.values())).protocol
     return Experiment(dataset, sweep, lanes, axes, idle, protocol, conventions)
 
@@ -311,15 +317,12 @@ def _optimizer(cfg: DictConfig, num_ratings: int) -> "Optimizer":
     from mfjax.optimizers import optimizer
 
     an_epoch = -(-num_ratings // cfg.batch_size) if cfg.method == "sgd" else 1
-    options = OmegaConf.to_container(cfg.optimizer, resolve=True)
-    return optimizer(**options, updates=cfg.epochs * an_epoch)
+    return optimizer(**plain(cfg.optimizer), updates=cfg.epochs * an_epoch)
 
 
 def idle_hparams(cfg: DictConfig, optimizer: "Optimizer") -> dict[str, str]:
     """The Hparams that the program of `cfg` does not read, each with the key that makes it so."""
-    idle = {
-        key: f"optimizer={cfg.optimizer.name}" for key in ("learning_rate", "momentum") if key not in optimizer.takes
-    }
+    idle = {key: f"optimizer={cfg.optimizer.name}" for key in ("learning_rate", "momentum") if key not in optimizer.takes}
     if cfg.missing != "zero":
         idle["missing_weight"] = f"missing={cfg.missing}"
     if not cfg.bias:
@@ -343,9 +346,7 @@ def _problem(cfg: DictConfig, dataset: Dataset, split) -> "Problem":
     from mfjax.types import Ratings
 
     def part(rows: np.ndarray) -> Ratings:
-        return Ratings.of(
-            dataset.user[rows], dataset.item[rows], dataset.value[rows], fold=split.fold[rows], dtype=cfg.dtype
-        )
+        return Ratings.of(dataset.user[rows], dataset.item[rows], dataset.value[rows], fold=split.fold[rows], dtype=cfg.dtype)
 
     bounds = dataset.scale if cfg.clip else (-math.inf, math.inf)
     return Problem(part(~split.test), part(split.test), Bounds(*bounds))

@@ -1,6 +1,6 @@
 """Figures that a worked example must reproduce, as its experiment states them: `{figure: {value: …, within: …}}`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,13 @@ def _row(figure: str, value: Any, within: float, seen: Mapping[str, Any]) -> dic
     }
 
 
-def lookup(tree: Mapping[str, Any], path: str) -> Any:
-    """`tree["a"]["b"]` for the path `a.b`, or None."""
+def lookup(tree: Any, path: str) -> Any:
+    """`tree["a"][0]["b"]` for the path `a.0.b`, or None."""
     for key in path.split("."):
-        tree = tree.get(key) if isinstance(tree, Mapping) else None  # pyright: ignore[reportAssignmentType]
+        if isinstance(tree, Mapping):
+            tree = tree.get(key)
+        elif isinstance(tree, Sequence) and key.isdigit() and int(key) < len(tree):
+            tree = tree[int(key)]
+        else:
+            return None
     return tree

@@ -54,7 +54,7 @@ class Terms(NamedTuple):
     """The constants of one lane's objective."""
 
     columns: Factors  # of Columns
-    count: Factors  # n_i and m_j: [users], [items]
+    counts: Factors  # n_i and m_j: [users], [items]
     row_reg: Factors  # ρ and σ: [users], [items]
     total: Float[Array, ""]  # |Ω|
     mean: Float[Array, ""]  # μ, the mean training rating
@@ -123,7 +123,7 @@ def terms(margins: Margins, hparams: Hparams, spec: Spec) -> Terms:
     alpha = {"ignore": jnp.zeros_like(mean), "item_mean": jnp.ones_like(mean), "zero": hparams.missing_weight}
     return Terms(
         columns=columns(hparams, spec),
-        count=Factors(user_count, item_count),
+        counts=Factors(user_count, item_count),
         row_reg=Factors(per_row(user_count), per_row(item_count)),
         total=total,
         mean=mean,
@@ -146,9 +146,7 @@ def free(update: Factors, columns: Factors) -> Factors:
 
 def regulariser(factors: Factors, terms: Terms) -> tuple[Float[Array, ""], Factors]:
     """The regulariser of pinned factors, without s, and its gradient reg ∘ ρ ∘ U (and the mirror image)."""
-    grad = Factors(
-        *(r[:, None] * c.reg[None] * f for f, c, r in zip(factors, terms.columns, terms.row_reg, strict=True))
-    )
+    grad = Factors(*(r[:, None] * c.reg[None] * f for f, c, r in zip(factors, terms.columns, terms.row_reg, strict=True)))
     return sum(((f * g).sum() for f, g in zip(factors, grad, strict=True)), start=jnp.zeros_like(terms.scale)) / 2, grad
 
 

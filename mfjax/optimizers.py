@@ -13,9 +13,7 @@ SCHEDULES: dict[str, Callable[[int, float], optax.Schedule]] = {
     "linear": lambda updates, final: optax.linear_schedule(1.0, final, updates),
     "exponential": lambda updates, final: optax.exponential_decay(1.0, updates, final),
     "cosine": lambda updates, final: optax.cosine_decay_schedule(1.0, updates, final),
-    "warmup_cosine": lambda updates, final: optax.warmup_cosine_decay_schedule(
-        0.0, 1.0, max(updates // 10, 1), updates, final
-    ),
+    "warmup_cosine": lambda updates, final: optax.warmup_cosine_decay_schedule(0.0, 1.0, max(updates // 10, 1), updates, final),
 }
 
 

@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mfjax import sweep
+from mfjax import expected, sweep
 from mfjax.protocol import Interval, Outcome
 
 log = logging.getLogger("mfjax")
@@ -81,14 +83,29 @@ def metrics_table(metrics: Mapping[str, Interval]) -> Table:
     return table
 
 
-def expected_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Expected beside seen, a row a figure."""
-    table = Table(title="Expected and seen", title_justify="left")
-    for column in ("figure", "expected", "seen", "tolerance", "status"):
-        table.add_column(column, justify="right" if column != "figure" else "left")
-    for row in rows:
-        table.add_row(*(str(row[c]) for c in ("figure", "expected", "seen", "tolerance", "status")))
+def plain_table(title: str, columns: Sequence[str], cells: Sequence[Sequence[str]]) -> Table:
+    """A table of ready cells, the first column left and the others right."""
+    table = Table(title=title, title_justify="left")
+    for i, column in enumerate(columns):
+        table.add_column(column, justify="right" if i else "left")
+    for row in cells:
+        table.add_row(*row)
     return table
+
+
+def meets_expectations(cfg: DictConfig, figures: Mapping[str, Any]) -> bool:
+    """Show expected beside seen where the experiment states figures; False where one did not come out."""
+    if not cfg.expected:
+        return True
+    rows = expected.compare(cfg.expected, figures)
+    columns = ("figure", "expected", "seen", "tolerance", "status")
+    show(plain_table("Expected and seen", columns, [[str(row[c]) for c in columns] for row in rows]))
+    return all(row["status"] == "ok" for row in rows)
+
+
+def experiment_name() -> str:
+    """The name given with `+exp=`, or `run`."""
+    return HydraConfig.get().runtime.choices.get("exp", "run")
 
 
 def say(line: str) -> None:

@@ -80,6 +80,31 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     part.replace(path)
 
 
+def markdown(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [columns, ["---"] * len(columns), *cells]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def latex(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    """A LaTeX `tabular`, first column left and the others right."""
+    escape = {"_": r"\_", "%": r"\%", "–": "--", "λ": r"$\lambda$"}
+    text = [" & ".join("".join(escape.get(c, c) for c in cell) for cell in line) + r" \\" for line in (columns, *cells)]
+    head, *body = text
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
+            r"\hline",
+            head,
+            r"\hline",
+            *body,
+            r"\hline",
+            r"\end{tabular}",
+            "",
+        ]
+    )
+
+
 def lane_rows(outcome: Outcome) -> list[dict[str, Any]]:
     """A row a lane, the sweep's and then the refit's; the test columns are filled for those that were tested alone."""
     test = dict(zip(map(id, outcome.final), outcome.test, strict=True))
@@ -172,8 +197,8 @@ def load(folder: str | Path) -> Model:
 
 
 def _rows(ids: np.ndarray, wanted: Sequence, what: str) -> np.ndarray:
-    wanted = np.asarray(wanted, ids.dtype if not len(wanted) else None)
-    rows = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-    if unknown := wanted[ids[rows] != wanted].tolist():
+    asked = np.asarray(wanted, None if len(wanted) else ids.dtype)
+    rows = np.minimum(np.searchsorted(ids, asked), len(ids) - 1)
+    if unknown := asked[ids[rows] != asked].tolist():
         raise InputError(f"unknown {what} {unknown[0]!r}: expected one of the {len(ids):,} {what} ids of the data")
     return rows

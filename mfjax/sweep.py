@@ -165,9 +165,7 @@ class Program:
                 lambda run: run,
                 run,
             )
-            return train(
-                self.method, self.spec, self.sweep.schedule, run, of_lane(data), hparams, epochs, of_lane(orders)
-            )
+            return train(self.method, self.spec, self.sweep.schedule, run, of_lane(data), hparams, epochs, of_lane(orders))
 
         batch = self.sweep.lane_batch if self.sweep.lane_batch > 1 else None
         return jax.lax.map(lane, (runs, hparams, split, epochs), batch_size=batch)
@@ -228,9 +226,7 @@ class Program:
 
 def _host(runs: Run) -> Run:
     """The scalars of every lane, on the host; not the factors."""
-    small = {
-        name: np.asarray(getattr(runs, name)) for name in ("best_metric", "best_epoch", "epoch", "alive", "died_at")
-    }
+    small = {name: np.asarray(getattr(runs, name)) for name in ("best_metric", "best_epoch", "epoch", "alive", "died_at")}
     return runs._replace(**small)
 
 

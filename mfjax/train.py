@@ -86,9 +86,7 @@ def train(
         new = Run(
             state=state,
             best=_where(better, state.factors, run.best),
-            best_metric=jnp.where(
-                better & ~jnp.isnan(metrics.validation_rmse), metrics.validation_rmse, run.best_metric
-            ),
+            best_metric=jnp.where(better & ~jnp.isnan(metrics.validation_rmse), metrics.validation_rmse, run.best_metric),
             best_epoch=jnp.where(better, epoch, run.best_epoch),
             epoch=epoch,
             alive=run.alive,

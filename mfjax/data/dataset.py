@@ -54,8 +54,7 @@ def from_ids(name: str, user: Any, item: Any, value: Any, sha256: str | None = N
     value = np.asarray(value, np.float64)
     if not len(user) == len(item) == len(value) > 0:
         raise InputError(
-            f"{name}: expected as many users as items as ratings, at least one; "
-            f"got {len(user)}, {len(item)} and {len(value)}"
+            f"{name}: expected as many users as items as ratings, and some; got {len(user)}, {len(item)} and {len(value)}"
         )
     user, user_ids = _number(user)
     item, item_ids = _number(item)

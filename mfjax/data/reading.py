@@ -97,9 +97,7 @@ def _check_ids(path: str, table: Table) -> None:
         raw = table.frame[column]
         bad = (raw.is_null() | (raw.cast(str) == "")).arg_true()
         if len(bad):
-            raise InputError(
-                f"{path}, {table.place(bad[0])}: the {column} id is empty\nfill it in, or delete the rating"
-            )
+            raise InputError(f"{path}, {table.place(bad[0])}: the {column} id is empty\nfill it in, or delete the rating")
 
 
 def _ratings(path: str, table: Table) -> np.ndarray:
@@ -107,7 +105,6 @@ def _ratings(path: str, table: Table) -> np.ndarray:
     import polars as pl
 
     raw = table.frame["rating"]
-    raw = raw if raw.dtype.is_numeric() else raw.cast(pl.String)  # a date is no number
     numbers = raw.cast(pl.Float64, strict=False)
     values = numbers.fill_null(np.nan).to_numpy()
     bad = np.flatnonzero(~np.isfinite(values))
@@ -116,8 +113,7 @@ def _ratings(path: str, table: Table) -> np.ndarray:
         kind = "a number" if numbers[row] is None else "finite"
         reason = f"{show(raw[row])} is not {kind}" if raw[row] else "is empty"
         raise InputError(
-            f"{path}, {table.place(row)}: the rating {reason}\n"
-            "correct or delete it; or set columns=[user, item, rating], or header=true"
+            f"{path}, {table.place(row)}: the rating {reason}\ncorrect or delete it; or set columns=[user, item, rating]"
         )
     return values
 
@@ -125,7 +121,8 @@ def _ratings(path: str, table: Table) -> np.ndarray:
 def _refuse(dataset: Dataset, path: str, table: Table) -> Dataset:
     """Refuses the first pair that is rated twice."""
     pair = _pairs(dataset)
-    if len(twice := np.sort(pair)) and (twice[1:] == twice[:-1]).any():
+    ascending = np.sort(pair)
+    if (ascending[1:] == ascending[:-1]).any():
         order = np.argsort(pair, kind="stable")
         repeat = order[1:][pair[order[1:]] == pair[order[:-1]]].min()
         first = int(np.flatnonzero(pair == pair[repeat])[0])

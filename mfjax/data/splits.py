@@ -29,9 +29,7 @@ def random(n: int, data_seed: int, *, validation: float = 0.1, test: float = 0.1
     order = _generator(data_seed).permutation(n)
     num_test, num_validation = _count(n, test=test), _count(n, validation=validation)
     if num_test + num_validation >= n:
-        raise InputError(
-            f"expected at least one training rating, got {num_test} test and {num_validation} validation of {n}"
-        )
+        raise InputError(f"expected at least one training rating, got {num_test} test and {num_validation} validation of {n}")
     fold, is_test = _all_training(n)
     is_test[order[:num_test]] = True
     fold[order[num_test : num_test + num_validation]] = 0

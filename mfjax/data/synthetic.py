@@ -45,9 +45,7 @@ def synthetic(
     _check_at_least(1, num_users=num_users, num_items=num_items, num_ratings=num_ratings)
     _check_at_least(0, rank=rank, bias_scale=bias_scale, noise=noise, popularity=popularity, seed=seed)
     if num_ratings > num_users * num_items:
-        raise InputError(
-            f"num_ratings: expected at most num_users * num_items = {num_users * num_items}, got {num_ratings}"
-        )
+        raise InputError(f"num_ratings: expected at most num_users * num_items = {num_users * num_items}, got {num_ratings}")
     rng = np.random.default_rng([seed, STREAM])
     user, item = _pairs(rng, num_users, num_items, num_ratings, popularity)
     scale = max(rank, 1) ** -0.25
@@ -108,7 +106,7 @@ def matrix(*, rows: list) -> Dataset:
     user, item = np.nonzero(~np.isnan(dense))
     if not len(user):
         raise InputError("rows: expected at least one rating, got missing entries only")
-    return _dataset("matrix", *dense.shape, user, item, dense[user, item])
+    return _dataset("matrix", dense.shape[0], dense.shape[1], user, item, dense[user, item])
 
 
 def _entry(i: int, j: int, entry: object) -> float:
@@ -125,14 +123,10 @@ def _check_at_least(least: int, **arguments: float) -> None:
             raise InputError(f"{name}: expected {least} or more, got {value}")
 
 
-def _dataset(
-    name: str, num_users: int, num_items: int, user: np.ndarray, item: np.ndarray, value: np.ndarray
-) -> Dataset:
+def _dataset(name: str, num_users: int, num_items: int, user: np.ndarray, item: np.ndarray, value: np.ndarray) -> Dataset:
     user, item = user.astype(np.int32), item.astype(np.int32)
     shape = np.array([num_users, num_items])
-    return Dataset(
-        name, user, item, value, np.arange(num_users), np.arange(num_items), digest(shape, user, item, value)
-    )
+    return Dataset(name, user, item, value, np.arange(num_users), np.arange(num_items), digest(shape, user, item, value))
 
 
 def _observed(rng: np.random.Generator, num_users: int, num_items: int, count: int) -> np.ndarray:

@@ -31,15 +31,16 @@ def show(value: object) -> str:
 
 
 def parquet_table(path: str, data: bytes, columns: list) -> Table:
-    """The table of a Parquet file's bytes; `place` counts rows from 1."""
+    """The table of a Parquet file's bytes, all numbers or strings; `place` counts rows from 1."""
     import polars as pl
+    import polars.selectors as cs
 
     try:
         names = list(pl.read_parquet_schema(io.BytesIO(data)))
         chosen = [names[i] for i in _positions(path, names, columns)]
-        frame = pl.read_parquet(io.BytesIO(data), columns=chosen).select(chosen)
+        frame = pl.read_parquet(io.BytesIO(data), columns=chosen).select(chosen).with_columns((~cs.numeric()).cast(pl.String))
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise InputError(f"{path}: corrupt Parquet file ({_reason(error)})\nfetch or write the file again") from error
+        raise InputError(f"{path}: cannot be read as Parquet ({_reason(error)})\nfetch or write the file again") from error
     frame.columns = NAMES
     return Table(frame, lambda row: f"row {row + 1}")
 

@@ -66,12 +66,12 @@ def coo(spec: Spec) -> Gradient:
         factors = pinned(factors, t.columns)
         user, item = factors.user[r.user], factors.item[r.item]
         error, loss = _observed((user * item).sum(-1), r, train_weight(r.weight, r.fold, hparams), t, spec)
-        parts = [regulariser(factors, t)]
+        rest, grad = regulariser(factors, t)
         if spec.missing != "ignore":
-            parts.append(background(factors, t))
-        grad_user = sum(grad.user for _, grad in parts).at[r.user].add(error[:, None] * item)
-        grad_item = sum(grad.item for _, grad in parts).at[r.item].add(error[:, None] * user)
-        total = loss.sum() + sum(part for part, _ in parts)
-        return t.scale * total, free(Factors(t.scale * grad_user, t.scale * grad_item), t.columns)
+            missing, missing_grad = background(factors, t)
+            rest, grad = rest + missing, jax.tree.map(jnp.add, grad, missing_grad)
+        grad_user = grad.user.at[r.user].add(error[:, None] * item)
+        grad_item = grad.item.at[r.item].add(error[:, None] * user)
+        return t.scale * (loss.sum() + rest), free(Factors(t.scale * grad_user, t.scale * grad_item), t.columns)
 
     return Gradient(lambda ratings: prepare(ratings, spec), value_and_grad)

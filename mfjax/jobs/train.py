@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from mfjax import config, expected, protocol, report, results
+from mfjax import config, protocol, report, results
 from mfjax.config import Experiment
 from mfjax.errors import InputError
 from mfjax.protocol import Interval, Outcome
@@ -39,7 +38,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     }
     results.write_json(folder / "results.json", summary)
     show(experiment, outcome, summary, folder)
-    return meets_expectations(cfg, results.plain(summary))
+    return report.meets_expectations(cfg, results.plain(summary))
 
 
 def train(cfg: DictConfig, experiment: Experiment) -> tuple[Outcome, dict[str, float]]:
@@ -67,14 +66,14 @@ def summarise(cfg: DictConfig, experiment: Experiment, outcome: Outcome) -> dict
     dataset, sweep = experiment.dataset, experiment.sweep
     diverged = [fit for fit in results.all_fits(outcome) if not fit.alive]
     return {
-        "experiment": HydraConfig.get().runtime.choices.get("exp", "run"),
+        "experiment": report.experiment_name(),
         "status": "finished" if outcome.chosen.alive else "diverged",
         "chosen": {k: v for k, v in outcome.chosen.hparams.items() if k not in experiment.idle},
         "chosen_by": f"mean {outcome.criterion}",
         "conventions": experiment.conventions,
         "method": {"name": cfg.method, "gradient": cfg.gradient if cfg.method == "descent" else None}
         | {key: cfg[key] for key in ("epochs", "batch_size", "eval_every", "patience")}
-        | {"optimizer": OmegaConf.to_container(cfg.optimizer)},
+        | {"optimizer": config.plain(cfg.optimizer)},
         "data": {
             "name": dataset.name,
             "users": dataset.num_users,
@@ -120,9 +119,7 @@ def draw(experiment: Experiment, outcome: Outcome, folder: Path) -> None:
 def show(experiment: Experiment, outcome: Outcome, summary: dict[str, Any], folder: Path) -> None:
     """The end of the run on the terminal. Raises InputError where every setting diverged, after all has been written."""
     for fit in [fit for fit in results.all_fits(outcome) if not fit.alive][:3]:
-        report.warn(
-            f"{fit.status} (learning_rate={fit.lane.hparams.learning_rate:g}): try a lower learning rate or init_scale"
-        )
+        report.warn(f"{fit.status} (learning_rate={fit.lane.hparams.learning_rate:g}): try a lower learning rate or init_scale")
     if not outcome.chosen.alive:
         raise InputError(
             f"every setting diverged, the first at epoch {outcome.final[0].status.split()[-1]}\n"
@@ -140,12 +137,3 @@ def show(experiment: Experiment, outcome: Outcome, summary: dict[str, Any], fold
         + ", ".join(f"{k} {v:.1f} s" for k, v in took.items())
     )
     report.say(f"Files: {folder}")
-
-
-def meets_expectations(cfg: DictConfig, figures: dict[str, Any]) -> bool:
-    """Show expected beside seen where the experiment states figures; False where one did not come out."""
-    if not cfg.expected:
-        return True
-    rows = expected.compare(cfg.expected, figures)
-    report.show(report.expected_table(rows))
-    return all(row["status"] == "ok" for row in rows)

@@ -21,4 +21,4 @@ def initial_factors(key: jax.Array, terms: Terms, hparams: Hparams, spec: Spec) 
         drawn = hparams.init_scale * column(jnp.arange(spec.columns)).T
         return jnp.where(latent[None] & (count > 0)[:, None], drawn, 0)
 
-    return pinned(Factors(side(user_key, terms.count.user), side(item_key, terms.count.item)), terms.columns)
+    return pinned(Factors(side(user_key, terms.counts.user), side(item_key, terms.counts.item)), terms.columns)

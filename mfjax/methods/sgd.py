@@ -1,5 +1,7 @@
 """Stochastic gradient descent on shuffled batches of ratings; a batch of 1 is the one-pair-at-a-time update."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,9 +28,7 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
     Raises InputError unless `missing` is `ignore`: a sample of the ratings says nothing of the missing entries.
     """
     if spec.missing != "ignore":
-        raise InputError(
-            f"method=sgd sees only ratings and needs missing=ignore, got {spec.missing}; use method=descent"
-        )
+        raise InputError(f"method=sgd sees only ratings and needs missing=ignore, got {spec.missing}; use method=descent")
 
     def prepare_batches(ratings: Ratings) -> Coo:
         n = len(ratings.value)
@@ -42,7 +42,7 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
     def step(state: State, layout: Coo, hparams: Hparams, order) -> tuple[State, Info]:
         t, ratings, opt = terms(layout.margins, hparams, spec), layout.ratings, optimizer.make(hparams)
         weight = train_weight(ratings.weight, ratings.fold, hparams)
-        share = jnp.concatenate([r / jnp.maximum(n, 1) for r, n in zip(t.row_reg, t.count, strict=True)])
+        share = jnp.concatenate([r / jnp.maximum(n, 1) for r, n in zip(t.row_reg, t.counts, strict=True)])
         free_side = jnp.stack([c.free for c in t.columns])[:, None]
 
         def batch(carry, index):
@@ -63,7 +63,7 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
         (after, memory, loss), _ = jax.lax.scan(batch, (before, state.optimizer, jnp.zeros_like(t.scale)), order)
         return State(Factors(*jnp.split(after, [spec.num_users])), memory), Info(loss, jnp.linalg.norm(after - before))
 
-    return Method(prepare_batches, init, step, order=lambda *args: shuffle(*args, spec.batch_size))
+    return Method(prepare_batches, init, step, order=partial(shuffle, spec.batch_size))
 
 
 def _batch_gradient(own, value, weight, share, t: Terms):
@@ -75,7 +75,7 @@ def _batch_gradient(own, value, weight, share, t: Terms):
     return grads, t.scale * ((weight * residual**2).sum() + (decay * own).sum()) / 2
 
 
-def shuffle(num_ratings: int, data_seed: int, epoch: int, batch_size: int) -> np.ndarray:
+def shuffle(batch_size: int, num_ratings: int, data_seed: int, epoch: int) -> np.ndarray:
     """The order of one epoch, `[batches, batch_size]` int32: a pure function of (data_seed, epoch), drawn on the host.
 
     Padding fills the last batch up, and is shuffled in with the ratings.
