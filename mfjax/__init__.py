@@ -17,7 +17,7 @@ _NAMES = {
     "mfjax.sweep": ("Lane", "Problem", "Sweep", "grid"),
     "mfjax.protocol": ("carry_out",),
     "mfjax.results": ("load",),
-    "mfjax.data": ("SOURCES", "SPLITS"),
+    "mfjax.data": ("SOURCES", "SPLITS", "read"),
 }
 _HOME = {name: module for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -22,7 +22,7 @@ from mfjax.errors import InputError
 from mfjax.types import LOSS_SCALE, MISSING, REG_BY, Factors, Hparams, Spec
 
 if TYPE_CHECKING:
-    from mfjax.sweep import Problem, Sweep
+    from mfjax.sweep import Sweep
     from mfjax.types import Optimizer
 
 HERE = Path(__file__).resolve().parent
@@ -59,6 +59,14 @@ class OptimizerConfig:
     options: dict[str, Any] = field(default_factory=dict)
     schedule: str = "constant"
     final: float = 0.01
+
+
+@dataclass
+class InitConfig:
+    """Factors to start from, written out, `[users, k]` and `[items, k]`; drawn at random where they are not given."""
+
+    user: list[Any] | None = None
+    item: list[Any] | None = None
 
 
 @dataclass
@@ -102,6 +110,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     hparams: HparamsConfig = field(default_factory=HparamsConfig)  # pyright: ignore[reportInvalidTypeForm]
     sweep: SweepConfig = field(default_factory=SweepConfig)  # pyright: ignore[reportInvalidTypeForm]
+    init: InitConfig = field(default_factory=InitConfig)
     epochs: int = 40
     batch_size: int = Spec.batch_size
     eval_every: int = 1
@@ -222,11 +231,22 @@ def check(cfg: DictConfig) -> None:
 def _known_keys(cfg: Any, schema: Any, path: str) -> None:
     for key in cfg:
         if key not in schema:
-            close = difflib.get_close_matches(str(key), list(schema), n=1)
-            hint = f"did you mean {path}{close[0]}?" if close else f"the keys are {', '.join(schema)}"
-            raise InputError(f"unknown key {path}{key}; {hint}")
+            raise InputError(f"unknown key {path}{key}; {hint(f'{path}{key}')}")
         if OmegaConf.is_dict(cfg[key]) and OmegaConf.get_type(schema, key) is not dict:  # a dict takes any key
             _known_keys(cfg[key], schema[key], f"{path}{key}.")
+
+
+def hint(path: str) -> str:
+    """What to write instead of a key that the schema does not have."""
+    *parents, key = path.split(".")
+    schema = OmegaConf.select(OmegaConf.structured(Config), ".".join(parents)) if parents else OmegaConf.structured(Config)
+    if OmegaConf.is_dict(schema) and OmegaConf.get_type(schema) is dict:
+        return f"write +{path}=… to add to {'.'.join(parents)}"
+    places = {name: ".".join([*parents, name]) for name in (schema if OmegaConf.is_dict(schema) else ())}
+    nested = {} if parents else {name: f"hparams.{name}" for name in DEFAULTS._fields}
+    if close := difflib.get_close_matches(key, [*places, *nested], n=1):
+        return f"did you mean {(nested | places)[close[0]]}?"
+    return f"the keys are {', '.join(places)}" if parents and places else "python -m mfjax.run --cfg job shows every key"
 
 
 def call(table: Mapping[str, Callable], section: DictConfig, chooser: str, name: str) -> Callable:
@@ -263,6 +283,22 @@ def build_hparams(cfg: DictConfig) -> Hparams:
     return Hparams(**cfg.hparams)
 
 
+def build_start(cfg: DictConfig, dataset: Dataset) -> Factors | None:
+    """The factors written out under `init`, or None. Raises InputError where their shapes do not fit the ratings."""
+    if cfg.init.user is None and cfg.init.item is None:
+        return None
+    sides = []
+    for side, rows in zip(Factors._fields, (dataset.num_users, dataset.num_items), strict=True):
+        try:
+            given = np.asarray(plain(cfg.init)[side], cfg.dtype)
+        except (TypeError, ValueError):
+            given = np.zeros(0)
+        if given.shape != (rows, cfg.hparams.rank):
+            raise InputError(f"init.{side}: expected {rows} rows of {cfg.hparams.rank} numbers, got shape {given.shape}")
+        sides.append(given)
+    return Factors(*sides)
+
+
 def build_gradient(cfg: DictConfig) -> Callable[[Spec], Any]:
     """The chosen entry of GRADIENTS. Raises InputError with their names."""
     from mfjax.gradients import GRADIENTS
@@ -277,18 +313,18 @@ def choose(key: str, table: Mapping[str, Any], name: str) -> Any:
     return table[name]
 
 
-def build(cfg: DictConfig, dataset: Dataset | None = None, warm: Factors | None = None) -> Experiment:
+def build(cfg: DictConfig) -> Experiment:
     """The experiment that `cfg` describes: reads the data, splits it for every data_seed, expands the sweep to lanes.
 
     Raises InputError for a wrong key or value, with what was expected.
     """
     from mfjax.methods import METHODS
-    from mfjax.sweep import Sweep, grid
+    from mfjax.sweep import Problem, Sweep, grid
     from mfjax.train import Schedule
 
     check(cfg)
     make_method, make_gradient = choose("method", METHODS, cfg.method), build_gradient(cfg)
-    dataset = dataset or build_dataset(cfg)
+    dataset = build_dataset(cfg)
     axes = {k: list(v) for k, v in cfg.sweep.items() if v is not None}
     lanes = grid(build_hparams(cfg), axes)
     splits = {seed: call(SPLITS, cfg.split, "kind", "split")(len(dataset.value), seed) for seed in _seeds(lanes)}
@@ -298,14 +334,15 @@ def build(cfg: DictConfig, dataset: Dataset | None = None, warm: Factors | None 
     sweep = Sweep(
         spec=build_spec(cfg, dataset.num_users, dataset.num_items),
         method=lambda spec: make_method(spec, make_gradient(spec), optimizer),
-        problems={seed: _problem(cfg, dataset, split) for seed, split in splits.items()},
+        problems={k: Problem.of(dataset, split, clip=cfg.clip, dtype=cfg.dtype) for k, split in splits.items()},
         schedule=Schedule(cfg.epochs, cfg.eval_every, cfg.patience, min(cfg.chunk, cfg.epochs)),
         width=min(cfg.width, len(lanes)),
         lane_batch=cfg.lane_batch,
-        warm=warm,
+        warm=build_start(cfg, dataset),
     )
     conventions = {key: cfg[key] for key in ("missing", "loss_scale", "reg_by", "bias", "clip", "dtype", "matmul_precision")}
-    protocol = next(iter(splits.values())).protocol
+    seed, split = next(iter(splits.items()))
+    protocol = split.protocol.replace(f"data_seed {seed}", f"data_seed {', '.join(map(str, splits))}")
     return Experiment(dataset, sweep, lanes, axes, idle, protocol, conventions)
 
 
@@ -338,15 +375,3 @@ def _sweepable(cfg: DictConfig, axes: dict[str, list], idle: dict[str, str], num
     for fold in axes.get("fold", [cfg.hparams.fold]):
         if fold >= max(num_folds, 1):
             raise InputError(f"fold {fold}: the split {cfg.split.kind} has {num_folds} folds, 0 to {num_folds - 1}")
-
-
-def _problem(cfg: DictConfig, dataset: Dataset, split) -> "Problem":
-    from mfjax.metrics import Bounds
-    from mfjax.sweep import Problem
-    from mfjax.types import Ratings
-
-    def part(rows: np.ndarray) -> Ratings:
-        return Ratings.of(dataset.user[rows], dataset.item[rows], dataset.value[rows], fold=split.fold[rows], dtype=cfg.dtype)
-
-    bounds = dataset.scale if cfg.clip else (-math.inf, math.inf)
-    return Problem(part(~split.test), part(split.test), Bounds(*bounds))

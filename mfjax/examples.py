@@ -31,7 +31,7 @@ def draft_checker(user, item, ratings, mask, reg=0.0, step=1e-5):
             for h in (step, -step):
                 moved = [user.copy(), item.copy()]
                 moved[side][entry] += h
-                losses.append(draft_loss(*moved, ratings, mask))
+                losses.append(draft_loss(moved[0], moved[1], ratings, mask))
             difference = (losses[0] - losses[1]) / (2 * step)
             size = max(1e-8, abs(difference) + abs(analytic[entry]))
             worst = max(worst, abs(difference - analytic[entry]) / size)

@@ -8,7 +8,7 @@ import numpy as np
 from mfjax.errors import InputError
 
 
-def compare(expected: Mapping[str, Mapping[str, Any]], seen: Mapping[str, Any]) -> list[dict[str, Any]]:
+def compare(expected: Mapping[str, Mapping[str, Any]], seen: Mapping[str, Any]) -> list[dict[str, str]]:
     """A row a figure: expected, seen, tolerance and status (`ok` or `FAILED`); values are numbers or nested lists.
 
     Raises InputError for a figure that the run does not have.
@@ -16,17 +16,16 @@ def compare(expected: Mapping[str, Mapping[str, Any]], seen: Mapping[str, Any]) 
     return [_row(figure, of["value"], of["within"], seen) for figure, of in expected.items()]
 
 
-def _row(figure: str, value: Any, within: float, seen: Mapping[str, Any]) -> dict[str, Any]:
+def _row(figure: str, value: Any, within: float, seen: Mapping[str, Any]) -> dict[str, str]:
     if (got := lookup(seen, figure)) is None:
         raise InputError(f"expected.{figure}: this run has no such figure; it has {', '.join(seen)}")
     want, got = np.asarray(value, float), np.asarray(got, float)
     right = want.shape == got.shape and bool(np.all(np.abs(want - got) <= within))
-    digits = max(int(np.ceil(-np.log10(within))), 0) if within else 6
-    show = (f"{x:.{digits}f}" if x.ndim == 0 else np.array2string(x, precision=digits) for x in (want, got))
-    return dict(zip(("figure", "expected", "seen"), (figure, *show), strict=True)) | {
-        "tolerance": within,
-        "status": "ok" if right else "FAILED",
-    }
+    digits = int(np.clip(np.ceil(-np.log10(within)), 0, 6)) if within else 6
+    style = {"float_kind": lambda x: f"{x:.{digits}f}" if within >= 1e-6 else f"{x:.2g}"}
+    shown = (np.array2string(x, formatter=style, max_line_width=60) for x in (want, got))
+    cells = (figure, *shown, f"{within:g}", "ok" if right else "FAILED")
+    return dict(zip(("figure", "expected", "seen", "tolerance", "status"), cells, strict=True))
 
 
 def lookup(tree: Any, path: str) -> Any:

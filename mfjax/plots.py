@@ -26,13 +26,14 @@ CURVES = {
     "validation_rmse": {"label": "validation RMSE", "color": VERMILLION, "linestyle": "-"},
 }
 RMSE = "RMSE (in units of the ratings)"
-LOSS = "objective (loss)"
 LEVELS = 12  # ratings of at most so many distinct values are shown value by value
-ANNOTATED = 60, 10  # a matrix of at most so many cells and columns has its values written in
+CELLS = 60  # a matrix of at most so many cells, and 10 columns, has its values written in
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
     """Write `name.png` and `name.pdf` into `folder`."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine(None)  # laid out once: every save would do it again, for more than the drawing takes
     for kind in ("png", "pdf"):
         figure.savefig(folder / f"{name}.{kind}", dpi=150)
 
@@ -41,35 +42,34 @@ def learning_curves(outcome: Outcome) -> Figure:
     """Errors (left) and objective (right) of the chosen setting by epoch, the other settings behind it in grey."""
     chosen, others = outcome.chosen, outcome.settings[1:]
     swept = ", ".join(f"{k} {v:g}" for k, v in chosen.hparams.items() if any(s.hparams[k] != v for s in others))
-    figure, (left, right) = _panels(
-        f"Learning curves of the chosen setting{swept and f' ({swept})'}, {_over(chosen.fits)}"
-    )
+    title = f"Learning curves of the chosen setting{swept and f': {swept}'}\n{_over(chosen.fits)}"
+    figure, (left, right) = _panels(title, sharex=True)
     for i, setting in enumerate(others):
         epochs, values = _series(setting.fits, outcome.criterion)
-        label = f"{'_' if i else ''}other settings, {CURVES[outcome.criterion]['label']}"
-        left.plot(epochs, values.mean(0), color="0.75", linewidth=0.8, zorder=1, label=label)
+        label = f"{CURVES[outcome.criterion]['label']} of other settings" if i == 0 else None
+        left.plot(epochs, values.mean(axis=0), color="0.75", linewidth=0.8, zorder=1, label=label)
     shown = [_curve(left, chosen.fits, metric, **style) for metric, style in CURVES.items()]
     _scale_y(left, np.concatenate(shown), fenced=True)
     _scale_y(right, _curve(right, chosen.fits, "loss", color=BLUE))
-    best = [fit for fit in chosen.fits if fit.best_epoch and outcome.criterion == "validation_rmse"]
-    for axes, metric in ((left, outcome.criterion), (right, "loss")) if best else ():
-        values = [fit.at_best(metric) for fit in best]
-        axes.plot([fit.best_epoch for fit in best], values, "o", color="black", mfc="white", label="best epoch of a fit")
-    _by_epoch(figure, left, right, "Errors")
+    if outcome.criterion == "validation_rmse":
+        best = [fit for fit in chosen.fits if fit.best_epoch]
+        for axes, metric in ((left, outcome.criterion), (right, "loss")):
+            x, y = [fit.best_epoch for fit in best], [fit.at_best(metric) for fit in best]
+            axes.plot(x, y, "o", color="black", mfc="white", label="best epoch of a fit")
+    _by_epoch(figure, left, right)
     return figure
 
 
 def side_by_side(curves: dict[str, Outcome]) -> Figure:
     """Training error (left) and objective (right) by epoch of the chosen setting of each outcome."""
-    over = {_over(outcome.chosen.fits) for outcome in curves.values()}
-    figure, (left, right) = _panels(f"{', '.join(curves)}: training compared, {' and '.join(sorted(over))}")
+    over = " or ".join(sorted({_over(outcome.chosen.fits) for outcome in curves.values()}))
+    figure, (left, right) = _panels(f"Training by {', '.join(curves)}\n{over}", sharex=True)
     for axes, metric in ((left, "train_rmse"), (right, "loss")):
-        shown = [
-            _curve(axes, outcome.chosen.fits, metric, label=name, **_style(i))
-            for i, (name, outcome) in enumerate(curves.items())
-        ]
+        named = enumerate(curves.items())
+        shown = [_curve(axes, outcome.chosen.fits, metric, label=name, **_style(i)) for i, (name, outcome) in named]
         _scale_y(axes, np.concatenate(shown), fenced=metric != "loss")
-    _by_epoch(figure, left, right, "Training error")
+    _by_epoch(figure, left, right)
+    left.set_title("Error on the training ratings")
     return figure
 
 
@@ -81,29 +81,257 @@ def heat_map(outcome: Outcome, axes: dict[str, list[float]]) -> Figure | None:
         return _profile(outcome, names[0]) if names else None
     (x, y), others = names[:2], names[2:]
     values, row, column = np.full((len(ticks[y]), len(ticks[x])), np.nan), 0, 0
-    for setting in reversed(outcome.settings):  # the chosen setting last, so that the best of a cell is what stays
+    for setting in reversed(outcome.settings):  # the chosen one last, so that a cell keeps its best
         row, column = (ticks[k].index(setting.hparams[k]) for k in (y, x))
         values[row, column] = setting.criterion
-    label, rest = CURVES[outcome.criterion]["label"], f", at the best {' and '.join(others)}" if others else ""
+    title = f"Mean {CURVES[outcome.criterion]['label']} by {x} and {y}"
+    rest = f"each at its best {', '.join(others)}; " if others else ""
     size = max(6, 0.75 * len(ticks[x]) + 2.2), max(3, 0.5 * len(ticks[y]) + 1.6)
-    figure, (panel,) = _panels(f"Mean {label} by {x} and {y}{rest}", size, 1)
-    image = _cells(panel, values, lambda v: f"{v:#.4g}" if np.isfinite(v) else "not run" if np.isnan(v) else "diverged")
+    figure, (panel,) = _panels(f"{title}\n{rest}outlined: the chosen setting", size, 1)
+    low, high = _range(values)
+    image = _cells(panel, values, _criterion, cmap="viridis_r", vmin=low, vmax=high)
     if outcome.chosen.alive:
-        image.set_clim(outcome.chosen.criterion, _fence(values))
-        cut = np.isfinite(values) & (values > _fence(values))
-        figure.colorbar(image, label=f"{label} (lower is better)", extend="max" if cut.any() else "neither")
+        above = np.isfinite(values) & (values > high)
+        figure.colorbar(image, label="RMSE (lower is better)", extend="max" if above.any() else "neither")
         for color, width in (("white", 5), ("black", 2)):
-            panel.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, color=color, linewidth=width, zorder=3))
-    panel.set(xlabel=x, ylabel=y, title="outlined: the chosen setting")
+            corner = column - 0.5, row - 0.5
+            panel.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=color, linewidth=width, zorder=3))
+    panel.set(xlabel=x, ylabel=y)
     panel.set_xticks(range(len(ticks[x])), [f"{v:g}" for v in ticks[x]])
     panel.set_yticks(range(len(ticks[y])), [f"{v:g}" for v in ticks[y]])
     return figure
 
 
+def _criterion(value: float) -> str:
+    return f"{value:#.4g}" if np.isfinite(value) else "not run" if np.isnan(value) else "diverged"
+
+
 def _profile(outcome: Outcome, name: str) -> Figure:
-    """The criterion along one axis: every fit, the mean of a setting's, and the settings that diverged."""
+    """The criterion along one axis: every fit, the mean of each setting, and the settings of which a fit diverged."""
     label, settings = CURVES[outcome.criterion]["label"], sorted(outcome.settings, key=lambda s: s.hparams[name])
+    alive, diverged = ([s for s in settings if s.alive == kind] for kind in (True, False))
     figure, (axes,) = _panels(f"Mean {label} by {name}", (6, 3.8), 1)
-    for setting in settings:
-        x = [setting.hparams[name]] * len(setting.fits)
-        axes.plot(x, [fit.at_best(outcome.criterion) for fit in setting.fits], ".", color="0.6")
+    fits = np.array([(s.hparams[name], fit.at_best(outcome.criterion)) for s in alive for fit in s.fits]).reshape(-1, 2)
+    axes.plot(*fits.T, ".", color="0.6", label="a fit")
+    axes.plot([s.hparams[name] for s in alive], [s.criterion for s in alive], "o-", color=BLUE, label="mean of the fits")
+    if diverged:
+        x, at_top = [s.hparams[name] for s in diverged], axes.get_xaxis_transform()
+        axes.plot(x, [0.95] * len(x), "x", color=VERMILLION, transform=at_top, label="diverged")
+    values = [s.hparams[name] for s in settings]
+    if 0 < 10 * values[0] < values[-1]:
+        axes.set_xscale("log")
+        axes.set_xticks(values, [f"{v:g}" for v in values])
+        axes.xaxis.minorticks_off()
+    _scale_y(axes, fits[:, 1], fenced=True)
+    axes.set(xlabel=name, ylabel=f"{label} (lower is better)")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def predictions(predicted: np.ndarray, actual: np.ndarray, bounds: Bounds, label: str) -> Figure:
+    """Predictions `[n]`, n >= 1, clipped to `bounds`, against the ratings `[n]` (left), and their errors (right)."""
+    predicted, actual = np.clip(np.asarray(predicted, float), *bounds), np.asarray(actual, float)
+    error, levels = predicted - actual, np.unique(actual)
+    rmse, mae = errors(error, np.ones_like(error))
+    title = f"Predictions of {len(error):,} {label}\nRMSE {rmse:.4f}, MAE {mae:.4f}, bias {error.mean():+.4f}"
+    figure, (left, right) = _panels(title)
+    if len(levels) <= LEVELS:
+        width = 0.6 * np.diff(levels).min(initial=np.ptp(levels) or 1)
+        style = {"patch_artist": True, "boxprops": {"facecolor": SKY}, "medianprops": {"color": "black"}}
+        groups = [predicted[actual == level] for level in levels]
+        left.boxplot(groups, positions=levels, widths=width, whis=(5, 95), showfliers=False, manage_ticks=False, **style)
+        left.set_title("box: quartiles; whiskers: 5–95 %; dashed: exact", fontsize="medium")
+    else:
+        cells = left.hexbin(actual, predicted, gridsize=40, bins="log", mincnt=1, cmap="viridis_r", linewidths=0.1)
+        figure.colorbar(cells, label="ratings in a cell")
+        left.set_title("dashed: exact", fontsize="medium")
+    left.plot(levels[[0, -1]], levels[[0, -1]], color=VERMILLION, linestyle="--", zorder=3)
+    left.set(xlabel="actual rating", ylabel="predicted rating")
+    right.hist(error, bins=50, color=BLUE)
+    right.axvline(0, color="black", linewidth=1)
+    right.set(xlabel="predicted − actual (in units of the ratings)", ylabel="number of ratings")
+    return figure
+
+
+def matrices(actual: np.ndarray, predicted: np.ndarray, missing: np.ndarray) -> Figure:
+    """R, R̂ and R̂ − R, `[users, items]`, of a problem small enough to be seen whole; `missing` entries are hatched."""
+    known = np.where(missing, np.nan, actual)
+    rows, columns = known.shape
+    size = 10, 1.5 + np.clip(2.6 * rows / columns, 1.6, 5)
+    figure, panels = _panels("Ratings, predictions and their difference; hatched: not rated", size, 3)
+    low, high = _range(np.append(known, predicted), fenced=False)
+    digits = max(0, (2 if columns <= 6 else 1) - int(np.floor(np.log10(max(abs(low), abs(high), 1e-9)))))
+
+    def write(value: float) -> str:
+        return f"{value:z.{digits}f}" if rows * columns <= CELLS and columns <= 10 and np.isfinite(value) else ""
+
+    shared, centred = {"cmap": "viridis", "vmin": low, "vmax": high}, {"cmap": "PuOr", "norm": CenteredNorm()}
+    _cells(panels[0], known, write, **shared)
+    rating = _cells(panels[1], predicted, write, **shared)
+    error = _cells(panels[2], predicted - known, write, **centred)
+    figure.colorbar(rating, ax=panels[:2], label="rating", pad=0.02)
+    figure.colorbar(error, ax=panels[2], label="predicted − actual")
+    for axes, title in zip(panels, ("actual, $R$", r"predicted, $\hat{R}$", r"error, $\hat{R} - R$"), strict=True):
+        axes.set(xlabel="item", ylabel="user", title=title)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
+    return figure
+
+
+def gradients(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Relative errors (left) and milliseconds a call (right), a line a gradient variant in the order of `rows`."""
+    ratings = " and ".join(f"{n:,}" for n in sorted({row["ratings"] for row in rows}))
+    title = f"Gradient variants: error against the oracle, and time a call on {ratings} ratings"
+    figure, (left, right) = _panels(title, (9, 1.8 + 0.32 * len(rows)), sharey=True)
+    _gradient_errors(left, rows)
+    _gradient_times(right, rows)
+    left.set_yticks(range(len(rows)), [row["gradient"] for row in rows])
+    left.set_ylim(len(rows) - 0.4, -0.6)
+    for tick, row in zip(left.get_yticklabels(), rows, strict=True):
+        tick.set_color(VERMILLION if row["status"] == "FAILED" else "black")
+    figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    return figure
+
+
+def _gradient_errors(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+    user, item, tolerance = (_column(rows, key) for key in ("error_user", "error_item", "tolerance"))
+    low, high = _range(np.concatenate([x[x > 0] for x in (user, item, tolerance)]), fenced=False)
+    floor, y = low / 30, range(len(rows))
+    axes.set(xscale="log", xlim=(floor / 2, high * 3), xlabel="relative error, max|a − b| / max|b| (b: oracle)")
+    axes.plot(np.where(user == 0, floor, user), y, "o", color=BLUE, mfc="none", label="error, user factors")
+    axes.plot(np.where(item == 0, floor, item), y, "x", color=GREEN, label="error, item factors")
+    axes.plot(tolerance, y, "|", color="black", markersize=14, label="tolerance")
+    if 0 in np.append(user, item):
+        ticks = [tick for tick in axes.get_xticks() if low / 3 < tick < high * 3]
+        axes.set_xticks([floor, *ticks], ["0", *(f"$10^{{{np.log10(tick):.0f}}}$" for tick in ticks)])
+        axes.xaxis.minorticks_off()
+
+
+def _gradient_times(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
+    ms, low, high = (_column(rows, key) for key in ("ms", "ms_low", "ms_high"))
+    least, most = _range(np.concatenate([ms, low, high]), fenced=False)
+    colors = [VERMILLION if row["status"] == "FAILED" else SKY for row in rows]
+    axes.barh(range(len(rows)), ms, xerr=[ms - low, high - ms], color=colors, capsize=2)
+    axes.set(xscale="log", xlim=(least / 2, most * 8), xlabel="time a call (ms; whiskers: quartiles)")
+    axes.grid(visible=False, axis="y")
+    for y, row in enumerate(rows):
+        note = ([] if row["ms"] is None else [f"{row['ms']:.3g} ms"]) + [row["status"]] * (row["status"] != "ok")
+        x = np.nanmax([ms[y], high[y], least / 2])
+        color = VERMILLION if row["status"] == "FAILED" else "black"
+        axes.text(x, y, f" {shorten(', '.join(note), 50, placeholder=' …')}", va="center", fontsize="small", color=color)
+
+
+def scaling(rows: Sequence[dict[str, Any]]) -> Figure:
+    """Milliseconds a call against the number of ratings, a line a gradient variant, the slowest first in the legend."""
+    timed = sorted((row for row in rows if row["ms"] is not None), key=lambda row: row["ratings"])
+    slowest = sorted({row["gradient"]: row["ms"] for row in timed}.items(), key=lambda pair: -pair[1])
+    figure, (axes,) = _panels("Time of a gradient call by number of ratings", (7.5, 4.2), 1)
+    for i, (name, _) in enumerate(slowest):
+        own = [row for row in timed if row["gradient"] == name]
+        label = name + " (FAILED)" * any(row["status"] == "FAILED" for row in own)
+        axes.plot([r["ratings"] for r in own], [r["ms"] for r in own], marker="osv^D"[i % 5], label=label, **_style(i))
+    sizes = np.unique([row["ratings"] for row in timed])
+    if len(sizes):
+        least = min(row["ms"] for row in timed if row["ratings"] == sizes[0])
+        axes.plot(sizes, least * sizes / sizes[0], color="0.5", linestyle=(0, (6, 4)), label="proportional to ratings")
+    axes.set(xscale="log", yscale="log", xlabel="number of ratings", ylabel="time a call (ms)")
+    axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
+    axes.xaxis.minorticks_off()
+    figure.legend(loc="outside right center", frameon=False)
+    return figure
+
+
+def _panels(title: str, size: tuple[float, float] = (8, 4), columns: int = 2, **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of `size` inches with `columns` panels side by side, and the panels."""
+    figure = Figure(size, layout="constrained")
+    figure.suptitle("\n".join(fill(line, int(12 * size[0])) for line in title.splitlines()), fontsize="medium")
+    panels = list(figure.subplots(1, columns, squeeze=False, **options)[0])
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_axisbelow(True)
+        axes.grid(alpha=0.3)
+    return figure, panels
+
+
+def _style(i: int) -> dict[str, Any]:
+    """The colour and line of the i-th of several curves; both change from one to the next."""
+    colors, lines = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY), ("-", "--", "-.", ":")
+    return {"color": colors[i % len(colors)], "linestyle": lines[i % len(lines)]}
+
+
+def _over(fits: Sequence[Fit]) -> str:
+    """What the curves of these fits are, in words."""
+    alive = [fit for fit in fits if fit.alive]
+    diverged = f" ({len(fits) - len(alive)} of {len(fits)} diverged)" if len(alive) < len(fits) else ""
+    n = len(alive or fits)
+    return (f"mean of {n} fits, band from least to greatest" if n > 1 else "one fit") + diverged
+
+
+def _series(fits: Sequence[Fit], metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """The epochs `[epochs]` at which any fit has the metric, and its values `[fits, epochs]`, NaN where a fit has none.
+
+    Fits that diverged are left out, unless all did.
+    """
+    histories = [getattr(fit.history, metric) for fit in [fit for fit in fits if fit.alive] or fits]
+    values = np.full((len(histories), max(map(len, histories))), np.nan)
+    for row, history in zip(values, histories, strict=True):
+        row[: len(history)] = history
+    values[~np.isfinite(values)] = np.nan
+    evaluated = np.isfinite(values).any(axis=0)
+    return np.flatnonzero(evaluated) + 1, values[:, evaluated]
+
+
+def _curve(axes: Axes, fits: Sequence[Fit], metric: str, **style: Any) -> np.ndarray:
+    """Draw the mean over the fits, where all have a value, and the band that holds them; the values drawn, `[n]`."""
+    epochs, values = _series(fits, metric)
+    if len(epochs):
+        axes.plot(epochs, values.mean(axis=0), marker="." if len(epochs) <= 25 else "", **style)
+        low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
+        axes.fill_between(epochs, low, high, color=style["color"], alpha=0.2, linewidth=0.5)
+    return values.ravel()
+
+
+def _by_epoch(figure: Figure, left: Axes, right: Axes) -> None:
+    """Label a panel of errors and one of the objective, and put the legend of both below them."""
+    left.set(title="Errors", xlabel="epoch", ylabel=RMSE)
+    right.set(title="What training minimises", xlabel="epoch", ylabel="objective (loss)")
+    left.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
+
+
+def _range(values: np.ndarray, fenced: bool = True) -> tuple[float, float]:
+    """The least and the greatest finite value, (1, 1) if none is; `fenced`, at most Tukey's outer fence, because what lies
+    above it would flatten the rest."""
+    finite = values[np.isfinite(values)]
+    low, quarter, three_quarters, high = np.quantile(finite if finite.size else [1], [0, 0.25, 0.75, 1])
+    return float(low), float(min(high, three_quarters + 3 * (three_quarters - quarter)) if fenced else high)
+
+
+def _scale_y(axes: Axes, values: np.ndarray, fenced: bool = False) -> None:
+    """Fit the y axis to `_range` of the values, and make it logarithmic over more than a decade."""
+    low, high = _range(values, fenced)
+    if 0 < 10 * low < high:
+        axes.set(yscale="log", ylim=(low / 1.2, high * 1.2))
+    elif low < high:
+        axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+
+
+def _cells(axes: Axes, values: np.ndarray, write: Callable[[float], str], **scale: Any) -> AxesImage:
+    """The matrix as coloured cells, hatched where it is not finite, with what `write` makes of every value."""
+    known = np.ma.masked_invalid(values)
+    axes.patch.set(facecolor="0.92", edgecolor="0.75", hatch="////")
+    axes.grid(visible=False)
+    image = axes.imshow(known, aspect="auto", **scale)
+    dark = np.isfinite(values) & (image.to_rgba(known)[..., :3] @ (0.3, 0.59, 0.11) < 0.5)
+    size = "small" if values.shape[1] <= 6 else "x-small"
+    for (row, column), value in np.ndenumerate(values):
+        if text := write(float(value)):
+            color = "white" if dark[row, column] else "black"
+            axes.text(column, row, text, ha="center", va="center", color=color, fontsize=size)
+    return image
+
+
+def _column(rows: Sequence[dict[str, Any]], key: str) -> np.ndarray:
+    """One key of the rows, NaN for None."""
+    return np.array([np.nan if row.get(key) is None else row[key] for row in rows], float)

@@ -3,6 +3,7 @@
 import io
 import logging
 import math
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,7 +18,8 @@ from mfjax import expected, sweep
 from mfjax.protocol import Interval, Outcome
 
 log = logging.getLogger("mfjax")
-console = Console()
+WIDTH = 120  # of tables in files and pipes, which have no width of their own
+console = Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 @contextmanager
@@ -47,7 +49,7 @@ def show(table: Table) -> None:
     """Print a table, and write it to the log."""
     console.print(table)
     text = io.StringIO()
-    Console(file=text, width=120).print(table)
+    Console(file=text, width=WIDTH).print(table)
     log.info("\n%s", text.getvalue())
 
 
@@ -64,7 +66,7 @@ def settings_table(outcome: Outcome, axes: Sequence[str], baselines: Mapping[str
         values = [f"{setting.hparams[key]:g}" for key in keys] or ["as configured"]
         diverged = next((fit.status for fit in setting.fits if not fit.alive), None)
         epochs = "/".join(str(fit.best_epoch) for fit in setting.fits[:5])
-        table.add_row(*values, f"{setting.criterion:.5f}", str(len(setting.fits)), epochs, diverged or "finished")
+        table.add_row(*values, f"{setting.criterion:.5f}" if setting.alive else "–", str(len(setting.fits)), epochs, diverged or "finished")
     for baseline, rmse in baselines.items():
         if rmse.mean is not None:
             table.add_row(*[""] * (len(keys or [0]) - 1), baseline, f"{rmse.mean:.5f} (test)", "", "", "baseline")
@@ -87,7 +89,7 @@ def plain_table(title: str, columns: Sequence[str], cells: Sequence[Sequence[str
     """A table of ready cells, the first column left and the others right."""
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(column, justify="right" if i else "left")
+        table.add_column(column.replace("_", " "), justify="right" if i else "left", overflow="fold")
     for row in cells:
         table.add_row(*row)
     return table

@@ -1,7 +1,9 @@
 """`python -m mfjax.run`: compose the config, hand it to its job, and turn a user's mistake into one short message."""
 
 import importlib
+import logging
 import os
+import re
 import sys
 import time
 import traceback
@@ -11,6 +13,7 @@ BEGAN = time.perf_counter()  # before the imports: they are part of what a user 
 
 import hydra  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
+from hydra.errors import HydraException  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
@@ -22,26 +25,33 @@ JOBS = sorted(path.stem for path in (config.HERE / "jobs").glob("[!_]*.py"))
 config.register()
 
 
-@hydra.main(config_path=str(config.CONF), config_name="config", version_base="1.3")
-def main(cfg: DictConfig) -> None:
-    """Run one job in Hydra's output folder; exits 1 on a wrong input, 2 where a check failed."""
-    folder = Path(HydraConfig.get().runtime.output_dir)
+def main() -> None:
+    """The command: exits 1 on a wrong input, with its reason in at most six lines, and 2 where a check failed."""
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and this function shortens them
     try:
-        config.check(cfg)
-        config.choose("job", dict.fromkeys(JOBS), cfg.job)
-        set_up_jax(cfg)
-        passed = importlib.import_module(f"mfjax.jobs.{cfg.job}").run(cfg, folder, BEGAN)
-    except (InputError, OmegaConfBaseException) as error:
-        if cfg.debug:
+        run()
+    except (InputError, HydraException, OmegaConfBaseException) as error:
+        if "debug=true" in (argument.lower() for argument in sys.argv):
             traceback.print_exc()
-        print("\n".join(f"error: {error}".splitlines()[:6]), file=sys.stderr)
+        if logging.getLogger().handlers:  # run.log, where the run came that far
+            logging.getLogger("mfjax").error(short(error))
+        print(f"error: {short(error)}", file=sys.stderr)
         sys.exit(1)
+
+
+@hydra.main(config_path=str(config.CONF), config_name="config", version_base="1.3")
+def run(cfg: DictConfig) -> None:
+    """Run one job in Hydra's output folder."""
+    config.check(cfg)
+    config.choose("job", dict.fromkeys(JOBS), cfg.job)
+    set_up_jax(cfg)
+    passed = importlib.import_module(f"mfjax.jobs.{cfg.job}").run(cfg, Path(HydraConfig.get().runtime.output_dir), BEGAN)
     if not passed:
         sys.exit(2)
 
 
 def set_up_jax(cfg: DictConfig) -> None:
-    """Everything about jax that must be said before its first use."""
+    """Everything about jax that must be said before its first use. Raises InputError for a platform that is not there."""
     if cfg.threads is not None:
         os.environ.setdefault("PJRT_NPROC", str(cfg.threads))
     import jax
@@ -50,6 +60,29 @@ def set_up_jax(cfg: DictConfig) -> None:
     jax.config.update("jax_enable_x64", cfg.dtype == "float64" or cfg.job == "gradients")
     if cfg.platform is not None:
         jax.config.update("jax_platforms", cfg.platform)
+    try:
+        jax.devices()
+    except RuntimeError as error:
+        raise InputError(f"platform={cfg.platform}: jax finds no such device here; try platform=cpu") from error
+
+
+def short(error: Exception) -> str:
+    """The message in at most six lines; of Hydra's, what a user of this command can act on."""
+    if isinstance(error, InputError):
+        return "\n".join(str(error).splitlines()[:6])
+    text = f"{error}\n{error.__cause__ or ''}"
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if unknown := re.match(r"Could not override '(.*)'", lines[0]):
+        return f"unknown key {unknown[1]}; {config.hint(unknown[1])}"
+    lines = [line for line in lines if not line.startswith(("reference_type", "object_type", "full_key"))]
+    if "Config search path:" in lines:
+        lines = lines[: lines.index("Config search path:")]
+    for i, line in enumerate(lines):
+        if line.startswith("Available options"):
+            lines[i:] = [f"{line} {', '.join(lines[i + 1 :])}"]
+        elif "is not a ListConfig" in line:
+            lines[i] = "expected a list, such as [0.05,0.1]"
+    return "\n".join(lines[:6])
 
 
 if __name__ == "__main__":

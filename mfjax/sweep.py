@@ -1,6 +1,7 @@
 """Lanes: many settings, seeds and folds as one compiled program, run in blocks of one width."""
 
 import itertools
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from mfjax.data import Dataset, Split
 from mfjax.metrics import Bounds
 from mfjax.train import Data, History, Schedule, is_live, start, train
 from mfjax.types import Factors, Hparams, Method, Ratings, Run, Spec
@@ -22,6 +24,17 @@ class Problem(NamedTuple):
     ratings: Ratings
     test: Ratings
     bounds: Bounds
+
+    @classmethod
+    def of(cls, dataset: Dataset, split: Split, *, clip: bool = True, dtype: str = "float32") -> "Problem":
+        """The ratings of `dataset` cut as `split` says; with `clip`, predictions are clipped to their lowest and highest."""
+
+        def part(rows: np.ndarray) -> Ratings:
+            columns = (dataset.user[rows], dataset.item[rows], dataset.value[rows])
+            return Ratings.of(*columns, fold=split.fold[rows], dtype=dtype)
+
+        bounds = dataset.scale if clip else (-math.inf, math.inf)
+        return cls(part(~split.test), part(split.test), Bounds(*bounds))
 
 
 class Lane(NamedTuple):

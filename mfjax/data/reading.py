@@ -113,7 +113,7 @@ def _ratings(path: str, table: Table) -> np.ndarray:
         kind = "a number" if numbers[row] is None else "finite"
         reason = f"{show(raw[row])} is not {kind}" if raw[row] else "is empty"
         raise InputError(
-            f"{path}, {table.place(row)}: the rating {reason}\ncorrect or delete it; or set columns=[user, item, rating]"
+            f"{path}, {table.place(row)}: the rating {reason}\ncorrect or delete it; or set data.columns=[user, item, rating]"
         )
     return values
 
@@ -129,7 +129,7 @@ def _refuse(dataset: Dataset, path: str, table: Table) -> Dataset:
         user, item = dataset.user_ids[dataset.user[repeat]], dataset.item_ids[dataset.item[repeat]]
         raise InputError(
             f"{path}, {table.place(int(repeat))}: user {show(user)} has rated item {show(item)} before, "
-            f"on {table.place(first)}\ndelete one of them, or set duplicates=mean or duplicates=last"
+            f"on {table.place(first)}\ndelete one of them, or set data.duplicates=mean or data.duplicates=last"
         )
     return dataset
 

@@ -100,7 +100,7 @@ def _separator(path: str, line: str, separator: str | None) -> str:
         separator = next((s for s in SEPARATORS if s in unquoted), None)
     if separator is None:
         known = ", ".join(map(repr, SEPARATORS))
-        raise InputError(f"{path}, line 1: expected a separator ({known}), got {show(line)}\nset separator=...")
+        raise InputError(f"{path}, line 1: expected a separator ({known}), got {show(line)}\nset data.separator=...")
     if not 1 <= len(separator) <= 2 or set(separator) & set('"\r\n'):
         raise InputError(f"separator: expected one or two characters, no quote or line break, got {separator!r}")
     return separator
@@ -170,7 +170,7 @@ def _positions(place: str, names: list[str], columns: list) -> list[int]:
             there = ", ".join(map(show, names[:8])) + (", ..." if len(names) > 8 else "")
             raise InputError(
                 f"{place}: no column {c!r}\nthere are {len(names)} columns: {there}\n"
-                f"set columns=[user, item, rating] to names, or positions 0 to {len(names) - 1}; or set separator=..."
+                f"set data.columns=[user, item, rating] to names, or positions 0 to {len(names) - 1}; or set data.separator=..."
             )
     if len(set(positions)) != 3 or len(positions) != 3:
         raise InputError(f"columns: expected three different columns (user, item, rating), got {list(columns)}")
@@ -204,7 +204,7 @@ def _check_width(path: str, text: _Text, table: Table, header: bool, need: int) 
     if (width := len(_fields(text, record))) < need:
         raise InputError(
             f"{path}, line {line}: too few fields: expected at least {need}, got {width}\n"
-            "complete or delete the line, or set separator=..."
+            "complete or delete the line, or set data.separator=..."
         )
 
 

@@ -20,15 +20,8 @@ COLUMNS = (
     *("own_checker", "tolerance", "status"),
 )
 SHOWN = (
-    "gradient",
-    "error_user",
-    "error_item",
-    "error_user_full",
-    "error_item_full",
-    "ms",
-    "compile_s",
-    "temp_bytes",
-    "status",
+    *("gradient", "error_user", "error_item", "error_user_full", "error_item_full"),
+    *("ms", "quartiles", "compile_s", "temp_bytes", "flops", "status"),
 )
 
 
@@ -106,7 +99,7 @@ def write(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """The comparison as CSV, Markdown and LaTeX; every column in every row."""
     whole = [{column: row.get(column) for column in COLUMNS} for row in rows]
     results.write_csv(folder / "gradients.csv", whole)
-    cells = [[_cell(row[column]) for column in SHOWN] for row in whole]
+    cells = [_cells(row, SHOWN) for row in whole]
     (folder / "gradients.md").write_text(results.markdown(SHOWN, cells))
     (folder / "gradients.tex").write_text(results.latex(SHOWN, cells))
 
@@ -126,16 +119,21 @@ def show(largest: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]], worst
     if largest:
         sizes = {row["ratings"] for row in largest if row["gradient"] != "numerical"}
         title = f"Gradients, {max(sizes, default=0):,} ratings (numerical: the small problem, float64)"
-        report.show(report.plain_table(title, SHOWN, [[_cell(row.get(c)) for c in SHOWN] for row in largest]))
+        report.show(report.plain_table(title, SHOWN, [_cells(row, SHOWN) for row in largest]))
     if own:
-        columns = ("gradient", "error_user", "error_item", "own_checker", "tolerance", "status")
-        rows = [[_cell(row.get(c)) for c in columns] for row in own]
+        columns = ("gradient", "error_user", "error_item", "elementwise_user", "elementwise_item", "own_checker", "status")
+        rows = [_cells(row, columns) for row in own]
         report.show(report.plain_table("Your gradient against differences of its loss", columns, rows))
     for w in worst:
         report.warn(
             f"disagrees at {w.side}[{w.row}, {w.column}]: analytic {w.analytic:.6g}, numerical {w.numerical:.6g}, "
             f"relative error {w.relative_error:.2g}"
         )
+
+
+def _cells(row: dict[str, Any], columns: Sequence[str]) -> list[str]:
+    spread = f"{row['ms_low']:.3g}–{row['ms_high']:.3g}" if row.get("ms") is not None else None
+    return [_cell((row | {"quartiles": spread}).get(column)) for column in columns]
 
 
 def _cell(value: Any) -> str:

@@ -44,8 +44,9 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
 def train(cfg: DictConfig, experiment: Experiment) -> tuple[Outcome, dict[str, float]]:
     """Carry the protocol out under a progress bar; the outcome, and the seconds of compiling and of training."""
     began, sweep = time.perf_counter(), experiment.sweep
-    log.info("%d lanes; %s; %s", len(experiment.lanes), experiment.protocol, experiment.conventions)
-    with report.progress(f"{cfg.method}, {len(experiment.lanes)} lanes") as watch:
+    lanes = f"{len(experiment.lanes)} lane{'s' * (len(experiment.lanes) > 1)}"
+    log.info("%s; %s; %s", lanes, experiment.protocol, experiment.conventions)
+    with report.progress(f"{cfg.method}, {lanes}") as watch:
         outcome = protocol.carry_out(sweep, experiment.lanes, cfg.refit, watch)
     took = time.perf_counter() - began
     return outcome, {"compile": sweep.compile_seconds, "train": took - sweep.compile_seconds}
@@ -69,6 +70,7 @@ def summarise(cfg: DictConfig, experiment: Experiment, outcome: Outcome) -> dict
         "experiment": report.experiment_name(),
         "status": "finished" if outcome.chosen.alive else "diverged",
         "chosen": {k: v for k, v in outcome.chosen.hparams.items() if k not in experiment.idle},
+        "final_loss": float(np.mean([fit.history.loss[-1] for fit in outcome.final])),
         "chosen_by": f"mean {outcome.criterion}",
         "conventions": experiment.conventions,
         "method": {"name": cfg.method, "gradient": cfg.gradient if cfg.method == "descent" else None}
@@ -133,7 +135,7 @@ def show(experiment: Experiment, outcome: Outcome, summary: dict[str, Any], fold
     report.say(f"Protocol: {summary['protocol']}; intervals over {summary['interval_over']}")
     took = summary["seconds"]
     report.say(
-        f"{summary['lanes']} lanes, {summary['compilations']} compilation(s), "
+        f"Lanes {summary['lanes']}, {summary['compilations']} compilation(s), "
         + ", ".join(f"{k} {v:.1f} s" for k, v in took.items())
     )
     report.say(f"Files: {folder}")

@@ -25,10 +25,13 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
     has moments, and takes the batch's gradient of all rows. `gradient` is not used: the batch is its own layout.
     The factors are one [users + items, columns] table during an epoch, which XLA updates in place.
 
-    Raises InputError unless `missing` is `ignore`: a sample of the ratings says nothing of the missing entries.
+    Raises InputError unless `missing` is `ignore` (a sample of the ratings says nothing of the missing entries), and for
+    an optimiser that searches along a line, which a batch cannot evaluate.
     """
     if spec.missing != "ignore":
         raise InputError(f"method=sgd sees only ratings and needs missing=ignore, got {spec.missing}; use method=descent")
+    if "learning_rate" not in optimizer.takes:
+        raise InputError("method=sgd needs an optimiser with a learning rate; use method=descent for a line search (lbfgs)")
 
     def prepare_batches(ratings: Ratings) -> Coo:
         n = len(ratings.value)
