@@ -192,7 +192,7 @@ def check_own(
     oracle = Factors(*(_differences(at, point.factors, side, step) for side in Factors._fields))
     columns = against_differences(analytic, oracle, tolerance)
     wrong = [side for side in Factors._fields if not columns[f"error_{side}"] <= tolerance]
-    return columns, [_worst(side, getattr(analytic, side), getattr(oracle, side)) for side in wrong]
+    return columns, [_worst(side, getattr(analytic, side), getattr(oracle, side), tolerance) for side in wrong]
 
 
 def call_own(function: Own, point: Point, reg: float) -> Any:
@@ -224,12 +224,12 @@ def _differences(loss: Callable[[Factors], float], factors: Factors, side: str, 
     return result
 
 
-def _worst(side: str, a: np.ndarray, b: np.ndarray) -> Worst:
-    """The entry of one side with the largest difference."""
-    row, column = (int(i) for i in np.unravel_index(np.abs(a - b).argmax(), a.shape))
-    return Worst(
-        side, row, column, float(a[row, column]), float(b[row, column]), elementwise_error(a[row, column], b[row, column])
-    )
+def _worst(side: str, a: np.ndarray, b: np.ndarray, tolerance: float) -> Worst:
+    """The entry of one side with the largest relative error, of those that rounding does not explain."""
+    size = np.maximum(1e-8, np.abs(a) + np.abs(b))
+    relative = np.where(np.abs(a - b) > tolerance * np.abs(b).max(), np.abs(a - b) / size, 0)
+    row, column = (int(i) for i in np.unravel_index(relative.argmax(), a.shape))
+    return Worst(side, row, column, float(a[row, column]), float(b[row, column]), float(relative[row, column]))
 
 
 def own_loss(point: Point) -> Own:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
@@ -25,7 +24,7 @@ CURVES = {
     "train_rmse": {"label": "training RMSE", "color": BLUE, "linestyle": "--"},
     "validation_rmse": {"label": "validation RMSE", "color": VERMILLION, "linestyle": "-"},
 }
-RMSE = "RMSE (in units of the ratings)"
+OBJECTIVE = "objective, which training minimises"
 LEVELS = 12  # ratings of at most so many distinct values are shown value by value
 CELLS = 60  # a matrix of at most so many cells, and 10 columns, has its values written in
 
@@ -43,7 +42,7 @@ def learning_curves(outcome: Outcome) -> Figure:
     chosen, others = outcome.chosen, outcome.settings[1:]
     swept = ", ".join(f"{k} {v:g}" for k, v in chosen.hparams.items() if any(s.hparams[k] != v for s in others))
     title = f"Learning curves of the chosen setting{swept and f': {swept}'}\n{_over(chosen.fits)}"
-    figure, (left, right) = _panels(title, sharex=True)
+    figure, (left, right) = _panels(title, ("errors", OBJECTIVE), sharex=True)
     for i, setting in enumerate(others):
         epochs, values = _series(setting.fits, outcome.criterion)
         label = f"{CURVES[outcome.criterion]['label']} of other settings" if i == 0 else None
@@ -63,13 +62,13 @@ def learning_curves(outcome: Outcome) -> Figure:
 def side_by_side(curves: dict[str, Outcome]) -> Figure:
     """Training error (left) and objective (right) by epoch of the chosen setting of each outcome."""
     over = " or ".join(sorted({_over(outcome.chosen.fits) for outcome in curves.values()}))
-    figure, (left, right) = _panels(f"Training by {', '.join(curves)}\n{over}", sharex=True)
+    names = "errors on the training ratings", OBJECTIVE
+    figure, (left, right) = _panels(f"Training by {', '.join(curves)}\n{over}", names, sharex=True)
     for axes, metric in ((left, "train_rmse"), (right, "loss")):
         named = enumerate(curves.items())
         shown = [_curve(axes, outcome.chosen.fits, metric, label=name, **_style(i)) for i, (name, outcome) in named]
         _scale_y(axes, np.concatenate(shown), fenced=metric != "loss")
     _by_epoch(figure, left, right)
-    left.set_title("Error on the training ratings")
     return figure
 
 
@@ -87,7 +86,7 @@ def heat_map(outcome: Outcome, axes: dict[str, list[float]]) -> Figure | None:
     title = f"Mean {CURVES[outcome.criterion]['label']} by {x} and {y}"
     rest = f"each at its best {', '.join(others)}; " if others else ""
     size = max(6, 0.75 * len(ticks[x]) + 2.2), max(3, 0.5 * len(ticks[y]) + 1.6)
-    figure, (panel,) = _panels(f"{title}\n{rest}outlined: the chosen setting", size, 1)
+    figure, (panel,) = _panels(f"{title}\n{rest}outlined: the chosen setting", size=size)
     low, high = _range(values)
     image = _cells(panel, values, _criterion, cmap="viridis_r", vmin=low, vmax=high)
     if outcome.chosen.alive:
@@ -110,7 +109,7 @@ def _profile(outcome: Outcome, name: str) -> Figure:
     """The criterion along one axis: every fit, the mean of each setting, and the settings of which a fit diverged."""
     label, settings = CURVES[outcome.criterion]["label"], sorted(outcome.settings, key=lambda s: s.hparams[name])
     alive, diverged = ([s for s in settings if s.alive == kind] for kind in (True, False))
-    figure, (axes,) = _panels(f"Mean {label} by {name}", (6, 3.8), 1)
+    figure, (axes,) = _panels(f"Mean {label} by {name}", size=(6, 3.8))
     fits = np.array([(s.hparams[name], fit.at_best(outcome.criterion)) for s in alive for fit in s.fits]).reshape(-1, 2)
     axes.plot(*fits.T, ".", color="0.6", label="a fit")
     axes.plot([s.hparams[name] for s in alive], [s.criterion for s in alive], "o-", color=BLUE, label="mean of the fits")
@@ -134,17 +133,17 @@ def predictions(predicted: np.ndarray, actual: np.ndarray, bounds: Bounds, label
     error, levels = predicted - actual, np.unique(actual)
     rmse, mae = errors(error, np.ones_like(error))
     title = f"Predictions of {len(error):,} {label}\nRMSE {rmse:.4f}, MAE {mae:.4f}, bias {error.mean():+.4f}"
-    figure, (left, right) = _panels(title)
-    if len(levels) <= LEVELS:
+    boxes = len(levels) <= LEVELS
+    names = "box: quartiles; whiskers: 5–95 %; dashed: exact" if boxes else "dashed: exact", "errors"
+    figure, (left, right) = _panels(title, names)
+    if boxes:
         width = 0.6 * np.diff(levels).min(initial=np.ptp(levels) or 1)
         style = {"patch_artist": True, "boxprops": {"facecolor": SKY}, "medianprops": {"color": "black"}}
         groups = [predicted[actual == level] for level in levels]
         left.boxplot(groups, positions=levels, widths=width, whis=(5, 95), showfliers=False, manage_ticks=False, **style)
-        left.set_title("box: quartiles; whiskers: 5–95 %; dashed: exact", fontsize="medium")
     else:
         cells = left.hexbin(actual, predicted, gridsize=40, bins="log", mincnt=1, cmap="viridis_r", linewidths=0.1)
         figure.colorbar(cells, label="ratings in a cell")
-        left.set_title("dashed: exact", fontsize="medium")
     left.plot(levels[[0, -1]], levels[[0, -1]], color=VERMILLION, linestyle="--", zorder=3)
     left.set(xlabel="actual rating", ylabel="predicted rating")
     right.hist(error, bins=50, color=BLUE)
@@ -158,21 +157,22 @@ def matrices(actual: np.ndarray, predicted: np.ndarray, missing: np.ndarray) -> 
     known = np.where(missing, np.nan, actual)
     rows, columns = known.shape
     size = 10, 1.5 + np.clip(2.6 * rows / columns, 1.6, 5)
-    figure, panels = _panels("Ratings, predictions and their difference; hatched: not rated", size, 3)
+    names = "actual, $R$", r"predicted, $\hat{R}$", r"error, $\hat{R} - R$"
+    figure, panels = _panels("Ratings, predictions and their difference; hatched: not rated", names, size)
     low, high = _range(np.append(known, predicted), fenced=False)
     digits = max(0, (2 if columns <= 6 else 1) - int(np.floor(np.log10(max(abs(low), abs(high), 1e-9)))))
 
     def write(value: float) -> str:
         return f"{value:z.{digits}f}" if rows * columns <= CELLS and columns <= 10 and np.isfinite(value) else ""
 
-    shared, centred = {"cmap": "viridis", "vmin": low, "vmax": high}, {"cmap": "PuOr", "norm": CenteredNorm()}
-    _cells(panels[0], known, write, **shared)
-    rating = _cells(panels[1], predicted, write, **shared)
-    error = _cells(panels[2], predicted - known, write, **centred)
-    figure.colorbar(rating, ax=panels[:2], label="rating", pad=0.02)
+    # errors below 1 % of the range of the ratings look like none
+    furthest = max(*np.abs(_range(predicted - known, fenced=False)), 0.01 * (high - low), 1e-12)
+    rating = [_cells(axes, x, write, vmin=low, vmax=high) for axes, x in zip(panels, (known, predicted), strict=False)]
+    error = _cells(panels[2], predicted - known, write, cmap="PuOr", vmin=-furthest, vmax=furthest)
+    figure.colorbar(rating[0], ax=panels[:2], label="rating", pad=0.02)
     figure.colorbar(error, ax=panels[2], label="predicted − actual")
-    for axes, title in zip(panels, ("actual, $R$", r"predicted, $\hat{R}$", r"error, $\hat{R} - R$"), strict=True):
-        axes.set(xlabel="item", ylabel="user", title=title)
+    for axes in panels:
+        axes.set(xlabel="item", ylabel="user")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
     return figure
@@ -182,7 +182,7 @@ def gradients(rows: Sequence[dict[str, Any]]) -> Figure:
     """Relative errors (left) and milliseconds a call (right), a line a gradient variant in the order of `rows`."""
     ratings = " and ".join(f"{n:,}" for n in sorted({row["ratings"] for row in rows}))
     title = f"Gradient variants: error against the oracle, and time a call on {ratings} ratings"
-    figure, (left, right) = _panels(title, (9, 1.8 + 0.32 * len(rows)), sharey=True)
+    figure, (left, right) = _panels(title, ("error", "time"), (9, 1.8 + 0.32 * len(rows)), sharey=True)
     _gradient_errors(left, rows)
     _gradient_times(right, rows)
     left.set_yticks(range(len(rows)), [row["gradient"] for row in rows])
@@ -225,7 +225,7 @@ def scaling(rows: Sequence[dict[str, Any]]) -> Figure:
     """Milliseconds a call against the number of ratings, a line a gradient variant, the slowest first in the legend."""
     timed = sorted((row for row in rows if row["ms"] is not None), key=lambda row: row["ratings"])
     slowest = sorted({row["gradient"]: row["ms"] for row in timed}.items(), key=lambda pair: -pair[1])
-    figure, (axes,) = _panels("Time of a gradient call by number of ratings", (7.5, 4.2), 1)
+    figure, (axes,) = _panels("Time of a gradient call by number of ratings", size=(7.5, 4.2))
     for i, (name, _) in enumerate(slowest):
         own = [row for row in timed if row["gradient"] == name]
         label = name + " (FAILED)" * any(row["status"] == "FAILED" for row in own)
@@ -241,12 +241,13 @@ def scaling(rows: Sequence[dict[str, Any]]) -> Figure:
     return figure
 
 
-def _panels(title: str, size: tuple[float, float] = (8, 4), columns: int = 2, **options: Any) -> tuple[Figure, list[Axes]]:
-    """A figure of `size` inches with `columns` panels side by side, and the panels."""
+def _panels(title: str, names: Sequence[str] = ("",), size=(8, 4), **options: Any) -> tuple[Figure, list[Axes]]:
+    """A figure of `size` inches with a panel a name, side by side, and the panels."""
     figure = Figure(size, layout="constrained")
-    figure.suptitle("\n".join(fill(line, int(12 * size[0])) for line in title.splitlines()), fontsize="medium")
-    panels = list(figure.subplots(1, columns, squeeze=False, **options)[0])
-    for axes in panels:
+    figure.suptitle("\n".join(fill(line, int(11 * size[0])) for line in title.splitlines()), fontsize="large")
+    panels = list(figure.subplots(1, len(names), squeeze=False, **options)[0])
+    for axes, name in zip(panels, names, strict=True):
+        axes.set_title(name, fontsize="medium")
         axes.spines[["top", "right"]].set_visible(False)
         axes.set_axisbelow(True)
         axes.grid(alpha=0.3)
@@ -293,8 +294,8 @@ def _curve(axes: Axes, fits: Sequence[Fit], metric: str, **style: Any) -> np.nda
 
 def _by_epoch(figure: Figure, left: Axes, right: Axes) -> None:
     """Label a panel of errors and one of the objective, and put the legend of both below them."""
-    left.set(title="Errors", xlabel="epoch", ylabel=RMSE)
-    right.set(title="What training minimises", xlabel="epoch", ylabel="objective (loss)")
+    left.set(xlabel="epoch", ylabel="RMSE (in units of the ratings)")
+    right.set(xlabel="epoch", ylabel="objective (loss)")
     left.xaxis.set_major_locator(MaxNLocator(8, integer=True))
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
@@ -318,11 +319,11 @@ def _scale_y(axes: Axes, values: np.ndarray, fenced: bool = False) -> None:
 
 
 def _cells(axes: Axes, values: np.ndarray, write: Callable[[float], str], **scale: Any) -> AxesImage:
-    """The matrix as coloured cells, hatched where it is not finite, with what `write` makes of every value."""
+    """The matrix as cells in viridis (or `cmap`), hatched where it is not finite, with what `write` makes of every value."""
     known = np.ma.masked_invalid(values)
     axes.patch.set(facecolor="0.92", edgecolor="0.75", hatch="////")
     axes.grid(visible=False)
-    image = axes.imshow(known, aspect="auto", **scale)
+    image = axes.imshow(known, aspect="auto", **{"cmap": "viridis", **scale})
     dark = np.isfinite(values) & (image.to_rgba(known)[..., :3] @ (0.3, 0.59, 0.11) < 0.5)
     size = "small" if values.shape[1] <= 6 else "x-small"
     for (row, column), value in np.ndenumerate(values):

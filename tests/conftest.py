@@ -4,7 +4,8 @@ import jaxtyping
 from beartype import BeartypeConf, beartype
 
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float
-jaxtyping.install_import_hook("mfjax", "conftest.checked")  # before anything imports mfjax
+CHECKED = ("objective", "gradients", "methods", "metrics", "train", "sweep", "protocol", "check", "expected", "examples")
+jaxtyping.install_import_hook([f"mfjax.{module}" for module in CHECKED], "conftest.checked")  # before they are imported
 
 import jax  # noqa: E402
 import numpy as np  # noqa: E402

@@ -3,6 +3,7 @@
 import functools
 import itertools
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -114,10 +115,10 @@ def test_three_settings_are_one_trace(ratings):
 
         return jax.jit(counted), gradient.prepare(ratings)
 
-    for cast, expected in ((lambda reg: Hparams.of("float64", reg=reg), 1), (lambda reg: Hparams(reg=reg), 3)):
+    for cast, expected in ((partial(Hparams.of, "float64"), 1), (Hparams, 3)):
         function, layout = fresh()
         traces.clear()
-        losses = {float(function(random_factors(SPEC), layout, cast(reg))[0]) for reg in (0.5, 0, np.float32(1))}
+        losses = {float(function(random_factors(SPEC), layout, cast(reg=reg))[0]) for reg in (0.5, 0, np.float32(1))}
         assert (len(traces), len(losses)) == (expected, 3)
 
 

@@ -42,5 +42,6 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     ]
     columns = ("variant", "final objective", *(key.replace("_", " ") for key in next(iter(figures.values()))["metrics"]))
     report.show(report.plain_table("The same ratings, side by side", columns, cells))
+    as_expected = report.meets_expectations(cfg, results.plain(figures))
     report.say(f"Files: {folder}")
-    return report.meets_expectations(cfg, results.plain(figures))
+    return as_expected

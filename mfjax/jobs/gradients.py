@@ -9,7 +9,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from mfjax import check, config, report, results
-from mfjax.check import Point, Worst
+from mfjax.check import Point
 from mfjax.data.dataset import Dataset, from_ids
 from mfjax.gradients import GRADIENTS
 from mfjax.types import Ratings
@@ -40,8 +40,8 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     figures = {"variants": {row["gradient"]: row for row in largest}, "candidate": own, "worst": worst}
     about = {"experiment": report.experiment_name(), "seconds": {"total": time.perf_counter() - began}}
     results.write_json(folder / "results.json", about | figures | {"provenance": results.provenance()})
+    as_expected = report.meets_expectations(cfg, results.plain(figures))
     report.say(f"Files: {folder}")
-    as_expected = report.meets_expectations(cfg, figures)
     return as_expected and all(row["status"] != "FAILED" for row in largest + own)
 
 
@@ -57,7 +57,7 @@ def variants(cfg: DictConfig, names: Sequence[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def candidate(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[Worst]]:
+def candidate(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """A row for every λ at which the user's own gradient is tried, and the worst entries where it disagrees."""
     of, point, rows, worst = cfg.check.candidate, small_point(cfg), [], []
     gradient = check.load_function(of.gradient, "check.candidate.gradient")
@@ -68,7 +68,7 @@ def candidate(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[Worst]]:
         claim = {} if checker is None else {"own_checker": float(check.call_own(checker, point, reg))}
         name = f"{of.gradient.rpartition(':')[2]} (λ = {reg:g})"
         rows.append({"gradient": name, "ratings": len(point.ratings.value)} | columns | claim)
-        worst += disagreeing
+        worst += [{"gradient": name, **entry._asdict()} for entry in disagreeing]
     return rows, worst
 
 
@@ -115,7 +115,7 @@ def draw(largest: Sequence[dict[str, Any]], sizes: Sequence[dict[str, Any]], fol
         plots.save(plots.scaling([dict.fromkeys(COLUMNS) | row for row in running]), folder, "scaling")
 
 
-def show(largest: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]], worst: Sequence[Worst]) -> None:
+def show(largest: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]], worst: Sequence[dict[str, Any]]) -> None:
     if largest:
         sizes = {row["ratings"] for row in largest if row["gradient"] != "numerical"}
         title = f"Gradients, {max(sizes, default=0):,} ratings (numerical: the small problem, float64)"
@@ -126,8 +126,8 @@ def show(largest: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]], worst
         report.show(report.plain_table("Your gradient against differences of its loss", columns, rows))
     for w in worst:
         report.warn(
-            f"disagrees at {w.side}[{w.row}, {w.column}]: analytic {w.analytic:.6g}, numerical {w.numerical:.6g}, "
-            f"relative error {w.relative_error:.2g}"
+            "{gradient} disagrees at {side}[{row}, {column}]: analytic {analytic:.6g}, numerical {numerical:.6g}, "
+            "relative error {relative_error:.2g}".format_map(w)
         )
 
 

@@ -38,7 +38,9 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     }
     results.write_json(folder / "results.json", summary)
     show(experiment, outcome, summary, folder)
-    return report.meets_expectations(cfg, results.plain(summary))
+    as_expected = report.meets_expectations(cfg, results.plain(summary))
+    report.say(f"Files: {folder}")
+    return as_expected
 
 
 def train(cfg: DictConfig, experiment: Experiment) -> tuple[Outcome, dict[str, float]]:
@@ -138,4 +140,3 @@ def show(experiment: Experiment, outcome: Outcome, summary: dict[str, Any], fold
         f"Lanes {summary['lanes']}, {summary['compilations']} compilation(s), "
         + ", ".join(f"{k} {v:.1f} s" for k, v in took.items())
     )
-    report.say(f"Files: {folder}")
