@@ -9,6 +9,7 @@ import inspect
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -259,7 +260,7 @@ def call(table: Mapping[str, Callable], section: DictConfig, chooser: str, name:
     required = [p.name for p in inspect.signature(table[choice]).parameters.values() if p.default is p.empty]
     if missing := [key for key in required if key in known and key not in given]:
         raise InputError(f"{name}.{chooser}={choice} needs {name}.{missing[0]}; add {name}.{missing[0]}=…")
-    return lambda *args: table[choice](*args, **given)
+    return partial(table[choice], **given)
 
 
 def plain(section: DictConfig) -> dict[str, Any]:
@@ -374,4 +375,7 @@ def _sweepable(cfg: DictConfig, axes: dict[str, list], idle: dict[str, str], num
         raise InputError(f"sweep.{key} has no effect with {idle[key]}: all its lanes would be the same; leave it out")
     for fold in axes.get("fold", [cfg.hparams.fold]):
         if fold >= max(num_folds, 1):
-            raise InputError(f"fold {fold}: the split {cfg.split.kind} has {num_folds} folds, 0 to {num_folds - 1}")
+            raise InputError(
+                f"fold {fold}: split.kind={cfg.split.kind} has {num_folds} fold(s), counted from 0\n"
+                "take a lower fold, or split=kfold with more split.folds"
+            )

@@ -13,6 +13,9 @@ def compare(expected: Mapping[str, Mapping[str, Any]], seen: Mapping[str, Any]) 
 
     Raises InputError for a figure that the run does not have.
     """
+    for figure, of in expected.items():
+        if not isinstance(of, Mapping) or set(of) != {"value", "within"}:
+            raise InputError(f"expected.{figure}: expected {{value: …, within: …}}, got {of}")
     return [_row(figure, of["value"], of["within"], seen) for figure, of in expected.items()]
 
 

@@ -1,7 +1,7 @@
 """optax optimisers by name, with a learning rate that is traced and a schedule that is not."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import optax
 
@@ -19,7 +19,7 @@ SCHEDULES: dict[str, Callable[[int, float], optax.Schedule]] = {
 
 def optimizer(
     name: str = "sgd",
-    takes: tuple[str, ...] = ("learning_rate",),
+    takes: Sequence[str] = ("learning_rate",),
     options: dict | None = None,
     schedule: str = "constant",
     final: float = 0.01,
@@ -41,7 +41,7 @@ def optimizer(
     """
     options = dict(options or {})
     alias = getattr(optax, name, None)
-    if alias is None or "learning_rate" not in inspect.signature(alias).parameters:
+    if not callable(alias) or "learning_rate" not in inspect.signature(alias).parameters:
         raise InputError(f"optimizer.name: expected an optax optimiser (such as sgd, adam, lbfgs), got {name!r}")
     if unknown := {*options, *takes} - set(inspect.signature(alias).parameters):
         known = ", ".join(inspect.signature(alias).parameters)

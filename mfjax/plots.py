@@ -51,7 +51,7 @@ def learning_curves(outcome: Outcome) -> Figure:
     _scale_y(left, np.concatenate(shown), fenced=True)
     _scale_y(right, _curve(right, chosen.fits, "loss", color=BLUE))
     if outcome.criterion == "validation_rmse":
-        best = [fit for fit in chosen.fits if fit.best_epoch]
+        best = [fit for fit in _shown(chosen.fits) if fit.best_epoch]
         for axes, metric in ((left, outcome.criterion), (right, "loss")):
             x, y = [fit.best_epoch for fit in best], [fit.at_best(metric) for fit in best]
             axes.plot(x, y, "o", color="black", mfc="white", label="best epoch of a fit")
@@ -260,20 +260,21 @@ def _style(i: int) -> dict[str, Any]:
     return {"color": colors[i % len(colors)], "linestyle": lines[i % len(lines)]}
 
 
+def _shown(fits: Sequence[Fit]) -> Sequence[Fit]:
+    """The fits that did not diverge, or all where every one did."""
+    return [fit for fit in fits if fit.alive] or fits
+
+
 def _over(fits: Sequence[Fit]) -> str:
     """What the curves of these fits are, in words."""
-    alive = [fit for fit in fits if fit.alive]
-    diverged = f" ({len(fits) - len(alive)} of {len(fits)} diverged)" if len(alive) < len(fits) else ""
-    n = len(alive or fits)
-    return (f"mean of {n} fits, band from least to greatest" if n > 1 else "one fit") + diverged
+    n, diverged = len(_shown(fits)), sum(not fit.alive for fit in fits)
+    over = f"mean of {n} fits, band from least to greatest" if n > 1 else "one fit"
+    return over + (f" ({diverged} of {len(fits)} diverged)" if diverged else "")
 
 
 def _series(fits: Sequence[Fit], metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """The epochs `[epochs]` at which any fit has the metric, and its values `[fits, epochs]`, NaN where a fit has none.
-
-    Fits that diverged are left out, unless all did.
-    """
-    histories = [getattr(fit.history, metric) for fit in [fit for fit in fits if fit.alive] or fits]
+    """The epochs `[epochs]` at which any fit has the metric, and its values `[fits, epochs]`, NaN where a fit has none."""
+    histories = [getattr(fit.history, metric) for fit in _shown(fits)]
     values = np.full((len(histories), max(map(len, histories))), np.nan)
     for row, history in zip(values, histories, strict=True):
         row[: len(history)] = history
@@ -288,7 +289,7 @@ def _curve(axes: Axes, fits: Sequence[Fit], metric: str, **style: Any) -> np.nda
     if len(epochs):
         axes.plot(epochs, values.mean(axis=0), marker="." if len(epochs) <= 25 else "", **style)
         low, high = np.nanmin(values, axis=0), np.nanmax(values, axis=0)
-        axes.fill_between(epochs, low, high, color=style["color"], alpha=0.2, linewidth=0.5)
+        axes.fill_between(epochs, low, high, facecolor=(style["color"], 0.2), edgecolor=(style["color"], 0.5), linewidth=0.8)
     return values.ravel()
 
 
@@ -296,24 +297,28 @@ def _by_epoch(figure: Figure, left: Axes, right: Axes) -> None:
     """Label a panel of errors and one of the objective, and put the legend of both below them."""
     left.set(xlabel="epoch", ylabel="RMSE (in units of the ratings)")
     right.set(xlabel="epoch", ylabel="objective (loss)")
-    left.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    left.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize="small")
 
 
 def _range(values: np.ndarray, fenced: bool = True) -> tuple[float, float]:
-    """The least and the greatest finite value, (1, 1) if none is; `fenced`, at most Tukey's outer fence, because what lies
-    above it would flatten the rest."""
-    finite = values[np.isfinite(values)]
-    low, quarter, three_quarters, high = np.quantile(finite if finite.size else [1], [0, 0.25, 0.75, 1])
-    return float(low), float(min(high, three_quarters + 3 * (three_quarters - quarter)) if fenced else high)
+    """The least and the greatest finite value, (1, 1) if none is; `fenced`, at most Tukey's outer fence of the logarithms,
+    because what lies above it would flatten the rest."""
+    finite = values[np.isfinite(values)] if np.isfinite(values).any() else np.ones(1)
+    low, high = float(finite.min()), float(finite.max())
+    if fenced and low > 0:
+        quarter, three_quarters = np.quantile(np.log(finite), [0.25, 0.75])
+        fence = three_quarters + 3 * (three_quarters - quarter)
+        high = high if np.log(high) <= fence else float(np.exp(fence))
+    return low, high
 
 
 def _scale_y(axes: Axes, values: np.ndarray, fenced: bool = False) -> None:
     """Fit the y axis to `_range` of the values, and make it logarithmic over more than a decade."""
     low, high = _range(values, fenced)
     if 0 < 10 * low < high:
-        axes.set(yscale="log", ylim=(low / 1.2, high * 1.2))
+        axes.set(yscale="log", ylim=(low / (high / low) ** 0.05, high * (high / low) ** 0.05))
     elif low < high:
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
 

@@ -81,7 +81,8 @@ def settings_of(fits: Sequence[Fit], metric: str) -> list[Setting]:
         groups.setdefault(tuple(setting.items()), []).append(fit)
 
     def criterion(group: list[Fit]) -> float:
-        return float(np.mean([fit.at_best(metric) for fit in group])) if all(f.alive for f in group) else np.inf
+        mean = float(np.mean([fit.at_best(metric) for fit in group])) if all(f.alive for f in group) else np.inf
+        return np.inf if np.isnan(mean) else mean  # NaN compares with nothing
 
     settings = [Setting(dict(key), group, criterion(group)) for key, group in groups.items()]
     return sorted(settings, key=lambda s: s.criterion)

@@ -64,9 +64,10 @@ def settings_table(outcome: Outcome, axes: Sequence[str], baselines: Mapping[str
         table.add_column(column, justify="right")
     for setting in outcome.settings[:most]:
         values = [f"{setting.hparams[key]:g}" for key in keys] or ["as configured"]
-        diverged = next((fit.status for fit in setting.fits if not fit.alive), None)
+        criterion = f"{setting.criterion:.5f}" if setting.alive else "–"
         epochs = "/".join(str(fit.best_epoch) for fit in setting.fits[:5])
-        table.add_row(*values, f"{setting.criterion:.5f}" if setting.alive else "–", str(len(setting.fits)), epochs, diverged or "finished")
+        diverged = next((fit.status for fit in setting.fits if not fit.alive), "finished")
+        table.add_row(*values, criterion, str(len(setting.fits)), epochs, diverged)
     for baseline, rmse in baselines.items():
         if rmse.mean is not None:
             table.add_row(*[""] * (len(keys or [0]) - 1), baseline, f"{rmse.mean:.5f} (test)", "", "", "baseline")
@@ -89,7 +90,7 @@ def plain_table(title: str, columns: Sequence[str], cells: Sequence[Sequence[str
     """A table of ready cells, the first column left and the others right."""
     table = Table(title=title, title_justify="left")
     for i, column in enumerate(columns):
-        table.add_column(column.replace("_", " "), justify="right" if i else "left", overflow="fold")
+        table.add_column(column.replace("_", " "), justify="right" if i else "left", overflow="fold", no_wrap=not i)
     for row in cells:
         table.add_row(*row)
     return table

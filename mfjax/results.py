@@ -82,13 +82,15 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def markdown(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """A Markdown table."""
+    cells = [[cell.replace("|", r"\|") for cell in line] for line in cells]
     lines = [columns, ["---"] * len(columns), *cells]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def latex(columns: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
     """A LaTeX `tabular`, first column left and the others right."""
-    escape = {"_": r"\_", "%": r"\%", "–": "--", "λ": r"$\lambda$"}
+    escape = {c: f"\\{c}" for c in "_%&#${}"} | {"–": "--", "λ": r"$\lambda$"}
+    escape |= {"\\": r"\textbackslash{}", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}"}
     text = [" & ".join("".join(escape.get(c, c) for c in cell) for cell in line) + r" \\" for line in (columns, *cells)]
     head, *body = text
     return "\n".join(
@@ -184,7 +186,8 @@ class Model:
         (i,) = _rows(self.user_ids, [user], "user")
         score = self.mean + self.user_bias[i] + self.item_bias + self.item_factors @ self.user_factors[i]
         score[_rows(self.item_ids, exclude, "item")] = -np.inf
-        return [(self.item_ids[j].item(), float(score[j])) for j in np.argsort(-score, kind="stable")[:n]]
+        best = np.argsort(-score, kind="stable")[: min(n, int(np.isfinite(score).sum()))]
+        return [(self.item_ids[j].item(), float(score[j])) for j in best]
 
 
 def load(folder: str | Path) -> Model:

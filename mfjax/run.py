@@ -72,6 +72,8 @@ def short(error: Exception) -> str:
         return "\n".join(str(error).splitlines()[:6])
     text = f"{error}\n{error.__cause__ or ''}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if group := re.search(r"Could not override '(.*)'\.\s*No match in the defaults list", text):
+        return f"write +{group[1]}=… with a plus: {group[1]} is no part of the config until it is added"
     if unknown := re.match(r"Could not override '(.*)'", lines[0]):
         return f"unknown key {unknown[1]}; {config.hint(unknown[1])}"
     lines = [line for line in lines if not line.startswith(("reference_type", "object_type", "full_key"))]

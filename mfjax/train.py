@@ -108,7 +108,7 @@ def is_live(run: Run, schedule: Schedule, epochs):
     """Whether the run has an epoch to go: a scalar, or `[lanes]` on the host."""
     live = run.alive & (run.epoch < epochs)
     if schedule.patience is not None:
-        live &= run.epoch - run.best_epoch < schedule.patience
+        live &= run.epoch - run.best_epoch < max(schedule.patience, schedule.eval_every)  # not before it is evaluated
     return live
 
 

@@ -11,9 +11,7 @@ import jax  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
-from mfjax.metrics import Bounds  # noqa: E402
-from mfjax.sweep import Problem  # noqa: E402
-from mfjax.types import Ratings  # noqa: E402
+from mfjax import GRADIENTS, METHODS, Bounds, Problem, Ratings, Schedule, Spec, Sweep, optimizer  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -34,12 +32,35 @@ def ratings() -> Ratings:
     return Ratings.of(user, item, 3 + rng.normal(size=n), rng.uniform(0.5, 2, n), fold, dtype="float64").padded(n + 3)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def problem() -> Problem:
-    """A noisy matrix of rank 2, 20 users and 15 items in float32: 180 ratings in folds 0 to 2, and 60 to test on."""
+    """A noisy matrix of rank 2, 40 users and 30 items in float32: 720 ratings in folds 0 to 2, and 180 to test on."""
     rng = np.random.default_rng(2)
-    full = 3 + rng.normal(size=(20, 2)) @ rng.normal(size=(15, 2)).T / 2 + 0.3 * rng.normal(size=(20, 15))
-    user, item = np.unravel_index(rng.permutation(300)[:240], full.shape)
-    value, fold = np.clip(full, 1, 5)[user, item], np.arange(240) % 3
+    full = 3 + rng.normal(size=(40, 2)) @ rng.normal(size=(30, 2)).T + 0.3 * rng.normal(size=(40, 30))
+    user, item = np.unravel_index(rng.permutation(1200)[:900], full.shape)
+    value, fold = np.clip(full, 1, 5)[user, item], np.arange(900) % 3
     part = lambda rows: Ratings.of(user[rows], item[rows], value[rows], fold=fold[rows])  # noqa: E731
-    return Problem(part(slice(180)), part(slice(180, None)), Bounds(1.0, 5.0))
+    return Problem(part(slice(720)), part(slice(720, None)), Bounds(1.0, 5.0))
+
+
+@pytest.fixture(scope="session")
+def sweep(problem) -> Sweep:
+    """SGD in blocks of 3 lanes, compiled once for all tests; the second split has other folds and fewer ratings."""
+    fewer = problem._replace(ratings=Ratings(*(x[:600] for x in problem.ratings))._replace(fold=np.arange(600) // 200))
+    schedule, spec = Schedule(epochs=12, chunk=5), Spec(40, 30, batch_size=64)
+    return Sweep(spec, lambda spec: METHODS["sgd"](spec, None, optimizer("sgd")), {0: problem, 1: fewer}, schedule, width=3)
+
+
+@pytest.fixture(scope="session")
+def descent_sweep(problem) -> Sweep:
+    """Full-batch descent, one lane at a time, measured at its last epoch alone. Split 1 is split 0 with other ratings in
+    fold 0, and split 2 with other ratings to test on."""
+    ratings, test = problem.ratings, problem.test
+    problems = {
+        0: problem,
+        1: problem._replace(ratings=ratings._replace(value=np.where(ratings.fold == 0, 6 - ratings.value, ratings.value))),
+        2: problem._replace(test=test._replace(value=6 - test.value)),
+    }
+    spec, schedule = Spec(40, 30, missing="item_mean"), Schedule(epochs=10, eval_every=10)
+    method = lambda spec: METHODS["descent"](spec, GRADIENTS["coo"](spec), optimizer("adam"))  # noqa: E731
+    return Sweep(spec, method, problems, schedule, width=1)

@@ -142,6 +142,6 @@ def numerical(spec: Spec, step: float = 0.1) -> Gradient:
         def derivative(entry):
             return (loss(flat.at[entry].add(step)) - loss(flat.at[entry].add(-step))) / (2 * step)
 
-        return loss(flat), unravel(jax.lax.map(derivative, jnp.arange(flat.size)))
+        return loss(flat), free(unravel(jax.lax.map(derivative, jnp.arange(flat.size))), t.columns)
 
     return Gradient(lambda ratings: prepare(ratings, spec), value_and_grad, tolerance=1e-9)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     write(folder, sizes + own)
     if cfg.plots and sizes:
         draw(largest, sizes, folder)
-    show(largest, own, worst)
+    own_loss = ", ".join(f"{key}={cfg[key]}" for key in ("missing", "loss_scale", "reg_by"))
+    show(largest, own, worst, "its loss" if cfg.check.candidate.loss else f"mfjax's loss ({own_loss})")
     figures = {"variants": {row["gradient"]: row for row in largest}, "candidate": own, "worst": worst}
     about = {"experiment": report.experiment_name(), "seconds": {"total": time.perf_counter() - began}}
     results.write_json(folder / "results.json", about | figures | {"provenance": results.provenance()})
@@ -52,14 +54,14 @@ def variants(cfg: DictConfig, names: Sequence[str]) -> list[dict[str, Any]]:
         full = full_point(cfg, part_of(dataset, share))
         shape = f"{full.spec.num_users} x {full.spec.num_items}"
         with report.console.status(f"{len(full.ratings.value):,} ratings, {shape}"):
-            compared = check.compare(names, small_point(cfg), full, of.step, of.tolerance, of.repeats)
+            compared = check.compare(names, small_point(cfg, cfg.bias), full, of.step, of.tolerance, of.repeats)
         rows += [row | {"entries": full.spec.num_users * full.spec.num_items} for row in compared]
     return rows
 
 
 def candidate(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """A row for every λ at which the user's own gradient is tried, and the worst entries where it disagrees."""
-    of, point, rows, worst = cfg.check.candidate, small_point(cfg), [], []
+    of, point, rows, worst = cfg.check.candidate, small_point(cfg, bias=False), [], []
     gradient = check.load_function(of.gradient, "check.candidate.gradient")
     loss = check.load_function(of.loss, "check.candidate.loss") if of.loss else check.own_loss(point)
     checker = check.load_function(of.checker, "check.candidate.checker") if of.checker else None
@@ -72,10 +74,10 @@ def candidate(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[dict[str, Any
     return rows, worst
 
 
-def small_point(cfg: DictConfig) -> Point:
-    """The small problem of the config; without biases where a user's own function, which knows none, is tried."""
-    of, hparams = cfg.check, config.build_hparams(cfg)
-    return check.small_point(config.build_spec(cfg, 1, 1), hparams, of.small_users, of.small_items, of.small_rank)
+def small_point(cfg: DictConfig, bias: bool) -> Point:
+    """The small problem of the config, with its biases or without."""
+    of, spec = cfg.check, replace(config.build_spec(cfg, 1, 1), bias=bias)
+    return check.small_point(spec, config.build_hparams(cfg), of.small_users, of.small_items, of.small_rank)
 
 
 def full_point(cfg: DictConfig, dataset: Dataset) -> Point:
@@ -115,7 +117,7 @@ def draw(largest: Sequence[dict[str, Any]], sizes: Sequence[dict[str, Any]], fol
         plots.save(plots.scaling([dict.fromkeys(COLUMNS) | row for row in running]), folder, "scaling")
 
 
-def show(largest: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]], worst: Sequence[dict[str, Any]]) -> None:
+def show(largest: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]], worst: Sequence[dict[str, Any]], loss: str) -> None:
     if largest:
         sizes = {row["ratings"] for row in largest if row["gradient"] != "numerical"}
         title = f"Gradients, {max(sizes, default=0):,} ratings (numerical: the small problem, float64)"
@@ -123,7 +125,7 @@ def show(largest: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]], worst
     if own:
         columns = ("gradient", "error_user", "error_item", "elementwise_user", "elementwise_item", "own_checker", "status")
         rows = [_cells(row, columns) for row in own]
-        report.show(report.plain_table("Your gradient against differences of its loss", columns, rows))
+        report.show(report.plain_table(f"A gradient against differences of {loss}", columns, rows))
     for w in worst:
         report.warn(
             "{gradient} disagrees at {side}[{row}, {column}]: analytic {analytic:.6g}, numerical {numerical:.6g}, "

@@ -9,12 +9,14 @@ import numpy as np
 from mfjax.errors import InputError
 from mfjax.gradients.coo import Coo, prepare
 from mfjax.methods.initial import initial_factors
-from mfjax.objective import Terms, free, pinned, terms, train_weight
+from mfjax.objective import Terms, free, pinned, regulariser, terms, train_weight
 from mfjax.types import Factors, Gradient, Hparams, Info, Method, Optimizer, Ratings, Spec, State
 
 
 def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
     """One epoch visits every rating once, `batch_size` at a time, in an order that the host shuffles.
+
+    The loss that it reports is the squared error as the batches saw it, plus the regulariser of the epoch's last factors.
 
     Derivation: rating (i, j) carries the share ½ ρ_i/n_i ‖u_i‖² + ½ σ_j/m_j ‖v_j‖² of the regulariser, so that one epoch
     sums to the objective L of `mfjax.objective` exactly; with e = w (u_i·v_j − r_ij), its gradient is
@@ -64,18 +66,20 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
 
         before = jnp.concatenate(state.factors)
         (after, memory, loss), _ = jax.lax.scan(batch, (before, state.optimizer, jnp.zeros_like(t.scale)), order)
-        return State(Factors(*jnp.split(after, [spec.num_users])), memory), Info(loss, jnp.linalg.norm(after - before))
+        factors = Factors(*jnp.split(after, [spec.num_users]))
+        loss += t.scale * regulariser(factors, t)[0]  # once an epoch: a sum over every visit costs a third of the epoch
+        return State(factors, memory), Info(loss, jnp.linalg.norm(after - before))
 
     return Method(prepare_batches, init, step, order=partial(shuffle, spec.batch_size))
 
 
 def _batch_gradient(own, value, weight, share, t: Terms):
-    """Gradient `[2, batch, columns]` and loss of a batch; `own` [2, batch, columns] are its users' and its items' rows."""
+    """Gradient `[2, batch, columns]` and squared error of a batch; `own` [2, batch, columns] are its users' and items' rows."""
     reg = jnp.stack([c.reg for c in t.columns])[:, None]
     residual = own.prod(0).sum(-1) - (value - t.centre)
     decay = jnp.where(weight > 0, share, 0)[..., None] * reg * own
     grads = t.scale * ((weight * residual)[None, :, None] * own[::-1] + decay)
-    return grads, t.scale * ((weight * residual**2).sum() + (decay * own).sum()) / 2
+    return grads, t.scale * (weight * residual**2).sum() / 2
 
 
 def shuffle(batch_size: int, num_ratings: int, data_seed: int, epoch: int) -> np.ndarray:
