@@ -18,7 +18,7 @@ from mfjax import expected, sweep
 from mfjax.protocol import Interval, Outcome
 
 log = logging.getLogger("mfjax")
-WIDTH = 120  # of tables in files and pipes, which have no width of their own
+WIDTH = 130  # of tables in files and pipes, which have no width of their own
 console = Console(width=None if sys.stdout.isatty() else WIDTH)
 
 

@@ -20,10 +20,26 @@ COLUMNS = (
     *("error_user", "error_item", "error_user_full", "error_item_full", "elementwise_user", "elementwise_item"),
     *("own_checker", "tolerance", "status"),
 )
-SHOWN = (
-    *("gradient", "error_user", "error_item", "error_user_full", "error_item_full"),
-    *("ms", "quartiles", "compile_s", "temp_bytes", "flops", "status"),
-)
+SHOWN: dict[str, tuple[str, str, float]] = {  # what a reader sees: heading, column, format and unit
+    "gradient": ("gradient", "", 1),
+    "ratings": ("ratings", ",", 1),
+    "error U": ("error_user", ".1e", 1),
+    "error V": ("error_item", ".1e", 1),
+    "full, U": ("error_user_full", ".1e", 1),
+    "full, V": ("error_item_full", ".1e", 1),
+    "ms": ("ms", ".3g", 1),
+    "25 %": ("ms_low", ".3g", 1),
+    "75 %": ("ms_high", ".3g", 1),
+    "compile s": ("compile_s", ".2f", 1),
+    "temp MB": ("temp_bytes", ".4g", 1e6),
+    "MFLOP": ("flops", ".4g", 1e6),
+    "status": ("status", "", 1),
+}
+OWN = SHOWN | {
+    "elementwise U": ("elementwise_user", ".1e", 1),
+    "elementwise V": ("elementwise_item", ".1e", 1),
+    "own checker": ("own_checker", ".1e", 1),
+}
 
 
 def run(cfg: DictConfig, folder: Path, began: float) -> bool:
@@ -102,15 +118,16 @@ def write(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     whole = [{column: row.get(column) for column in COLUMNS} for row in rows]
     results.write_csv(folder / "gradients.csv", whole)
     cells = [_cells(row, SHOWN) for row in whole]
-    (folder / "gradients.md").write_text(results.markdown(SHOWN, cells))
-    (folder / "gradients.tex").write_text(results.latex(SHOWN, cells))
+    (folder / "gradients.md").write_text(results.markdown(list(SHOWN), cells))
+    (folder / "gradients.tex").write_text(results.latex(list(SHOWN), cells))
 
 
 def draw(largest: Sequence[dict[str, Any]], sizes: Sequence[dict[str, Any]], folder: Path) -> None:
     from mfjax import plots
 
     # the numerical gradient was timed on the small problem: its time has no place beside the others'
-    timed = [row | {"ms": None} if row["gradient"] == "numerical" else row for row in largest]
+    untimed = {"ms": None, "ratings": max(row["ratings"] for row in largest)}
+    timed = [row | untimed if row["gradient"] == "numerical" else row for row in largest]
     plots.save(plots.gradients([dict.fromkeys(COLUMNS) | row for row in timed]), folder, "gradients")
     if len({row["entries"] for row in sizes}) > 1:
         running = [row for row in sizes if row["gradient"] != "numerical"]
@@ -119,13 +136,12 @@ def draw(largest: Sequence[dict[str, Any]], sizes: Sequence[dict[str, Any]], fol
 
 def show(largest: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]], worst: Sequence[dict[str, Any]], loss: str) -> None:
     if largest:
-        sizes = {row["ratings"] for row in largest if row["gradient"] != "numerical"}
-        title = f"Gradients, {max(sizes, default=0):,} ratings (numerical: the small problem, float64)"
-        report.show(report.plain_table(title, SHOWN, [_cells(row, SHOWN) for row in largest]))
+        title = "Gradients: errors on the small problem (float64), then everything on the full one"
+        report.show(report.plain_table(title, list(SHOWN), [_cells(row, SHOWN) for row in largest]))
     if own:
-        columns = ("gradient", "error_user", "error_item", "elementwise_user", "elementwise_item", "own_checker", "status")
-        rows = [_cells(row, columns) for row in own]
-        report.show(report.plain_table(f"A gradient against differences of {loss}", columns, rows))
+        columns = ("gradient", "error U", "error V", "elementwise U", "elementwise V", "own checker", "status")
+        cells = [_cells(row, {heading: OWN[heading] for heading in columns}) for row in own]
+        report.show(report.plain_table(f"A gradient against differences of {loss}", columns, cells))
     for w in worst:
         report.warn(
             "{gradient} disagrees at {side}[{row}, {column}]: analytic {analytic:.6g}, numerical {numerical:.6g}, "
@@ -133,12 +149,11 @@ def show(largest: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]], worst
         )
 
 
-def _cells(row: dict[str, Any], columns: Sequence[str]) -> list[str]:
-    spread = f"{row['ms_low']:.3g}–{row['ms_high']:.3g}" if row.get("ms") is not None else None
-    return [_cell((row | {"quartiles": spread}).get(column)) for column in columns]
+def _cells(row: dict[str, Any], shown: dict[str, tuple[str, str, float]]) -> list[str]:
+    return [_cell(row.get(column), form, unit) for column, form, unit in shown.values()]
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, form: str, unit: float) -> str:
     if value is None:
         return "–"
-    return f"{value:.3g}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return format(value / unit if unit != 1 else value, form)

@@ -1,10 +1,12 @@
 """Stochastic gradient descent on shuffled batches of ratings; a batch of 1 is the one-pair-at-a-time update."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float, Int
 
 from mfjax.errors import InputError
 from mfjax.gradients.coo import Coo, prepare
@@ -45,41 +47,54 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
         return State(start, optimizer.make(hparams).init(jnp.concatenate(start)))
 
     def step(state: State, layout: Coo, hparams: Hparams, order) -> tuple[State, Info]:
-        t, ratings, opt = terms(layout.margins, hparams, spec), layout.ratings, optimizer.make(hparams)
-        weight = train_weight(ratings.weight, ratings.fold, hparams)
-        share = jnp.concatenate([r / jnp.maximum(n, 1) for r, n in zip(t.row_reg, t.counts, strict=True)])
-        free_side = jnp.stack([c.free for c in t.columns])[:, None]
+        t, opt = terms(layout.margins, hparams, spec), optimizer.make(hparams)
+        free_side, reg_side = (jnp.stack(side)[:, None] for side in zip(*((c.free, c.reg) for c in t.columns), strict=True))
 
-        def batch(carry, index):
+        def update(carry, batch: Batch):
             table, memory, loss = carry
-            rows = jnp.stack([ratings.user[index], spec.num_users + ratings.item[index]])  # [2, batch]
-            grads, batch_loss = _batch_gradient(table[rows], ratings.value[index], weight[index], share[rows], t)
-            grads = grads * free_side
+            grads, batch_loss = batch_gradient(table[batch.rows], batch, reg_side, t.scale)
+            grads *= free_side
             if optimizer.rowwise:
                 updates, memory = opt.update(grads, memory)
-                table = table.at[rows].add(updates)
+                table = table.at[batch.rows].add(updates)
             else:
-                dense = jnp.zeros_like(table).at[rows].add(grads)
+                dense = jnp.zeros_like(table).at[batch.rows].add(grads)
                 updates, memory = opt.update(dense, memory, table)
                 table += jnp.concatenate(free(Factors(*jnp.split(updates, [spec.num_users])), t.columns))
             return (table, memory, loss + batch_loss), None
 
         before = jnp.concatenate(state.factors)
-        (after, memory, loss), _ = jax.lax.scan(batch, (before, state.optimizer, jnp.zeros_like(t.scale)), order)
+        start = (before, state.optimizer, jnp.zeros_like(t.scale))
+        (after, memory, loss), _ = jax.lax.scan(update, start, batches(layout.ratings, hparams, t, order))
         factors = Factors(*jnp.split(after, [spec.num_users]))
         loss += t.scale * regulariser(factors, t)[0]  # once an epoch: a sum over every visit costs a third of the epoch
         return State(factors, memory), Info(loss, jnp.linalg.norm(after - before))
 
+    def batches(ratings: Ratings, hparams: Hparams, t: Terms, order) -> Batch:
+        """The epoch's ratings in their order: one gather for the whole epoch is cheaper than one a batch."""
+        weight = train_weight(ratings.weight, ratings.fold, hparams)[order]
+        share = jnp.concatenate([r / jnp.maximum(n, 1) for r, n in zip(t.row_reg, t.counts, strict=True)])
+        rows = jnp.stack([ratings.user[order], spec.num_users + ratings.item[order]], 1)
+        return Batch(rows, ratings.value[order] - t.centre, weight, jnp.where(weight[:, None] > 0, share[rows], 0))
+
     return Method(prepare_batches, init, step, order=partial(shuffle, spec.batch_size))
 
 
-def _batch_gradient(own, value, weight, share, t: Terms):
-    """Gradient `[2, batch, columns]` and squared error of a batch; `own` [2, batch, columns] are its users' and items' rows."""
-    reg = jnp.stack([c.reg for c in t.columns])[:, None]
-    residual = own.prod(0).sum(-1) - (value - t.centre)
-    decay = jnp.where(weight > 0, share, 0)[..., None] * reg * own
-    grads = t.scale * ((weight * residual)[None, :, None] * own[::-1] + decay)
-    return grads, t.scale * (weight * residual**2).sum() / 2
+class Batch(NamedTuple):
+    """Ratings to step on together, or an epoch of such, one more axis in front. `rows` are rows of the joint table."""
+
+    rows: Int[Array, "*epoch 2 batch"]
+    value: Float[Array, "*epoch batch"]  # centred
+    weight: Float[Array, "*epoch batch"]
+    share: Float[Array, "*epoch 2 batch"]  # ρ_i/n_i and σ_j/m_j; 0 for padding and held-out ratings
+
+
+def batch_gradient(own: Float[Array, "2 batch k"], batch: Batch, reg: Float[Array, "2 1 k"], scale: Float[Array, ""]):
+    """Gradient `[2, batch, columns]` of a batch and its squared error; `own` are its users' and its items' rows."""
+    residual = own.prod(0).sum(-1) - batch.value
+    error = batch.weight * residual
+    grads = scale * (error[None, :, None] * own[::-1] + batch.share[..., None] * reg * own)
+    return grads, scale * (error * residual).sum() / 2
 
 
 def shuffle(batch_size: int, num_ratings: int, data_seed: int, epoch: int) -> np.ndarray:
