@@ -48,7 +48,7 @@ class Outcome(NamedTuple):
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """The mean and the two-sided 95 % Student t-interval of independent values."""
+    """The mean and the two-sided 95 % Student t-interval of independent values; those not finite are left out of `n`."""
     from scipy.special import stdtrit
 
     finite = np.asarray([v for v in values if np.isfinite(v)], float)

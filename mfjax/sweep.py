@@ -11,8 +11,9 @@ import jax
 import numpy as np
 
 from mfjax.data import Dataset, Split
+from mfjax.errors import InputError
 from mfjax.metrics import Bounds
-from mfjax.train import Data, History, Schedule, is_live, start, train
+from mfjax.train import Data, History, Schedule, fit, is_live, start
 from mfjax.types import Factors, Hparams, Method, Ratings, Run, Spec
 
 RANK_GROUP = 16  # lanes share a program with those whose rank rounds up to the same multiple
@@ -124,9 +125,12 @@ class Sweep:
         return sum(program.compile_seconds for program in self.programs.values())
 
     def train(self, lanes: Sequence[Lane], watch: Callable[[Progress], Any] = lambda progress: None) -> list[Fit]:
-        """The Fits of `lanes`, in their order; `watch` is told between chunks."""
+        """The Fits of `lanes`, in their order; `watch` is told between chunks. Raises InputError for an unknown data_seed."""
         groups: dict[int, list[int]] = {}
         for i, lane in enumerate(lanes):
+            if lane.hparams.data_seed not in self.problems:
+                known = ", ".join(map(str, self.problems))
+                raise InputError(f"data_seed {lane.hparams.data_seed}: expected one with a Problem, {known}; add its Problem")
             groups.setdefault(rank_group(lane.hparams.rank), []).append(i)
         fits: dict[int, Fit] = {}
         total = sum(lane.epochs for lane in lanes)
@@ -178,7 +182,7 @@ class Program:
                 lambda run: run,
                 run,
             )
-            return train(self.method, self.spec, self.sweep.schedule, run, of_lane(data), hparams, epochs, of_lane(orders))
+            return fit(self.method, self.spec, self.sweep.schedule, run, of_lane(data), hparams, epochs, of_lane(orders))
 
         batch = self.sweep.lane_batch if self.sweep.lane_batch > 1 else None
         return jax.lax.map(lane, (runs, hparams, split, epochs), batch_size=batch)

@@ -50,7 +50,7 @@ def start(method: Method, data: Data, hparams: Hparams, factors: Factors | None 
     return Run(state, state.factors, infinite, best_epoch=zero, epoch=zero, alive=jnp.array(True), died_at=zero)
 
 
-def train(
+def fit(
     method: Method,
     spec: Spec,
     schedule: Schedule,

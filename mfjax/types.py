@@ -79,7 +79,7 @@ class Hparams(NamedTuple):
     data_seed: int = 0
 
     @classmethod
-    def of(cls, dtype: str = "float32", **fields: float) -> Hparams:
+    def of(cls, dtype: str = "float32", **fields: Any) -> Hparams:
         """Hparams whose every field has a fixed dtype (0.5, 0 and float32(1) would otherwise be three traces)."""
         kinds = cls()._asdict()
         values = kinds | fields

@@ -4,7 +4,10 @@ import jaxtyping
 from beartype import BeartypeConf, beartype
 
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float
-CHECKED = ("objective", "gradients", "methods", "metrics", "train", "sweep", "protocol", "check", "expected", "examples")
+CHECKED = (  # not what takes a DictConfig: beartype refuses its own hints
+    *("objective", "gradients", "methods", "optimizers", "metrics", "train", "sweep", "protocol"),
+    *("check", "expected", "examples", "plots"),
+)
 jaxtyping.install_import_hook([f"mfjax.{module}" for module in CHECKED], "conftest.checked")  # before they are imported
 
 import jax  # noqa: E402

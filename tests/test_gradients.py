@@ -62,14 +62,7 @@ def test_every_variant_is_jax_grad(ratings, name, spec):
         assert_same(ours, oracle, GRADIENTS[name](spec).tolerance)
 
 
-def fails(name, reason):
-    return pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=reason))
-
-
-UNFREE = "numerical does not apply free(): L(x + h) and L(x - h) round apart in a fused product, 1e-16 in pinned columns"
-
-
-@pytest.mark.parametrize("name", [fails(name, UNFREE) if name == "numerical" else name for name in GRADIENTS])
+@pytest.mark.parametrize("name", GRADIENTS)
 def test_pinned_columns_have_no_gradient(ratings, name):
     spec = replace(SPEC, missing="zero", loss_scale="mean", reg_by="total")
     for hparams in LANES:
