@@ -126,6 +126,7 @@ class Config:
     width: int = 64
     lane_batch: int = 1
     chunk: int = 10
+    devices: int | None = None
     threads: int | None = 1
     platform: str | None = None
     matmul_precision: str = "highest"
@@ -167,6 +168,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "width": _POSITIVE,
     "lane_batch": _POSITIVE,
     "chunk": _POSITIVE,
+    "devices": _POSITIVE,
     "threads": _POSITIVE,
     "check.repeats": _POSITIVE,
     "check.step": _POSITIVE,

@@ -56,6 +56,8 @@ def set_up_jax(cfg: DictConfig) -> None:
         os.environ.setdefault("PJRT_NPROC", str(cfg.threads))
     import jax
 
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    jax.config.update("jax_num_cpu_devices", cfg.devices or cores)  # which share the lanes out
     jax.config.update("jax_default_matmul_precision", cfg.matmul_precision)
     jax.config.update("jax_enable_x64", cfg.dtype == "float64" or cfg.job == "gradients")
     if cfg.platform is not None:

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from mfjax.data import Dataset, Split
 from mfjax.errors import InputError
@@ -101,7 +103,8 @@ class Sweep:
       method: makes the Method of a Spec.
       problems: a Problem a data_seed; those with fewer ratings are padded with weight 0.
       schedule: epochs, evaluation, patience and chunk.
-      width: lanes a program; fewer lanes are padded, more run block after block.
+      width: lanes a program, rounded up to a multiple of the devices that share them; fewer lanes are padded, more run
+        block after block.
       lane_batch: lanes that run at once under `vmap`; the batches run one after another under `lax.map`. 1 is fastest on
         a CPU, where the data of one lane stay in cache.
       warm: factors `[num_users, k]` and `[num_items, k]` to start every lane from; further columns start at 0.
@@ -150,25 +153,28 @@ def _ahead(watch: Callable[[Progress], Any], done: int, total: int) -> Callable[
 
 
 class Program:
-    """One compiled program: `width` lanes of one rank group, `schedule.chunk` epochs a call."""
+    """One compiled program: `width` lanes of one rank group, `schedule.chunk` epochs a call, shared out over the devices."""
 
     def __init__(self, sweep: Sweep, max_rank: int):
         self.sweep, self.spec = sweep, replace(sweep.spec, max_rank=max_rank)
         self.method = sweep.method(self.spec)
         self.num_ratings = max(len(problem.ratings.value) for problem in sweep.problems.values())
+        self.mesh = Mesh(np.array(jax.local_devices()[: sweep.width]), ("lane",))
+        self.width = -(-sweep.width // self.mesh.size) * self.mesh.size
         data = [self._data(problem) for problem in sweep.problems.values()]
-        self.data = jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *data))
-        self.warm = None if sweep.warm is None else Factors(*(_widen(f, self.spec) for f in sweep.warm))
+        self.data = jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *data), NamedSharding(self.mesh, P()))
         self.blank = jax.tree.map(
-            lambda leaf: np.zeros((sweep.width, *leaf.shape), leaf.dtype),
-            jax.eval_shape(lambda data: start(self.method, data, Hparams.of(self.spec.dtype), self.warm), data[0]),
+            lambda leaf: np.zeros((self.width, *leaf.shape), leaf.dtype),
+            jax.eval_shape(lambda data: start(self.method, data, Hparams.of(self.spec.dtype)), data[0]),
         )
         self.compile_seconds = 0.0
         self._compiled = None
 
     def _data(self, problem: Problem) -> Data:
-        ratings = problem.ratings.padded(self.num_ratings)
-        return Data(self.method.prepare(ratings), ratings, Bounds(*np.asarray(problem.bounds, self.spec.dtype)))
+        ratings, warm = problem.ratings.padded(self.num_ratings), self.sweep.warm
+        bounds = Bounds(*np.asarray(problem.bounds, self.spec.dtype))
+        start = None if warm is None else Factors(*(_widen(side, self.spec) for side in warm))
+        return Data(self.method.prepare(ratings), ratings, bounds, start)
 
     def _block(self, runs: Run, data: Data, hparams: Hparams, split, epochs, orders) -> tuple[Run, History]:
         """`chunk` epochs more of every lane; `split` [width] says whose data, `orders` [splits, chunk, batches, batch]."""
@@ -178,7 +184,7 @@ class Program:
             of_lane = lambda tree: jax.tree.map(lambda leaf: leaf[split], tree)  # noqa: E731
             run = jax.lax.cond(
                 (run.epoch == 0) & (epochs > 0),
-                lambda run: start(self.method, of_lane(data), hparams, self.warm),
+                lambda run: start(self.method, of_lane(data), hparams),
                 lambda run: run,
                 run,
             )
@@ -196,13 +202,20 @@ class Program:
     def _call(self, *args):
         if self._compiled is None:
             began = time.perf_counter()
-            self._compiled = jax.jit(self._block, donate_argnums=0).lower(*args).compile()
+            lanes, whole = P("lane"), P()
+            specs = (lanes, whole, lanes, lanes, lanes, whole)
+            block = jax.shard_map(self._block, mesh=self.mesh, in_specs=specs, out_specs=lanes, check_vma=False)
+            shardings = tuple(NamedSharding(self.mesh, spec) for spec in specs)
+            self._compiled = jax.jit(block, in_shardings=shardings, donate_argnums=0).lower(*args).compile()
             self.compile_seconds = time.perf_counter() - began
         return self._compiled(*args)
 
     def run(self, lanes: Sequence[Lane], watch: Callable[[Progress], Any]) -> list[Fit]:
         """The Fits of one block of at most `width` lanes."""
-        padded = [*lanes, *[lanes[0]._replace(epochs=0)] * (self.sweep.width - len(lanes))]
+        # neighbours in a grid take alike long, so they go to the devices in turn
+        place = np.arange(self.width).reshape(self.mesh.size, -1).ravel("F")
+        padded = [*lanes, *[lanes[0]._replace(epochs=0)] * (self.width - len(lanes))]
+        padded = [padded[i] for i in np.argsort(place)]
         stacked = [Hparams.of(self.spec.dtype, **lane.hparams._asdict()) for lane in padded]
         hparams = Hparams(*map(np.stack, zip(*stacked, strict=True)))
         seeds = list(self.sweep.problems)
@@ -215,7 +228,8 @@ class Program:
             epoch += self.sweep.schedule.chunk
             watch(self._progress(_host(runs), chunks[-1], epochs))
         history = History(*map(lambda *parts: np.concatenate(parts, 1), *chunks)) if len(chunks) > 1 else chunks[0]
-        return [self._fit(lane, i, jax.tree.map(np.asarray, runs), history) for i, lane in enumerate(lanes)]
+        runs = jax.tree.map(np.asarray, runs)
+        return [self._fit(lane, i, runs, history) for i, lane in zip(place.tolist(), lanes, strict=False)]
 
     def _progress(self, runs: Run, chunk: History, epochs: np.ndarray) -> Progress:
         live = is_live(runs, self.sweep.schedule, epochs)

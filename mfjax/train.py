@@ -24,11 +24,13 @@ class Schedule:
 
 
 class Data(NamedTuple):
-    """What a lane trains and is measured on: the method's layout, the ratings and the range to clip predictions to."""
+    """What a lane trains and is measured on: the method's layout, the ratings and the range to clip predictions to; and
+    the factors of a warm start."""
 
     layout: Any
     ratings: Ratings
     bounds: Bounds
+    warm: Factors | None = None
 
 
 class History(NamedTuple):
@@ -42,9 +44,9 @@ class History(NamedTuple):
     validation_mae: Float[Array, "*shape"]
 
 
-def start(method: Method, data: Data, hparams: Hparams, factors: Factors | None = None) -> Run:
-    """A run before its first epoch; `factors` for a warm start. Every random number comes from `hparams.seed`."""
-    state = method.init(jax.random.key(hparams.seed), data.layout, hparams, factors)
+def start(method: Method, data: Data, hparams: Hparams) -> Run:
+    """A run before its first epoch. Every random number comes from `hparams.seed`."""
+    state = method.init(jax.random.key(hparams.seed), data.layout, hparams, data.warm)
     zero = jnp.zeros((), jnp.int32)
     infinite = jnp.full((), jnp.inf, state.factors.user.dtype)
     return Run(state, state.factors, infinite, best_epoch=zero, epoch=zero, alive=jnp.array(True), died_at=zero)

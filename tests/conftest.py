@@ -17,6 +17,7 @@ import pytest  # noqa: E402
 from mfjax import GRADIENTS, METHODS, Bounds, Problem, Ratings, Schedule, Spec, Sweep, optimizer  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_num_cpu_devices", 2)  # lanes are shared out over them
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 

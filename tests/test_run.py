@@ -181,8 +181,9 @@ def test_the_terminal_shows_the_result(trained, summary):
     assert trained[0].stderr == ""
 
 
-def test_the_same_command_gives_the_same_bits(trained, tmp_path):
-    succeeded(tmp_path, *TINY, "plots=false")
+@pytest.mark.parametrize("devices", [1, 3])
+def test_the_same_command_gives_the_same_bits_on_any_number_of_devices(trained, tmp_path, devices):
+    succeeded(tmp_path, *TINY, "plots=false", f"devices={devices}")
     assert not list(tmp_path.glob("out/*.p[nd]*"))
     for name in ("lanes.csv", "history.csv"):
         assert (tmp_path / "out" / name).read_bytes() == (trained[1] / name).read_bytes()

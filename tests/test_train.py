@@ -6,8 +6,8 @@ import jax
 import numpy as np
 import pytest
 
-from mfjax import GRADIENTS, METHODS, Bounds, Hparams, Lane, Schedule, Spec, Sweep, optimizer
-from mfjax.train import Data, fit, is_live, start
+from mfjax import GRADIENTS, METHODS, Bounds, Hparams, Lane, Schedule, Spec, Sweep, optimizer, train
+from mfjax.train import Data, is_live, start
 from mfjax.types import NO_FOLD
 
 HPARAMS = Hparams(learning_rate=0.2, reg=0.02, rank=4, init_scale=0.3)
@@ -102,7 +102,7 @@ def test_a_run_keeps_its_dtype(problem, dtype):
         data = jax.device_put(Data(method.prepare(ratings), ratings, Bounds(*np.asarray(problem.bounds, dtype))))
 
         def lane(hparams, data=data, order=order, method=method):
-            return fit(method, spec, Schedule(), start(method, data, hparams), data, hparams, jax.numpy.int32(10), order)
+            return train.fit(method, spec, Schedule(), start(method, data, hparams), data, hparams, jax.numpy.int32(10), order)
 
         leaves = jax.tree.leaves(jax.eval_shape(jax.jit(lane), Hparams.of(dtype)))
         assert {leaf.dtype.name for leaf in leaves} == {dtype, "int32", "bool"}

@@ -21,7 +21,8 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
     The loss that it reports is the squared error as the batches saw it, plus the regulariser of the epoch's last factors.
 
     Derivation: rating (i, j) carries the share ½ ρ_i/n_i ‖u_i‖² + ½ σ_j/m_j ‖v_j‖² of the regulariser, so that one epoch
-    sums to the objective L of `mfjax.objective` exactly (a row without ratings is never visited: it stays as it is); with e = w (u_i·v_j − r_ij), its gradient is
+    sums to the objective L of `mfjax.objective` exactly (a row without ratings is never visited: it stays as it is); with
+    e = w (u_i·v_j − r_ij), its gradient is
 
         u_i: s · (e v_j + reg ρ_i/n_i u_i)        v_j: s · (e u_i + reg σ_j/m_j v_j)
 
