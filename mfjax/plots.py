@@ -141,6 +141,8 @@ def predictions(predicted: np.ndarray, actual: np.ndarray, bounds: Bounds, label
         style = {"patch_artist": True, "boxprops": {"facecolor": SKY}, "medianprops": {"color": "black"}}
         groups = [predicted[actual == level] for level in levels]
         left.boxplot(groups, positions=levels, widths=width, whis=(5, 95), showfliers=False, manage_ticks=False, **style)
+    elif len(actual) < 2000:
+        left.scatter(actual, predicted, s=12, color=BLUE, alpha=0.6, linewidths=0)
     else:
         cells = left.hexbin(actual, predicted, gridsize=40, bins="log", mincnt=1, cmap="viridis_r", linewidths=0.1)
         figure.colorbar(cells, label="ratings in a cell")
@@ -148,7 +150,7 @@ def predictions(predicted: np.ndarray, actual: np.ndarray, bounds: Bounds, label
     left.set(xlabel="actual rating", ylabel="predicted rating")
     right.hist(error, bins=50, color=BLUE)
     right.axvline(0, color="black", linewidth=1)
-    right.set(xlabel="predicted − actual (in units of the ratings)", ylabel="number of ratings")
+    right.set(xlabel="predicted − actual rating", ylabel="number of ratings")
     return figure
 
 
