@@ -173,8 +173,8 @@ class Program:
     def _data(self, problem: Problem) -> Data:
         ratings, warm = problem.ratings.padded(self.num_ratings), self.sweep.warm
         bounds = Bounds(*np.asarray(problem.bounds, self.spec.dtype))
-        start = None if warm is None else Factors(*(_widen(side, self.spec) for side in warm))
-        return Data(self.method.prepare(ratings), ratings, bounds, start)
+        wide = None if warm is None else Factors(*(_widen(side, self.spec) for side in warm))
+        return Data(self.method.prepare(ratings), ratings, bounds, wide)
 
     def _block(self, runs: Run, data: Data, hparams: Hparams, split, epochs, orders) -> tuple[Run, History]:
         """`chunk` epochs more of every lane; `split` [width] says whose data, `orders` [splits, chunk, batches, batch]."""
