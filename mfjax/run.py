@@ -20,6 +20,22 @@ from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 from mfjax import config  # noqa: E402
 from mfjax.errors import InputError  # noqa: E402
 
+HELP = """mfjax: matrix factorisation of rating matrices in JAX
+
+Usage: python -m mfjax.run [+exp=NAME] [GROUP=NAME ...] [KEY=VALUE ...]
+
+Groups
+{groups}
+
+Examples
+  python -m mfjax.run +exp=movielens                                  tune biased factorisation, report test RMSE
+  python -m mfjax.run +exp=movielens hparams.rank=64                  the same at rank 64
+  python -m mfjax.run +exp=movielens sweep=none sweep.reg=[0.05,0.1]  another sweep
+  python -m mfjax.run +exp=gradients                                  compare every gradient variant
+  python -m mfjax.run data=file data.path=ratings.csv                 your own ratings
+  python -m mfjax.run +exp=movielens --cfg job                        show every key and its value
+
+Results go to outputs/ (hydra.run.dir=FOLDER to choose). debug=true shows tracebacks. --hydra-help shows Hydra's own flags."""
 JOBS = sorted(path.stem for path in (config.HERE / "jobs").glob("[!_]*.py"))
 
 config.register()
@@ -27,6 +43,9 @@ config.register()
 
 def main() -> None:
     """The command: exits 1 on a wrong input, with its reason in at most six lines, and 2 where a check failed."""
+    if {"--help", "-h"} & set(sys.argv[1:]):  # Hydra's own takes three times as long: it copies the schema for every group
+        print(help_text())
+        return
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, and this function shortens them
     try:
         run()
@@ -48,6 +67,13 @@ def run(cfg: DictConfig) -> None:
     passed = importlib.import_module(f"mfjax.jobs.{cfg.job}").run(cfg, Path(HydraConfig.get().runtime.output_dir), BEGAN)
     if not passed:
         sys.exit(2)
+
+
+def help_text() -> str:
+    """The usage, with the groups that conf/ holds."""
+    folders = sorted(folder for folder in config.CONF.iterdir() if folder.is_dir())
+    groups = (f"  {f.name}: {', '.join(sorted(path.stem for path in f.glob('*.yaml')))}" for f in folders)
+    return HELP.format(groups="\n".join(groups))
 
 
 def set_up_jax(cfg: DictConfig) -> None:
