@@ -35,7 +35,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
 
         plots.save(plots.side_by_side(outcomes), folder, "side_by_side")
     about: dict[str, Any] = {"experiment": report.experiment_name(), "seconds": {"total": time.perf_counter() - began}}
-    results.write_json(folder / "results.json", about | {"variants": figures})
+    results.write_json(folder / "results.json", about | {"figures": figures})
     cells = [
         [name, f"{of['final_loss']:.6g}", *(f"{m.mean:.5f}" if m.mean is not None else "–" for m in of["metrics"].values())]
         for name, of in figures.items()
