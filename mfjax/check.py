@@ -59,7 +59,11 @@ def relative_error(a: np.ndarray, b: np.ndarray) -> float:
 
 def elementwise_error(a: np.ndarray, b: np.ndarray) -> float:
     """max |a − b| / max(1e-8, |a| + |b|), the metric of many published checks; it fails correct gradients near a minimum."""
-    return float((np.abs(a - b) / np.maximum(1e-8, np.abs(a) + np.abs(b))).max())
+    return float(_elementwise(a, b).max())
+
+
+def _elementwise(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.abs(a - b) / np.maximum(1e-8, np.abs(a) + np.abs(b))
 
 
 def small_point(spec: Spec, hparams: Hparams, num_users: int, num_items: int, rank: int) -> Point:
@@ -226,8 +230,7 @@ def _differences(loss: Callable[[Factors], float], factors: Factors, side: str, 
 
 def _worst(side: str, a: np.ndarray, b: np.ndarray, tolerance: float) -> Worst:
     """The entry of one side with the largest relative error, of those that rounding does not explain."""
-    size = np.maximum(1e-8, np.abs(a) + np.abs(b))
-    relative = np.where(np.abs(a - b) > tolerance * np.abs(b).max(), np.abs(a - b) / size, 0)
+    relative = np.where(np.abs(a - b) > tolerance * np.abs(b).max(), _elementwise(a, b), 0)
     row, column = (int(i) for i in np.unravel_index(relative.argmax(), a.shape))
     return Worst(side, row, column, float(a[row, column]), float(b[row, column]), float(relative[row, column]))
 

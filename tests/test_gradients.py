@@ -1,6 +1,5 @@
 """Every variant in the table against `jax.grad`, what must not change a gradient, and `as_loss`."""
 
-import functools
 import itertools
 from dataclasses import replace
 from functools import partial
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from test_objective import compiled, random_factors
 
 from mfjax import GRADIENTS, Factors, Hparams, InputError, Spec, as_loss
 from mfjax.check import relative_error
@@ -23,17 +23,6 @@ SPECS = [
     replace(SPEC, missing=MISSING[i], loss_scale=LOSS_SCALE[j], reg_by=REG_BY[(i + j) % 3], bias=(i + 2 * j) % 3 > 0)
     for i, j in itertools.product(range(3), repeat=2)
 ]
-
-
-def random_factors(spec, seed=0):
-    rng = np.random.default_rng(seed)
-    return Factors(rng.normal(size=(spec.num_users, spec.columns)), rng.normal(size=(spec.num_items, spec.columns)))
-
-
-@functools.cache
-def compiled(name, spec):
-    gradient = GRADIENTS[name](spec)
-    return gradient._replace(value_and_grad=jax.jit(gradient.value_and_grad))
 
 
 def at(name, spec, ratings, hparams=HPARAMS, factors=None):

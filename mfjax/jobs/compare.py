@@ -22,7 +22,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
         experiment = config.build(variant)
         outcome, seconds = train.train(variant, experiment)
         own = folder / str(name)
-        own.mkdir()
+        own.mkdir(exist_ok=True)
         train.write_tables(variant, experiment, outcome, own)
         if cfg.plots:
             train.draw(experiment, outcome, own)
