@@ -7,12 +7,13 @@ from importlib import import_module
 from typing import Any
 
 _NAMES = {
-    "mfjax.types": ("Factors", "Gradient", "Hparams", "Method", "Ratings", "Spec"),
+    "mfjax.types": ("Factors", "Gradient", "Hparams", "Method", "Ratings", "Spec", "Tiling"),
     "mfjax.errors": ("InputError",),
     "mfjax.gradients": ("GRADIENTS", "as_loss"),
     "mfjax.methods": ("METHODS",),
     "mfjax.optimizers": ("optimizer",),
     "mfjax.metrics": ("Bounds",),
+    "mfjax.tiles": ("tile_width",),
     "mfjax.train": ("Schedule",),
     "mfjax.sweep": ("Lane", "Problem", "Sweep", "grid"),
     "mfjax.protocol": ("carry_out",),

@@ -7,8 +7,8 @@ The schema has no list of its own: `hparams` and `sweep` come from the fields of
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, make_dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, make_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from mfjax.data import SOURCES, SPLITS
 from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
-from mfjax.types import LOSS_SCALE, MISSING, REG_BY, Factors, Hparams, Spec
+from mfjax.types import LOSS_SCALE, MISSING, REG_BY, WIDTHS, Factors, Hparams, Ratings, Spec, Tiling
 
 if TYPE_CHECKING:
     from mfjax.sweep import Sweep
@@ -53,13 +53,24 @@ SweepConfig = make_dataclass("SweepConfig", [(k, list[type(v)] | None, None) for
 @dataclass
 class OptimizerConfig:
     """`name`: an optax alias; `takes`: the Hparams it is given; `options`: its other keywords; `schedule` and `final`: the
-    learning rate's factor falls from 1 to `final` over the run."""
+    learning rate's factor falls from 1 to `final` over the run; `lazy`: a batch moves only the rows that it touches."""
 
     name: str = "sgd"
     takes: list[str] = field(default_factory=lambda: ["learning_rate"])
     options: dict[str, Any] = field(default_factory=dict)
     schedule: str = "constant"
     final: float = 0.01
+    lazy: bool = False
+
+
+@dataclass
+class TilesConfig:
+    """How the ratings are cut for gradient=tiles and method=als (`mfjax.types.Tiling`); what suits the ratings, the method
+    and the platform where it is not given."""
+
+    width: int | None = None
+    chunk: int | None = None
+    group: int | None = None
 
 
 @dataclass
@@ -107,13 +118,15 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)  # pyright: ignore[reportInvalidTypeForm]
     split: SplitConfig = field(default_factory=SplitConfig)  # pyright: ignore[reportInvalidTypeForm]
     method: str = "sgd"
-    gradient: str = "coo"
+    gradient: str = "tiles"
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     hparams: HparamsConfig = field(default_factory=HparamsConfig)  # pyright: ignore[reportInvalidTypeForm]
     sweep: SweepConfig = field(default_factory=SweepConfig)  # pyright: ignore[reportInvalidTypeForm]
     init: InitConfig = field(default_factory=InitConfig)
+    tiles: TilesConfig = field(default_factory=TilesConfig)
     epochs: int = 40
     batch_size: int = Spec.batch_size
+    cg_steps: int = Spec.cg_steps
     eval_every: int = 1
     patience: int | None = None
     missing: str = Spec.missing
@@ -124,11 +137,12 @@ class Config:
     refit: bool = True
     dtype: str = Spec.dtype
     width: int = 64
-    lane_batch: int = 1
+    lane_batch: int | None = None
     chunk: int = 10
     devices: int | None = None
     threads: int | None = 1
     platform: str | None = None
+    compilation_cache: bool = True
     matmul_precision: str = "highest"
     plots: bool = True
     debug: bool = False
@@ -163,6 +177,10 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "data_seed": _SEED,
     "epochs": _POSITIVE,
     "batch_size": _POSITIVE,
+    "cg_steps": _POSITIVE,
+    "tiles.width": (lambda x: x in WIDTHS, f"one of {', '.join(map(str, WIDTHS))}"),
+    "tiles.chunk": _POSITIVE,
+    "tiles.group": (lambda x: x > 0 and x % 8 == 0, "a multiple of 8"),
     "eval_every": _POSITIVE,
     "patience": _POSITIVE,
     "width": _POSITIVE,
@@ -281,6 +299,19 @@ def build_spec(cfg: DictConfig, num_users: int, num_items: int) -> Spec:
     return Spec(num_users, num_items, max_rank=cfg.hparams.rank, **own)
 
 
+def build_tiling(cfg: DictConfig, dataset: Dataset, spec: Spec) -> Tiling:
+    """How the tile engine cuts these ratings: as the config says, else as suits them, the method and the platform."""
+    import jax
+
+    from mfjax.tiles import ALS_OVERHEAD, GRADIENT_OVERHEAD, tile_width
+
+    platform = Tiling() if jax.default_backend() == "cpu" else Tiling(chunk=2**18, group=2**12)
+    overhead = ALS_OVERHEAD if cfg.method == "als" else GRADIENT_OVERHEAD
+    width = tile_width(Ratings.of(dataset.user, dataset.item, dataset.value), spec, overhead)
+    given = {key: value for key, value in plain(cfg.tiles).items() if value is not None}
+    return replace(platform, **({"width": width} | given))
+
+
 def build_hparams(cfg: DictConfig) -> Hparams:
     """The setting from which the sweep's axes depart."""
     return Hparams(**cfg.hparams)
@@ -332,11 +363,14 @@ def build(cfg: DictConfig) -> Experiment:
     lanes = grid(build_hparams(cfg), axes)
     splits = {seed: call(SPLITS, cfg.split, "kind", "split")(len(dataset.value), seed) for seed in _seeds(lanes)}
     optimizer = _optimizer(cfg, len(dataset.value) - int(next(iter(splits.values())).test.sum()))
-    idle = idle_hparams(cfg, optimizer)
+    spec = build_spec(cfg, dataset.num_users, dataset.num_items)
+    spec = replace(spec, tiling=build_tiling(cfg, dataset, spec))
+    method = lambda spec: make_method(spec, make_gradient(spec), optimizer)  # noqa: E731
+    idle = idle_hparams(cfg, method(spec).takes)
     _sweepable(cfg, axes, idle, next(iter(splits.values())).num_folds)
     sweep = Sweep(
-        spec=build_spec(cfg, dataset.num_users, dataset.num_items),
-        method=lambda spec: make_method(spec, make_gradient(spec), optimizer),
+        spec=spec,
+        method=method,
         problems={k: Problem.of(dataset, split, clip=cfg.clip, dtype=cfg.dtype) for k, split in splits.items()},
         schedule=Schedule(cfg.epochs, cfg.eval_every, cfg.patience, min(cfg.chunk, cfg.epochs)),
         width=min(cfg.width, len(lanes)),
@@ -360,9 +394,10 @@ def _optimizer(cfg: DictConfig, num_ratings: int) -> "Optimizer":
     return optimizer(**plain(cfg.optimizer), updates=cfg.epochs * an_epoch)
 
 
-def idle_hparams(cfg: DictConfig, optimizer: "Optimizer") -> dict[str, str]:
-    """The Hparams that the program of `cfg` does not read, each with the key that makes it so."""
-    idle = {key: f"optimizer={cfg.optimizer.name}" for key in ("learning_rate", "momentum") if key not in optimizer.takes}
+def idle_hparams(cfg: DictConfig, takes: Sequence[str]) -> dict[str, str]:
+    """The Hparams that the program of `cfg`, whose method takes those, does not read, each with the key that makes it so."""
+    reason = f"optimizer={cfg.optimizer.name}" if takes else f"method={cfg.method}"
+    idle = {key: reason for key in ("learning_rate", "momentum") if key not in takes}
     if cfg.missing != "zero":
         idle["missing_weight"] = f"missing={cfg.missing}"
     if not cfg.bias:

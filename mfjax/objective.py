@@ -160,6 +160,28 @@ def background(factors: Factors, terms: Terms) -> tuple[Float[Array, ""], Factor
     return terms.alpha * loss / 2, Factors(terms.alpha * grad_user, terms.alpha * grad_item)
 
 
+def everywhere(factors: Factors, terms: Terms, spec: Spec) -> tuple[Float[Array, ""], Factors]:
+    """All of the objective but its ratings, without s: the regulariser, and the missing part over all entries."""
+    loss, grad = regulariser(factors, terms)
+    if spec.missing == "ignore":
+        return loss, grad
+    missing, missing_grad = background(factors, terms)
+    return loss + missing, Factors(grad.user + missing_grad.user, grad.item + missing_grad.item)
+
+
+def observed(prediction, value, weight, background, terms: Terms, spec: Spec) -> tuple[Array, Array]:
+    """E and the loss of each rating, without s, less what `everywhere` already says there; all arrays of one shape.
+
+    `value` is as rated (not centred), `background` is b of the rating's item (not read under `ignore`).
+    """
+    residual = prediction - (value - terms.centre)
+    error, loss = weight * residual, weight * residual**2 / 2
+    if spec.missing == "ignore":
+        return error, loss
+    alpha, gap = jnp.where(weight > 0, terms.alpha, 0), prediction - background
+    return error - alpha * gap, loss - alpha * gap**2 / 2
+
+
 def dense_loss(
     factors: Factors, values: Float[Array, "users items"], weights: Float[Array, "users items"], terms: Terms
 ) -> Float[Array, ""]:

@@ -3,6 +3,8 @@
 import inspect
 from collections.abc import Callable, Sequence
 
+import jax
+import jax.numpy as jnp
 import optax
 
 from mfjax.errors import InputError
@@ -23,6 +25,7 @@ def optimizer(
     options: dict | None = None,
     schedule: str = "constant",
     final: float = 0.01,
+    lazy: bool = False,
     updates: int = 1,
 ) -> Optimizer:
     """Any optax optimiser as an `Optimizer`.
@@ -31,9 +34,12 @@ def optimizer(
       name: an optax alias, such as `adam`.
       takes: the Hparams handed to it by keyword: `learning_rate`, `momentum`; none for a line search such as `lbfgs`'s.
       options: its other keyword arguments, the same in every lane.
+      lazy: whether a batch of `method=sgd` updates only the rows that it touches, and their moments. Dense Adam, say, also
+        moves every other row by what is left of its momentum, and lets its moments decay; a lazy row stays as it is until it
+        is next touched. The count of updates, and with it Adam's bias correction, is of batches in both.
       schedule: one of SCHEDULES, a factor on the learning rate that runs from 1 to `final` over `updates` updates.
 
-    Raises InputError for an optimiser, option or schedule that does not exist.
+    Raises InputError for an optimiser, option or schedule that does not exist, and for a lazy one that is not elementwise.
 
     Examples:
       >>> optimizer("adam", options={"b1": 0.8}).rowwise
@@ -59,4 +65,26 @@ def optimizer(
             traced["learning_rate"] = lambda count: rate * factor(count)
         return optax.with_extra_args_support(alias(**traced, **options))
 
-    return Optimizer(make, tuple(takes), rowwise=name == "sgd" and "momentum" not in (*takes, *options))
+    if lazy and not _is_elementwise(make(Hparams())):
+        raise InputError(
+            f"optimizer.lazy=true needs an optimiser that treats each entry by itself, such as adam; {name} does not"
+        )
+    return Optimizer(make, tuple(takes), name == "sgd" and "momentum" not in (*takes, *options), lazy)
+
+
+def _is_elementwise(transformation: optax.GradientTransformationExtraArgs) -> bool:
+    """Whether two steps on two rows are the two steps on each alone."""
+
+    def after_two_steps(rows: jax.Array) -> jax.Array:
+        state, at = transformation.init(rows), rows
+        for _ in range(2):
+            updates, state = transformation.update(at**2 - 1, state, at)
+            at += updates
+        return at
+
+    rows = jnp.arange(1.0, 7.0).reshape(2, 3)
+    try:
+        alone = jnp.concatenate([after_two_steps(rows[:1]), after_two_steps(rows[1:])])
+        return bool(jnp.allclose(after_two_steps(rows), alone, rtol=1e-6))
+    except (TypeError, ValueError):  # a line search needs the loss
+        return False

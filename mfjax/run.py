@@ -1,8 +1,10 @@
 """`python -m mfjax.run`: compose the config, hand it to its job, and turn a user's mistake into one short message."""
 
+import hashlib
 import importlib
 import logging
 import os
+import platform
 import re
 import sys
 import time
@@ -12,6 +14,7 @@ from pathlib import Path
 BEGAN = time.perf_counter()  # before the imports: they are part of what a user waits for
 
 import hydra  # noqa: E402
+import platformdirs  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
 from hydra.errors import HydraException  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
@@ -88,10 +91,29 @@ def set_up_jax(cfg: DictConfig) -> None:
     jax.config.update("jax_enable_x64", cfg.dtype == "float64" or cfg.job == "gradients")
     if cfg.platform is not None:
         jax.config.update("jax_platforms", cfg.platform)
+    if cfg.compilation_cache:
+        jax.config.update("jax_compilation_cache_dir", str(compilation_cache()))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     try:
         jax.devices()
     except RuntimeError as error:
         raise InputError(f"platform={cfg.platform}: jax finds no such device here; try platform=cpu") from error
+
+
+def compilation_cache() -> Path:
+    """The folder in which compiled programs are kept from run to run: one a kind of processor, whose code they are."""
+    processor = f"{platform.machine()} {platform.processor()} {_cpu_flags()}"
+    name = f"{platform.machine()}-{hashlib.sha256(processor.encode()).hexdigest()[:12]}"
+    return platformdirs.user_cache_path("mfjax") / "compiled" / name
+
+
+def _cpu_flags() -> str:
+    """What the processor can do, where the system says so."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
 def short(error: Exception) -> str:

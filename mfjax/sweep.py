@@ -14,7 +14,9 @@ from jax.sharding import PartitionSpec as P
 
 from mfjax.data import Dataset, Split
 from mfjax.errors import InputError
+from mfjax.memory import memory_bytes, refuse_beyond_memory
 from mfjax.metrics import Bounds
+from mfjax.tiles import Tiles, placement
 from mfjax.train import Data, History, Schedule, fit, is_live, start
 from mfjax.types import Factors, Hparams, Method, Ratings, Run, Spec
 
@@ -105,8 +107,8 @@ class Sweep:
       schedule: epochs, evaluation, patience and chunk.
       width: lanes a program, rounded up to a multiple of the devices that share them; fewer lanes are padded, more run
         block after block.
-      lane_batch: lanes that run at once under `vmap`; the batches run one after another under `lax.map`. 1 is fastest on
-        a CPU, where the data of one lane stay in cache.
+      lane_batch: lanes that run at once under `vmap`; the batches run one after another under `lax.map`. None: 1 on a CPU,
+        where the data of one lane stay in cache; elsewhere as many as half of the memory holds, by estimate.
       warm: factors `[num_users, k]` and `[num_items, k]` to start every lane from; further columns start at 0.
 
     Examples:
@@ -119,7 +121,7 @@ class Sweep:
     problems: Mapping[int, Problem]
     schedule: Schedule
     width: int
-    lane_batch: int = 1
+    lane_batch: int | None = None
     warm: Factors | None = None
     programs: dict[int, "Program"] = field(default_factory=dict)
 
@@ -128,12 +130,16 @@ class Sweep:
         return sum(program.compile_seconds for program in self.programs.values())
 
     def train(self, lanes: Sequence[Lane], watch: Callable[[Progress], Any] = lambda progress: None) -> list[Fit]:
-        """The Fits of `lanes`, in their order; `watch` is told between chunks. Raises InputError for an unknown data_seed."""
+        """The Fits of `lanes`, in their order; `watch` is told between chunks.
+
+        Raises InputError for an unknown data_seed, a lane that the method cannot train, and what does not fit in memory.
+        """
         groups: dict[int, list[int]] = {}
         for i, lane in enumerate(lanes):
             if lane.hparams.data_seed not in self.problems:
                 known = ", ".join(map(str, self.problems))
                 raise InputError(f"data_seed {lane.hparams.data_seed}: expected one with a Problem, {known}; add its Problem")
+            self.method(self.spec).check(self.problems[lane.hparams.data_seed].ratings, lane.hparams)
             groups.setdefault(rank_group(lane.hparams.rank), []).append(i)
         fits: dict[int, Fit] = {}
         total = sum(lane.epochs for lane in lanes)
@@ -153,20 +159,26 @@ def _ahead(watch: Callable[[Progress], Any], done: int, total: int) -> Callable[
 
 
 class Program:
-    """One compiled program: `width` lanes of one rank group, `schedule.chunk` epochs a call, shared out over the devices."""
+    """One compiled program: `width` lanes of one rank group, `schedule.chunk` epochs a call.
+
+    The devices share the lanes; a lane that is alone shares its rows out over them instead, where its layout is of tiles.
+    """
 
     def __init__(self, sweep: Sweep, max_rank: int):
-        self.sweep, self.spec = sweep, replace(sweep.spec, max_rank=max_rank)
+        self.sweep, self.devices = sweep, jax.local_devices()
+        tiling = replace(sweep.spec.tiling, shards=len(self.devices) if sweep.width == 1 else 1)
+        self.spec = replace(sweep.spec, max_rank=max_rank, tiling=tiling)
         self.method = sweep.method(self.spec)
         self.num_ratings = max(len(problem.ratings.value) for problem in sweep.problems.values())
-        self.mesh = Mesh(np.array(jax.local_devices()[: sweep.width]), ("lane",))
+        self.mesh = Mesh(np.array(self.devices[: sweep.width]), ("lane",))
         self.width = -(-sweep.width // self.mesh.size) * self.mesh.size
         data = [self._data(problem) for problem in sweep.problems.values()]
-        self.data = jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *data), NamedSharding(self.mesh, P()))
-        self.blank = jax.tree.map(
-            lambda leaf: np.zeros((self.width, *leaf.shape), leaf.dtype),
-            jax.eval_shape(lambda data: start(self.method, data, Hparams.of(self.spec.dtype)), data[0]),
-        )
+        self.by_row = tiling.shards > 1 and isinstance(data[0].layout, Tiles)
+        blank = jax.eval_shape(lambda data: start(self.method, data, Hparams.of(self.spec.dtype)), data[0])
+        self.lane_batch = self._fitting(blank, data)
+        self.blank = jax.tree.map(lambda leaf: np.zeros((self.width, *leaf.shape), leaf.dtype), blank)
+        data = jax.tree.map(_stacked, *data)
+        self.data = jax.device_put(data, placement(data, tiling, leading=1) if self.by_row else NamedSharding(self.mesh, P()))
         self.compile_seconds = 0.0
         self._compiled = None
 
@@ -190,8 +202,23 @@ class Program:
             )
             return fit(self.method, self.spec, self.sweep.schedule, run, of_lane(data), hparams, epochs, of_lane(orders))
 
-        batch = self.sweep.lane_batch if self.sweep.lane_batch > 1 else None
+        batch = self.lane_batch if self.lane_batch > 1 else None
         return jax.lax.map(lane, (runs, hparams, split, epochs), batch_size=batch)
+
+    def _fitting(self, run: Run, data: Sequence[Data]) -> int:
+        """The lanes to run at once on a device, once the whole block is known to fit. Raises InputError where it does not."""
+        on_cpu = self.devices[0].platform == "cpu"
+        lane, ratings = _nbytes(run), sum(map(_nbytes, data))  # CPU devices share one memory, and each has the ratings
+        copies = 1 if self.by_row or not on_cpu else self.mesh.size
+        refuse_beyond_memory(
+            3 * lane * self.width // (1 if on_cpu else self.mesh.size) + copies * ratings,  # in, out and on the host
+            f"{self.width} lanes of rank group {self.spec.max_rank}",
+            "a lower width, a lower hparams.rank, or fewer data_seeds",
+        )
+        if self.sweep.lane_batch is not None or on_cpu:
+            return min(self.sweep.lane_batch or 1, self.width)
+        free = memory_bytes() / 2 - copies * ratings
+        return int(np.clip(free // (6 * lane), 1, self.width // self.mesh.size))  # its temporaries are as large again
 
     def _orders(self, epoch: int) -> np.ndarray | None:
         """The shuffles of the chunk that begins after `epoch`, one set a split, shared by its lanes."""
@@ -204,9 +231,13 @@ class Program:
             began = time.perf_counter()
             lanes, whole = P("lane"), P()
             specs = (lanes, whole, lanes, lanes, lanes, whole)
-            block = jax.shard_map(self._block, mesh=self.mesh, in_specs=specs, out_specs=lanes, check_vma=False)
-            shardings = tuple(NamedSharding(self.mesh, spec) for spec in specs)
-            self._compiled = jax.jit(block, in_shardings=shardings, donate_argnums=0).lower(*args).compile()
+            if self.by_row:  # the method itself shares its rows out
+                block = jax.jit(self._block, donate_argnums=0)
+            else:
+                block = jax.shard_map(self._block, mesh=self.mesh, in_specs=specs, out_specs=lanes, check_vma=False)
+                shardings = tuple(NamedSharding(self.mesh, spec) for spec in specs)
+                block = jax.jit(block, in_shardings=shardings, donate_argnums=0)
+            self._compiled = block.lower(*args).compile()
             self.compile_seconds = time.perf_counter() - began
         return self._compiled(*args)
 
@@ -259,6 +290,19 @@ def _host(runs: Run) -> Run:
     """The scalars of every lane, on the host; not the factors."""
     small = {name: np.asarray(getattr(runs, name)) for name in ("best_metric", "best_epoch", "epoch", "alive", "died_at")}
     return runs._replace(**small)
+
+
+def _stacked(*leaves: np.ndarray) -> np.ndarray:
+    """The leaves of all splits, `[splits, …]`, padded with zeros to a common shape (tiles that weigh nothing)."""
+    shape = tuple(map(max, zip(*map(np.shape, leaves), strict=True)))
+    stacked = np.zeros((len(leaves), *shape), np.asarray(leaves[0]).dtype)
+    for i, leaf in enumerate(leaves):
+        stacked[i, *map(slice, np.shape(leaf))] = leaf
+    return stacked
+
+
+def _nbytes(tree) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _widen(side: np.ndarray, spec: Spec) -> np.ndarray:

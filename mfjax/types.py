@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 MISSING = ("ignore", "item_mean", "zero")
 LOSS_SCALE = ("half", "sum", "mean")
 REG_BY = ("row", "count", "total")
+WIDTHS = (8, 16, 32, 64)  # of tiles
 NO_FOLD = -2  # a lane with this fold holds nothing out
 
 
@@ -87,6 +88,20 @@ class Hparams(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Tiling:
+    """How the ratings are cut for the tile engine (`mfjax.tiles`); every choice gives the same sums, to rounding.
+
+    `width`: ratings of a row in one tile; `chunk`: ratings worked on at once, so many as stay in cache; `group`: rows whose
+    normal equations are solved at once; `shards`: devices that share the rows of one fit.
+    """
+
+    width: int = 8
+    chunk: int = 1024
+    group: int = 64
+    shards: int = 1
+
+
+@dataclass(frozen=True)
 class Spec:
     """All that shapes the program: hashable, no pytree. The conventions are those of `mfjax.objective`."""
 
@@ -98,7 +113,9 @@ class Spec:
     loss_scale: str = "half"
     reg_by: str = "count"
     batch_size: int = 256
+    cg_steps: int = 3
     dtype: str = "float32"
+    tiling: Tiling = Tiling()
 
     @property
     def columns(self) -> int:
@@ -138,23 +155,29 @@ class Method(NamedTuple):
     `prepare(ratings) -> layout`; `init(key, layout, hparams, factors=None) -> State` (factors: warm start);
     `step(state, layout, hparams, order) -> (State, Info)`, one epoch;
     `order(num_ratings, data_seed, epoch) -> [batches, batch_size] | None`, the host's shuffle.
+    `takes` names the Hparams that the method reads beside the objective's; `check(ratings, hparams)` raises InputError, on
+    the host, for a lane that it cannot train.
     """
 
     prepare: Callable[[Ratings], Any]
     init: Callable[..., State]
     step: Callable[[State, Any, Hparams, Any], tuple[State, Info]]
     order: Callable[[int, int, int], np.ndarray | None]
+    takes: tuple[str, ...]
+    check: Callable[[Ratings, Hparams], None] = lambda ratings, hparams: None
 
 
 class Optimizer(NamedTuple):
     """`make(hparams)` gives the optax transformation; `takes` names the Hparams it reads.
 
     `rowwise`: an update is linear in the gradient and keeps no moments, so a batch may update only the rows it touches.
+    `lazy`: it does so too, with moments (`mfjax.methods.sgd`).
     """
 
     make: Callable[[Hparams], Any]
     takes: tuple[str, ...]
     rowwise: bool
+    lazy: bool = False
 
 
 class Run(NamedTuple):

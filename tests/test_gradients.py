@@ -81,7 +81,7 @@ def test_float32_is_close_to_float64(ratings, name):
 
 
 def test_a_dense_gradient_that_does_not_fit_is_refused(ratings):
-    with pytest.raises(InputError, match=r"(?s)1,000,000 x 1,000,000.*GB.*coo"):
+    with pytest.raises(InputError, match=r"(?s)1,000,000 x 1,000,000.*GB.*tiles"):
         GRADIENTS["matrix"](replace(SPEC, num_users=10**6, num_items=10**6)).prepare(ratings)
 
 

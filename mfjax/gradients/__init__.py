@@ -7,6 +7,7 @@ from jax.custom_derivatives import SymbolicZero
 
 from mfjax.gradients.coo import coo, coo_autodiff
 from mfjax.gradients.dense import autodiff, matrix, numerical, rowwise
+from mfjax.gradients.tiled import tiles
 from mfjax.types import Factors, Gradient, Hparams, Spec
 
 GRADIENTS: dict[str, Callable[[Spec], Gradient]] = {
@@ -15,6 +16,7 @@ GRADIENTS: dict[str, Callable[[Spec], Gradient]] = {
     "matrix": matrix,
     "coo_autodiff": coo_autodiff,
     "coo": coo,
+    "tiles": tiles,
     "numerical": numerical,
 }
 

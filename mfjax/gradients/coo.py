@@ -3,10 +3,9 @@
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mfjax.objective import Margins, Terms, background, free, margins, pinned, regulariser, terms, train_weight
+from mfjax.objective import Margins, everywhere, free, margins, observed, pinned, terms, train_weight
 from mfjax.types import Factors, Gradient, Hparams, Ratings, Spec
 
 
@@ -27,16 +26,6 @@ def predict(factors: Factors, ratings: Ratings) -> Float[Array, " n"]:
     return (factors.user[ratings.user] * factors.item[ratings.item]).sum(-1)
 
 
-def _observed(prediction, ratings: Ratings, weight, t: Terms, spec: Spec):
-    """E and the loss of each rating, less what `background` already says there."""
-    residual = prediction - (ratings.value - t.centre)
-    error, loss = weight * residual, weight * residual**2 / 2
-    if spec.missing == "ignore":
-        return error, loss
-    alpha, gap = jnp.where(weight > 0, t.alpha, 0), prediction - t.background[ratings.item]
-    return error - alpha * gap, loss - alpha * gap**2 / 2
-
-
 def coo_autodiff(spec: Spec) -> Gradient:
     """`jax.grad` through the gathers, which XLA transposes into scatter-adds; equation (2) for the missing entries."""
 
@@ -44,11 +33,9 @@ def coo_autodiff(spec: Spec) -> Gradient:
         t = terms(layout.margins, hparams, spec)
         weight = train_weight(layout.ratings.weight, layout.ratings.fold, hparams)
         factors = pinned(factors, t.columns)
-        _, loss = _observed(predict(factors, layout.ratings), layout.ratings, weight, t, spec)
-        total = loss.sum() + regulariser(factors, t)[0]
-        if spec.missing != "ignore":
-            total += background(factors, t)[0]
-        return t.scale * total
+        r = layout.ratings
+        _, loss = observed(predict(factors, r), r.value, weight, t.background[r.item], t, spec)
+        return t.scale * (loss.sum() + everywhere(factors, t, spec)[0])
 
     return Gradient(lambda ratings: prepare(ratings, spec), jax.value_and_grad(objective))
 
@@ -65,11 +52,9 @@ def coo(spec: Spec) -> Gradient:
         t, r = terms(layout.margins, hparams, spec), layout.ratings
         factors = pinned(factors, t.columns)
         user, item = factors.user[r.user], factors.item[r.item]
-        error, loss = _observed((user * item).sum(-1), r, train_weight(r.weight, r.fold, hparams), t, spec)
-        rest, grad = regulariser(factors, t)
-        if spec.missing != "ignore":
-            missing, missing_grad = background(factors, t)
-            rest, grad = rest + missing, jax.tree.map(jnp.add, grad, missing_grad)
+        weight = train_weight(r.weight, r.fold, hparams)
+        error, loss = observed((user * item).sum(-1), r.value, weight, t.background[r.item], t, spec)
+        rest, grad = everywhere(factors, t, spec)
         grad_user = grad.user.at[r.user].add(error[:, None] * item)
         grad_item = grad.item.at[r.item].add(error[:, None] * user)
         return t.scale * (loss.sum() + rest), free(Factors(t.scale * grad_user, t.scale * grad_item), t.columns)

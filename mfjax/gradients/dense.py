@@ -1,6 +1,5 @@
 """Gradients on the full users x items matrices: the clearest forms, and the oracle of small problems."""
 
-import os
 from typing import NamedTuple
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 
-from mfjax.errors import InputError
+from mfjax.memory import refuse_beyond_memory
 from mfjax.objective import Margins, Terms, dense_loss, free, margins, pinned, regulariser, terms, train_weight
 from mfjax.types import Factors, Gradient, Hparams, Ratings, Spec
 
@@ -28,19 +27,12 @@ def dense_bytes(spec: Spec) -> int:
     return spec.num_users * spec.num_items * (5 * np.dtype(spec.dtype).itemsize + 4)
 
 
-def memory_bytes() -> int:
-    """The memory of the device that computes: the accelerator's limit, or this machine's physical memory."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
 def prepare(ratings: Ratings, spec: Spec) -> Dense:
     """The dense layout, on the host. Raises InputError where it would not fit in memory."""
-    if dense_bytes(spec) > 0.8 * memory_bytes():
-        raise InputError(
-            f"a dense gradient of {spec.num_users:,} x {spec.num_items:,} needs about {dense_bytes(spec) / 1e9:.0f} GB, "
-            f"and this machine has {memory_bytes() / 1e9:.0f} GB\nuse gradient=coo, which never forms the matrix"
-        )
+    shape = f"{spec.num_users:,} x {spec.num_items:,}"
+    refuse_beyond_memory(
+        dense_bytes(spec), f"the matrices of a dense gradient, {shape},", "gradient=tiles, which never forms them"
+    )
     real = ratings.weight > 0
     cell = (ratings.user[real], ratings.item[real])
 

@@ -30,4 +30,4 @@ def descent(spec: Spec, gradient: Gradient, optimizer: Optimizer) -> Method:
         updates = free(updates, terms(layout.margins, hparams, spec).columns)
         return State(optax.apply_updates(state.factors, updates), memory), Info(value, optax.tree.norm(updates))
 
-    return Method(gradient.prepare, init, step, order=lambda num_ratings, data_seed, epoch: None)
+    return Method(gradient.prepare, init, step, order=lambda num_ratings, data_seed, epoch: None, takes=optimizer.takes)

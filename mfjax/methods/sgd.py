@@ -26,8 +26,9 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
 
         u_i: s · (e v_j + reg ρ_i/n_i u_i)        v_j: s · (e u_i + reg σ_j/m_j v_j)
 
-    and a batch sums its ratings'. Plain SGD updates the rows that the batch touches and no other; any other optimiser
-    has moments, and takes the batch's gradient of all rows. `gradient` is not used: the batch is its own layout.
+    and a batch sums its ratings'. Plain SGD, and an optimiser that is lazy (`mfjax.optimizers`), update the rows that the
+    batch touches and no other; any other has moments, and takes the batch's gradient of all rows. `gradient` is not used:
+    the batch is its own layout.
     The factors are one [users + items, columns] table during an epoch, which XLA updates in place.
 
     Raises InputError unless `missing` is `ignore` (a sample of the ratings says nothing of the missing entries), and for
@@ -58,6 +59,8 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
             if optimizer.rowwise:
                 updates, memory = opt.update(grads, memory)
                 table = table.at[batch.rows].add(updates)
+            elif optimizer.lazy:
+                table, memory = lazy_update(opt, table, memory, batch, grads, free_side)
             else:
                 dense = jnp.zeros_like(table).at[batch.rows].add(grads)
                 updates, memory = opt.update(dense, memory, table)
@@ -78,7 +81,7 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
         rows = jnp.stack([ratings.user[order], spec.num_users + ratings.item[order]], 1)
         return Batch(rows, ratings.value[order] - t.centre, weight, jnp.where(weight[:, None] > 0, share[rows], 0))
 
-    return Method(prepare_batches, init, step, order=partial(shuffle, spec.batch_size))
+    return Method(prepare_batches, init, step, order=partial(shuffle, spec.batch_size), takes=optimizer.takes)
 
 
 class Batch(NamedTuple):
@@ -96,6 +99,24 @@ def batch_gradient(own: Float[Array, "2 batch k"], batch: Batch, reg: Float[Arra
     error = batch.weight * residual
     grads = scale * (error[None, :, None] * own[::-1] + batch.share[..., None] * reg * own)
     return grads, scale * (error * residual).sum() / 2
+
+
+def lazy_update(opt, table: Float[Array, "rows k"], memory, batch: Batch, grads: Float[Array, "2 batch k"], free_side):
+    """The table and the optimiser's memory after one update of the rows that a batch touches, from `[2, batch, k]` gradients.
+
+    The gradients of a row that comes twice are summed before the optimiser sees them; both places then hold, and write back,
+    the same row. Padding and held-out ratings touch nothing.
+    """
+    rows = jnp.where(batch.weight > 0, batch.rows, len(table)).ravel()
+    place = jnp.zeros(len(table) + 1, jnp.int32).at[rows].set(jnp.arange(rows.size, dtype=jnp.int32))[rows]
+    summed = jnp.zeros((rows.size, table.shape[1]), table.dtype).at[place].add(grads.reshape(rows.size, -1))[place]
+    is_moment = lambda leaf: leaf.shape == table.shape  # noqa: E731
+    moments = jax.tree.map(lambda leaf: leaf.at[rows].get(mode="clip") if is_moment(leaf) else leaf, memory)
+    touched = table.at[rows].get(mode="clip")
+    updates, moments = opt.update(summed, moments, touched)
+    updates = (updates.reshape(grads.shape) * free_side).reshape(touched.shape)
+    memory = jax.tree.map(lambda leaf, new: leaf.at[rows].set(new, mode="drop") if is_moment(leaf) else new, memory, moments)
+    return table.at[rows].set(touched + updates, mode="drop"), memory
 
 
 def shuffle(batch_size: int, num_ratings: int, data_seed: int, epoch: int) -> np.ndarray:

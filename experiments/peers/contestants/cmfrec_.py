@@ -1,0 +1,38 @@
+"""cmfrec: explicit-feedback ALS with biases."""
+
+import numpy as np
+from cmfrec import CMF
+from common import BIAS_REG, ROW_REGS, SWEEPS, THREADS, Task, best_curve, main, seconds_an_epoch
+from scipy.sparse import coo_matrix
+
+
+def als(task: Task) -> dict:
+    """One sweep, from the difference of fits of two lengths."""
+    data = task.data
+    matrix = coo_matrix((data.value, (data.user, data.item)), (data.num_users, data.num_items))
+
+    def fit(sweeps: int, reg: float = ROW_REGS[1]) -> CMF:
+        model = CMF(
+            k=task.rank,
+            lambda_=np.array([BIAS_REG, BIAS_REG, reg, reg, reg, reg]),  # of the biases, the factors and what is not used here
+            method="als",
+            niter=sweeps,
+            use_float=True,
+            nthreads=THREADS,
+            random_state=0,
+            precompute_for_predictions=False,
+            verbose=False,
+        )
+        return model.fit(matrix)
+
+    def curve(reg: float) -> dict[int, float]:
+        return {n: error(fit(n, reg)) for n in (SWEEPS[:3] if task.quick else SWEEPS)}
+
+    def error(model: CMF) -> float:
+        return data.rmse(model.predict(data.test_user, data.test_item))
+
+    seconds, setup = seconds_an_epoch(fit, 5, task.quick)
+    return {"seconds": seconds, "setup_seconds": setup} | (best_curve(curve, ROW_REGS, task.quick) if task.curve else {})
+
+
+main({"als": als})

@@ -1,0 +1,73 @@
+"""LIBMF through its PyPI bindings: parallel one-rating SGD without biases, as its package builds it or with AVX."""
+
+import contextlib
+import io
+import time
+
+import numpy as np
+from common import EPOCHS, THREADS, Data, Task, main, pooled, seconds_an_epoch, settings, sweep_result
+
+with contextlib.redirect_stdout(io.StringIO()):  # it prints where it found its library
+    from libmf import mf
+
+RATES = (0.02, 0.03, 0.045, 0.06, 0.08, 0.1, 0.14, 0.2)
+REGS = (0.02, 0.04, 0.07, 0.1)
+
+
+def ratings(data: Data) -> np.ndarray:
+    """The rows (user, item, rating) that LIBMF reads."""
+    return np.column_stack([data.user, data.item, data.value]).astype(np.float32)
+
+
+def fit(rows: np.ndarray, rank: int, epochs: int, rate: float, reg: float, threads: int) -> mf.MF:
+    """One fit; the bindings keep a copy of the ratings, so that LIBMF need not make one."""
+    engine = mf.MF(
+        k=rank,
+        nr_iters=epochs,
+        eta=rate,
+        lambda_p2=reg,
+        lambda_q2=reg,
+        nr_threads=threads,
+        nr_bins=max(20, 2 * threads + 1),
+        quiet=True,
+        copy_data=False,
+    )
+    engine.fit(rows)
+    return engine
+
+
+def test_error(data: Data, engine: mf.MF) -> float:
+    """The test error; LIBMF predicts its mean for users and items that it never saw, and marks their rows NaN."""
+    user, item = (np.full((n, engine.model.k), np.nan) for n in (data.num_users, data.num_items))
+    for side, seen in ((user, engine.p_factors()), (item, engine.q_factors())):
+        side[: len(seen)] = seen
+    prediction = np.einsum("nk,nk->n", user[data.test_user], item[data.test_item])
+    return data.rmse(np.where(np.isnan(prediction), engine.model.b, prediction))
+
+
+def sgd(task: Task) -> dict:
+    """One epoch, from the difference of fits of two lengths."""
+    rows = ratings(task.data)
+    threads = int(task.options.get("threads", THREADS))
+
+    def one(epochs: int) -> mf.MF:
+        return fit(rows, task.rank, epochs, 0.06, 0.04, threads)
+
+    epochs = max(EPOCHS, 10_000_000 // len(rows))  # few long fits: at the end of one, its threads may hang
+    seconds, setup = seconds_an_epoch(one, EPOCHS if task.quick else epochs, task.quick)
+    rmse = test_error(task.data, one(EPOCHS))
+    return {"seconds": seconds, "setup_seconds": setup, "rmse": rmse, "note": f"no biases; {threads} threads"}
+
+
+def sweep(task: Task) -> dict:
+    """32 settings over 2 processes of one thread each."""
+    began = time.perf_counter()
+    rows = ratings(task.data)
+
+    def one(setting: tuple[float, float]) -> float:
+        return test_error(task.data, fit(rows, task.rank, EPOCHS, *setting, threads=1))
+
+    return sweep_result(began, pooled(one, settings(RATES, REGS, task.quick)), note="no biases; 2 processes")
+
+
+main({"sgd": sgd, "sweep": sweep})
