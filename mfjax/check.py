@@ -100,22 +100,37 @@ def gradient_at(make: Callable[[Spec], Gradient], point: Point) -> Factors:
 
 
 def cost_of(make: Callable[[Spec], Gradient], point: Point, repeats: int) -> Cost:
-    """What a call of a variant costs: compiled ahead, warmed up once, then timed `repeats` times until ready."""
+    """What a call of a variant costs on the default device."""
     gradient = make(point.spec)
     arguments = jax.device_put((point.factors, gradient.prepare(point.ratings), point.hparams))
+    program, compile_s = compiled(gradient.value_and_grad, arguments)
+    return cost_of_calls(program, compile_s, arguments, repeats)
+
+
+def compiled(function: Callable, arguments: tuple) -> tuple[jax.stages.Compiled, float]:
+    """The program of `function` for such arguments, and the seconds that compiling took."""
     began = time.perf_counter()
-    compiled = jax.jit(gradient.value_and_grad).lower(*arguments).compile()
-    compile_s = time.perf_counter() - began
-    jax.block_until_ready(compiled(*arguments))
+    program = jax.jit(function).lower(*arguments).compile()
+    return program, time.perf_counter() - began
+
+
+def cost_of_calls(program: jax.stages.Compiled, compile_s: float, arguments: tuple, repeats: int) -> Cost:
+    """What a call of a compiled program costs: warmed up once, then timed `repeats` times until ready."""
+    jax.block_until_ready(program(*arguments))
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
-        jax.block_until_ready(compiled(*arguments))
+        jax.block_until_ready(program(*arguments))
         seconds.append(time.perf_counter() - began)
-    low, median, high = np.quantile(seconds, (0.25, 0.5, 0.75)) * 1e3
-    memory, count = compiled.memory_analysis(), compiled.cost_analysis() or {}
+    memory, count = program.memory_analysis(), program.cost_analysis() or {}
     temp_bytes = None if memory is None else int(memory.temp_size_in_bytes)
-    return Cost(float(median), float(low), float(high), compile_s, temp_bytes, count.get("flops"))
+    return Cost(*milliseconds(seconds), compile_s, temp_bytes, count.get("flops"))
+
+
+def milliseconds(seconds: Sequence[float]) -> tuple[float, float, float]:
+    """Median, lower and upper quartile."""
+    low, median, high = (float(x) for x in np.quantile(seconds, (0.25, 0.5, 0.75)) * 1e3)
+    return median, low, high
 
 
 def errors_at(gradient: Factors, oracle: Factors, suffix: str = "") -> dict[str, float]:

@@ -111,6 +111,24 @@ class CheckConfig:
 
 
 @dataclass
+class ScaleConfig:
+    """The numbers of ratings of data=synthetic at which job=scale measures a gradient."""
+
+    ratings: list[int] = field(default_factory=lambda: [1_000, 10_000, 100_000])
+
+
+@dataclass
+class DeviceConfig:
+    """What job=device times on `data`: the gradient and the epochs at `ranks`; and a sweep of `lanes` lanes of rank
+    `lane_rank` on the ratings of `lane_data`."""
+
+    ranks: list[int] = field(default_factory=lambda: [64])
+    lanes: int = 1000
+    lane_rank: int = 16
+    lane_data: DataConfig = field(default_factory=DataConfig)  # pyright: ignore[reportInvalidTypeForm]
+
+
+@dataclass
 class Config:
     """Every key of mfjax; conf/ groups and experiments only set them."""
 
@@ -147,6 +165,8 @@ class Config:
     plots: bool = True
     debug: bool = False
     check: CheckConfig = field(default_factory=CheckConfig)
+    scale: ScaleConfig = field(default_factory=ScaleConfig)
+    device: DeviceConfig = field(default_factory=DeviceConfig)
     variants: dict[str, Any] = field(default_factory=dict)
     expected: dict[str, Any] = field(default_factory=dict)
 
@@ -157,12 +177,14 @@ CHOICES = {
     "reg_by": REG_BY,
     "dtype": ("float32", "float64"),
     "data.source": tuple(SOURCES),
+    "device.lane_data.source": tuple(SOURCES),
     "split.kind": tuple(SPLITS),
     "matmul_precision": ("default", "high", "highest"),
 }
 
 _POSITIVE = (lambda x: 0 < x < math.inf, "a positive number")
 _NOT_NEGATIVE = (lambda x: 0 <= x < math.inf, "0 or a positive number")
+_RANK = (lambda x: 0 <= x <= 4096, "an integer from 0 to 4096")
 _SEED = (lambda x: 0 <= x < 2**31, "an integer from 0 to 2147483647")
 RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "learning_rate": _POSITIVE,
@@ -171,7 +193,7 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "init_scale": _NOT_NEGATIVE,
     "missing_weight": _NOT_NEGATIVE,
     "momentum": (lambda x: 0 <= x < 1, "a number from 0 up to, and not, 1"),
-    "rank": (lambda x: 0 <= x <= 4096, "an integer from 0 to 4096"),
+    "rank": _RANK,
     "fold": (lambda x: x >= -2, "a fold's number, or -2 to hold nothing out"),
     "seed": _SEED,
     "data_seed": _SEED,
@@ -199,6 +221,10 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "check.candidate.tolerance": _POSITIVE,
     "check.candidate.reg": _NOT_NEGATIVE,
     "optimizer.final": _NOT_NEGATIVE,
+    "scale.ratings": _POSITIVE,
+    "device.ranks": _RANK,
+    "device.lanes": _POSITIVE,
+    "device.lane_rank": _RANK,
 }
 
 

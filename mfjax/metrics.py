@@ -2,12 +2,15 @@
 
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mfjax.gradients.coo import predict
 from mfjax.objective import train_weight, validation_weight
+from mfjax.tiles import ROWS, gathered
 from mfjax.types import Factors, Hparams, Ratings
+
+CHUNK = 1024
 
 
 class Bounds(NamedTuple):
@@ -30,6 +33,19 @@ def errors(error, weight) -> tuple:
     """(RMSE, MAE) of `error` [n] under `weight` [n]; NaN where the weights are all 0."""
     total = weight.sum()
     return ((weight * error**2).sum() / total) ** 0.5, (weight * abs(error)).sum() / total
+
+
+def predict(factors: Factors, ratings: Ratings) -> Float[Array, " n"]:
+    """u_i·v_j for every rating (with biases, less μ), CHUNK ratings at a time, which stay in cache."""
+    user, item = (jnp.pad(ratings_side, (0, -len(ratings_side) % CHUNK)).reshape(-1, CHUNK, 1) for ratings_side in ratings[:2])
+    tables = [jnp.pad(side, ((0, 0), (0, -side.shape[1] % ROWS))) for side in factors]
+    seen = jnp.ones((CHUNK, 1), factors.user.dtype)
+
+    def of_chunk(rows):
+        user, item = (gathered(table, row, seen)[:, 0] for table, row in zip(tables, rows, strict=True))
+        return (user * item).sum(1)
+
+    return jax.lax.map(of_chunk, (user, item)).ravel()[: len(ratings.value)]
 
 
 def evaluate(factors: Factors, ratings: Ratings, hparams: Hparams, centre: Float[Array, ""], bounds: Bounds) -> Metrics:

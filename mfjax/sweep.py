@@ -252,11 +252,13 @@ class Program:
         seeds = list(self.sweep.problems)
         split = np.asarray([seeds.index(lane.hparams.data_seed) for lane in padded], np.int32)
         epochs = np.asarray([lane.epochs for lane in padded], np.int32)
-        runs, chunks, epoch = jax.tree.map(np.copy, self.blank), [], 0
+        runs, chunks, epoch, orders = jax.tree.map(np.copy, self.blank), [], 0, self._orders(0)
         while epoch == 0 or is_live(_host(runs), self.sweep.schedule, epochs).any():
-            runs, history = self._call(runs, self.data, hparams, split, epochs, self._orders(epoch))
-            chunks.append(jax.tree.map(np.asarray, history))
+            runs, history = self._call(runs, self.data, hparams, split, epochs, orders)
             epoch += self.sweep.schedule.chunk
+            if epoch < epochs.max():
+                orders = self._orders(epoch)  # while the devices are at work
+            chunks.append(jax.tree.map(np.asarray, history))
             watch(self._progress(_host(runs), chunks[-1], epochs))
         history = History(*map(lambda *parts: np.concatenate(parts, 1), *chunks)) if len(chunks) > 1 else chunks[0]
         runs = jax.tree.map(np.asarray, runs)
@@ -292,7 +294,7 @@ def _host(runs: Run) -> Run:
     return runs._replace(**small)
 
 
-def _stacked(*leaves: np.ndarray) -> np.ndarray:
+def _stacked(*leaves: np.ndarray | np.generic) -> np.ndarray:
     """The leaves of all splits, `[splits, …]`, padded with zeros to a common shape (tiles that weigh nothing)."""
     shape = tuple(map(max, zip(*map(np.shape, leaves), strict=True)))
     stacked = np.zeros((len(leaves), *shape), np.asarray(leaves[0]).dtype)

@@ -5,7 +5,7 @@ from beartype import BeartypeConf, beartype
 
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float
 CHECKED = (  # not what takes a DictConfig: beartype refuses its own hints
-    *("objective", "gradients", "methods", "optimizers", "metrics", "train", "sweep", "protocol"),
+    *("objective", "tiles", "normal", "gradients", "methods", "optimizers", "metrics", "train", "sweep", "protocol"),
     *("check", "expected", "examples", "plots"),
 )
 jaxtyping.install_import_hook([f"mfjax.{module}" for module in CHECKED], "conftest.checked")  # before they are imported

@@ -81,7 +81,13 @@ JOBS = {
     "als": Job(
         BOTH,
         (16, 64),
-        (ours("als"), peer("LensKit BiasedMF", "lenskit"), peer("cmfrec", "cmfrec"), peer("implicit ALS", "implicit")),
+        (
+            ours("als", "method=als"),
+            ours("als_cg", "method=als_cg"),
+            peer("LensKit BiasedMF", "lenskit"),
+            peer("cmfrec", "cmfrec"),
+            peer("implicit ALS", "implicit"),
+        ),
     ),
     "sweep": Job(
         ("100k",),

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from mfjax.errors import InputError
 from mfjax.gradients.coo import Coo, prepare
 from mfjax.methods.initial import initial_factors
-from mfjax.objective import Terms, free, pinned, regulariser, terms, train_weight
+from mfjax.objective import Terms, pinned, regulariser, terms, train_weight
 from mfjax.types import Factors, Gradient, Hparams, Info, Method, Optimizer, Ratings, Spec, State
 
 
@@ -29,7 +29,7 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
     and a batch sums its ratings'. Plain SGD, and an optimiser that is lazy (`mfjax.optimizers`), update the rows that the
     batch touches and no other; any other has moments, and takes the batch's gradient of all rows. `gradient` is not used:
     the batch is its own layout.
-    The factors are one [users + items, columns] table during an epoch, which XLA updates in place.
+    The factors are one `joint` table during an epoch, which XLA updates in place.
 
     Raises InputError unless `missing` is `ignore` (a sample of the ratings says nothing of the missing entries), and for
     an optimiser that searches along a line, which a batch cannot evaluate.
@@ -46,11 +46,17 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
     def init(key, layout: Coo, hparams: Hparams, factors: Factors | None = None) -> State:
         t = terms(layout.margins, hparams, spec)
         start = initial_factors(key, t, hparams, spec) if factors is None else pinned(factors, t.columns)
-        return State(start, optimizer.make(hparams).init(jnp.concatenate(start)))
+        return State(start, optimizer.make(hparams).init(joint(start)))
 
     def step(state: State, layout: Coo, hparams: Hparams, order) -> tuple[State, Info]:
-        t, opt = terms(layout.margins, hparams, spec), optimizer.make(hparams)
-        free_side, reg_side = (jnp.stack(side)[:, None] for side in zip(*((c.free, c.reg) for c in t.columns), strict=True))
+        t, opt, sides = (
+            terms(layout.margins, hparams, spec),
+            optimizer.make(hparams),
+            jnp.array([spec.num_users, spec.num_items]),
+        )
+        free_side, reg_side = (
+            wide(jnp.stack(side))[:, None] for side in zip(*((c.free, c.reg) for c in t.columns), strict=True)
+        )
 
         def update(carry, batch: Batch):
             table, memory, loss = carry
@@ -64,13 +70,13 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
             else:
                 dense = jnp.zeros_like(table).at[batch.rows].add(grads)
                 updates, memory = opt.update(dense, memory, table)
-                table += jnp.concatenate(free(Factors(*jnp.split(updates, [spec.num_users])), t.columns))
+                table += updates * jnp.repeat(free_side[:, 0], sides, axis=0, total_repeat_length=len(table))
             return (table, memory, loss + batch_loss), None
 
-        before = jnp.concatenate(state.factors)
+        before = joint(state.factors)
         start = (before, state.optimizer, jnp.zeros_like(t.scale))
         (after, memory, loss), _ = jax.lax.scan(update, start, batches(layout.ratings, hparams, t, order))
-        factors = Factors(*jnp.split(after, [spec.num_users]))
+        factors = Factors(*jnp.split(after[:, : spec.columns], [spec.num_users]))
         loss += t.scale * regulariser(factors, t)[0]  # once an epoch: a sum over every visit costs a third of the epoch
         return State(factors, memory), Info(loss, jnp.linalg.norm(after - before))
 
@@ -82,6 +88,18 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
         return Batch(rows, ratings.value[order] - t.centre, weight, jnp.where(weight[:, None] > 0, share[rows], 0))
 
     return Method(prepare_batches, init, step, order=partial(shuffle, spec.batch_size), takes=optimizer.takes)
+
+
+def joint(factors: Factors) -> Float[Array, "users_and_items wide"]:
+    """Both sides in one table, users first."""
+    return wide(jnp.concatenate(factors))
+
+
+def wide(rows: Float[Array, "rows columns"]) -> Float[Array, "rows wide"]:
+    """Rows with columns of zeros up to a multiple of 8, and of 64 to 79 up to 80: XLA's CPU compiler moves a row of such a
+    length as vectors and one of another as single numbers, which takes twice as long (experiments/tiles)."""
+    columns = rows.shape[1]
+    return jnp.pad(rows, ((0, 0), (0, (80 - columns if 64 <= columns < 80 else -columns % 8))))
 
 
 class Batch(NamedTuple):

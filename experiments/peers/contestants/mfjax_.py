@@ -1,12 +1,10 @@
 """mfjax through its public names, set up as its command sets it up: a CPU device a core, and one XLA thread a program."""
 
 import os
-import sys
 import time
 from dataclasses import replace
 
-# before jax is imported; the two halves of an ALS sweep wait for each other, and with fewer threads than this for ever
-os.environ.setdefault("PJRT_NPROC", "4" if sys.argv[1] == "als" else "1")
+os.environ.setdefault("PJRT_NPROC", "1")  # before jax is imported
 import jax
 import numpy as np
 from common import (
@@ -27,6 +25,7 @@ from common import (
 )
 
 import mfjax
+from mfjax.tiles import ALS_OVERHEAD, GRADIENT_OVERHEAD
 
 RATES = (0.01, 0.014, 0.019, 0.026, 0.034, 0.045, 0.06, 0.08)
 REGS = (0.06, 0.085, 0.11, 0.14)
@@ -49,9 +48,9 @@ def spec(task: Task, **changes) -> mfjax.Spec:
     return mfjax.Spec(task.data.num_users, task.data.num_items, max_rank=task.rank, **changes)
 
 
-def shared_out(spec: mfjax.Spec) -> mfjax.Spec:
-    """The same with the rows of one fit shared out over the devices, where the engine is the tiles'."""
-    return replace(spec, tiling=replace(spec.tiling, shards=THREADS))
+def shared_out(task: Task, spec: mfjax.Spec, overhead: float) -> mfjax.Spec:
+    """The same with tiles that suit the ratings, and the rows of the one fit shared out over the devices."""
+    return replace(spec, tiling=mfjax.Tiling(mfjax.tile_width(ratings(task), spec, overhead), shards=THREADS))
 
 
 def hparams(task: Task, **changes) -> mfjax.Hparams:
@@ -70,7 +69,7 @@ def compiled(function, *arguments, **jit):
 def gradient(task: Task) -> dict:
     """One full gradient of both sides and the loss, by the variant of the option `variant`."""
     make = chosen(mfjax.GRADIENTS, task.options["variant"])
-    variant = make(shared_out(spec(task, bias=False, reg_by="row")))
+    variant = make(shared_out(task, spec(task, bias=False, reg_by="row"), GRADIENT_OVERHEAD))
     began = time.perf_counter()
     layout = variant.prepare(ratings(task))
     prepared = time.perf_counter() - began
@@ -130,7 +129,7 @@ def sgd(task: Task) -> dict:
 
 
 def als(task: Task) -> dict:
-    """One sweep of ALS; with the option `curve`, the test error by sweep at the best λ too."""
+    """One sweep of the method of the option `method`; with the option `curve`, the test error by sweep at the best λ too."""
 
     def setting(reg: float) -> mfjax.Hparams:
         return hparams(task, reg=reg, reg_bias=BIAS_REG)
@@ -143,7 +142,8 @@ def als(task: Task) -> dict:
             errors[n] = fit.rmse()
         return errors
 
-    method = chosen(mfjax.METHODS, "als")(shared_out(spec(task, reg_by="row")), None, None)
+    overhead = ALS_OVERHEAD if task.options["method"] == "als" else GRADIENT_OVERHEAD
+    method = chosen(mfjax.METHODS, task.options["method"])(shared_out(task, spec(task, reg_by="row"), overhead), None, None)
     fit = Fit(task, method, setting(ROW_REGS[1]))
     fit.step()
     result = {"seconds": median_seconds(fit.step, task.quick), "setup_seconds": fit.setup_seconds}
