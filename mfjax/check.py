@@ -102,9 +102,9 @@ def gradient_at(make: Callable[[Spec], Gradient], point: Point) -> Factors:
 def cost_of(make: Callable[[Spec], Gradient], point: Point, repeats: int) -> Cost:
     """What a call of a variant costs on the default device."""
     gradient = make(point.spec)
-    arguments = jax.device_put((point.factors, gradient.prepare(point.ratings), point.hparams))
+    arguments = (point.factors, gradient.prepare(point.ratings), point.hparams)
     program, compile_s = compiled(gradient.value_and_grad, arguments)
-    return cost_of_calls(program, compile_s, arguments, repeats)
+    return cost_of_calls(program, compile_s, jax.device_put(arguments, program.input_shardings[0]), repeats)
 
 
 def compiled(function: Callable, arguments: tuple) -> tuple[jax.stages.Compiled, float]:

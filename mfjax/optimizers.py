@@ -79,7 +79,7 @@ def _is_elementwise(transformation: optax.GradientTransformationExtraArgs) -> bo
         state, at = transformation.init(rows), rows
         for _ in range(2):
             updates, state = transformation.update(at**2 - 1, state, at)
-            at += updates
+            at = jnp.add(at, updates)
         return at
 
     rows = jnp.arange(1.0, 7.0).reshape(2, 3)

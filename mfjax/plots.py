@@ -3,7 +3,7 @@
 Colours are Okabe and Ito's or viridis, and line styles and markers differ with them, so that figures read in grey too.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill, shorten
 from typing import Any
@@ -240,6 +240,32 @@ def scaling(rows: Sequence[dict[str, Any]]) -> Figure:
     axes.set_xticks(sizes, [f"{n:,}" for n in sizes])
     axes.xaxis.minorticks_off()
     figure.legend(loc="outside right center", frameon=False)
+    return figure
+
+
+def growth(rows: Sequence[dict[str, Any]], fits: Mapping[str, Any], dense_bytes: int, title: str) -> Figure:
+    """Milliseconds a call (left) and bytes of memory (right) by number of ratings, with the power laws fitted to them.
+
+    `fits` has a `mfjax.jobs.scale.Power` for `time` and one for `memory`; `dense_bytes` is what one dense matrix would take.
+    """
+    figure, (left, right) = _panels(title, ("time", "memory"), (9, 4.4))
+    ratings, ms, low, high = (_column(rows, key) for key in ("ratings", "ms", "ms_low", "ms_high"))
+    left.errorbar(ratings, ms, yerr=[ms - low, high - ms], fmt="o", color=BLUE, capsize=2, label="a call (whiskers: quartiles)")
+    left.plot(ratings, fits["time"].at(ratings), color=BLUE, label=f"ratings$^{{{fits['time'].exponent:.2f}}}$, fitted")
+    right.plot(ratings, _column(rows, "peak_bytes") / 1e9, "s", color=VERMILLION, label="peak of the process")
+    right.plot(
+        *(ratings, fits["memory"].at(ratings) / 1e9, "-"),
+        color=VERMILLION,
+        label=f"ratings$^{{{fits['memory'].exponent:.2f}}}$, fitted",
+    )
+    right.plot(ratings, _column(rows, "layout_bytes") / 1e9, "^", color=GREEN, mfc="none", label="layout of the ratings")
+    right.axhline(dense_bytes / 1e9, color="black", linestyle="--", label=f"one dense matrix, {dense_bytes / 1e9:,.3g} GB")
+    left.plot(ratings, ms[-1] * ratings / ratings[-1], color="0.5", linestyle=(0, (6, 4)), label="proportional to ratings")
+    left.set(xscale="log", yscale="log", ylabel="time a call (ms)")
+    right.set(xscale="log", yscale="log", ylabel="memory (GB)")
+    for axes in (left, right):
+        axes.set_xlabel("number of ratings")
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2, frameon=False, fontsize="small")
     return figure
 
 

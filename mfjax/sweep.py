@@ -16,7 +16,7 @@ from mfjax.data import Dataset, Split
 from mfjax.errors import InputError
 from mfjax.memory import memory_bytes, refuse_beyond_memory
 from mfjax.metrics import Bounds
-from mfjax.tiles import Tiles, placement
+from mfjax.tiles import Tiles, placement, work_bytes
 from mfjax.train import Data, History, Schedule, fit, is_live, start
 from mfjax.types import Factors, Hparams, Method, Ratings, Run, Spec
 
@@ -207,18 +207,20 @@ class Program:
 
     def _fitting(self, run: Run, data: Sequence[Data]) -> int:
         """The lanes to run at once on a device, once the whole block is known to fit. Raises InputError where it does not."""
-        on_cpu = self.devices[0].platform == "cpu"
-        lane, ratings = _nbytes(run), sum(map(_nbytes, data))  # CPU devices share one memory, and each has the ratings
-        copies = 1 if self.by_row or not on_cpu else self.mesh.size
+        on_cpu, devices = self.devices[0].platform == "cpu", self.mesh.size
+        sharing = devices if on_cpu else 1  # the devices of a CPU have one memory between them, and each has the ratings
+        lane, ratings = _nbytes(run), sum(map(_nbytes, data)) * (1 if self.by_row else sharing)
+        work = 2 * lane + (work_bytes(self.spec) if isinstance(data[0].layout, Tiles) else 0)
+        lanes, at_once = sharing * self.width // devices, self.sweep.lane_batch or 1
         refuse_beyond_memory(
-            3 * lane * self.width // (1 if on_cpu else self.mesh.size) + copies * ratings,  # in, out and on the host
-            f"{self.width} lanes of rank group {self.spec.max_rank}",
-            "a lower width, a lower hparams.rank, or fewer data_seeds",
+            3 * lane * lanes + sharing * at_once * work + ratings,  # a lane's state comes in, goes out and is on the host
+            f"{self.width} lanes of rank {self.spec.max_rank}, working on {at_once * self.spec.tiling.chunk:,} ratings at once,",
+            "a lower width, hparams.rank, tiles.chunk or lane_batch, or fewer data_seeds",
         )
         if self.sweep.lane_batch is not None or on_cpu:
-            return min(self.sweep.lane_batch or 1, self.width)
-        free = memory_bytes() / 2 - copies * ratings
-        return int(np.clip(free // (6 * lane), 1, self.width // self.mesh.size))  # its temporaries are as large again
+            return min(at_once, self.width)
+        free = memory_bytes() / 2 - 3 * lane * lanes - ratings
+        return int(np.clip(free // work, 1, self.width // devices))
 
     def _orders(self, epoch: int) -> np.ndarray | None:
         """The shuffles of the chunk that begins after `epoch`, one set a split, shared by its lanes."""

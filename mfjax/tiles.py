@@ -133,7 +133,8 @@ def _side(ratings: Ratings, own: tuple, other: tuple, spec: Spec) -> Side:
     shards, strips = tiles_of.shape
     first = np.pad(np.cumsum(tiles_of, 1), ((0, 0), (1, 0)))
     step = tiles_a_step(tiling)
-    tiles = (-(-int(first[:, -1].max()) // step) + 1) * step  # a step may begin at any tile, and read to its end
+    spare = max(step, tiling.group // ROWS)  # a reader may begin at any tile, and read as many
+    tiles = -(-(int(first[:, -1].max()) + spare) // step) * step
     strip = np.zeros((shards, tiles), np.int32)
     for shard in range(shards):
         strip[shard, : first[shard, -1]] = np.repeat(np.arange(strips), tiles_of[shard])
@@ -164,7 +165,15 @@ def _side(ratings: Ratings, own: tuple, other: tuple, spec: Spec) -> Side:
 
 
 def tiles_a_step(tiling: Tiling) -> int:
+    """The tiles that a scan works on at once."""
     return max(tiling.chunk // (ROWS * tiling.width), 1)
+
+
+def work_bytes(spec: Spec) -> int:
+    """An estimate of the temporaries of one lane: the gathered rows of a step, and the normal equations of a group."""
+    tiling, columns = spec.tiling, spec.max_rank + ROWS
+    floats = tiles_a_step(tiling) * ROWS * tiling.width * columns + tiling.group * columns**2
+    return 3 * floats * np.dtype(spec.dtype).itemsize
 
 
 # tables

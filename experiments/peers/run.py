@@ -68,7 +68,6 @@ JOBS = {
             peer("numba CSR loop", "numba"),
             peer("torch dense autograd", "torch"),
             peer("NumPy dense", "numpy"),
-            ours("coo", "variant=coo"),
             ours("coo_autodiff", "variant=coo_autodiff"),
             ours("autodiff", "variant=autodiff"),
         ),

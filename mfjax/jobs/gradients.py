@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from omegaconf import DictConfig
 
@@ -97,9 +98,11 @@ def small_point(cfg: DictConfig, bias: bool) -> Point:
 
 
 def full_point(cfg: DictConfig, dataset: Dataset) -> Point:
-    """The data at hand, nothing held out."""
+    """The data at hand, nothing held out; tiles share its rows out over the devices."""
     ratings = Ratings.of(dataset.user, dataset.item, dataset.value, dtype=cfg.dtype)
     spec = config.build_spec(cfg, dataset.num_users, dataset.num_items)
+    tiling = replace(config.build_tiling(cfg, dataset, spec), shards=len(jax.local_devices()))
+    spec = replace(spec, tiling=tiling)
     return check.full_point(spec, ratings, config.build_hparams(cfg))
 
 

@@ -48,8 +48,8 @@ def als_cg(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Metho
     """
 
     def sweep(factors: Factors, layout: Tiles, hparams: Hparams, t: Terms) -> tuple[Factors, Float[Array, ""]]:
-        for name in Factors._fields:
-            factors, loss = _conjugate_gradients(factors, name, layout, hparams, t, spec)
+        factors, _ = _conjugate_gradients(factors, "user", layout, hparams, t, spec)
+        factors, loss = _conjugate_gradients(factors, "item", layout, hparams, t, spec)
         return factors, t.scale * loss
 
     return _alternating(spec, sweep)

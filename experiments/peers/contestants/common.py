@@ -97,8 +97,8 @@ def clock(call: Callable[[], Any]) -> float:
 
 
 def median_seconds(call: Callable[[], Any], quick: bool = False) -> float:
-    """The median seconds of a call that is warm: at least 5 calls and 1 second of them."""
-    least_calls, least_seconds = (2, 0.1) if quick else (5, 1.0)
+    """The median seconds of a call that is warm: at least 5 calls and half a second of them."""
+    least_calls, least_seconds = (2, 0.1) if quick else (5, 0.5)
     seconds: list[float] = []
     while len(seconds) < least_calls or sum(seconds) < least_seconds:
         seconds.append(clock(call))
