@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from mfjax.objective import Terms, train_weight
@@ -34,6 +35,7 @@ from mfjax.tiles import (
     own_and_other,
     tiles_a_step,
     tiles_of,
+    wide,
 )
 from mfjax.types import Factors, Hparams, Spec
 
@@ -62,8 +64,8 @@ def solve_rows(
     """
     side, own, other = own_and_other(name, both, layout)
     columns = getattr(terms.columns, name)
-    kept = [*range(spec.max_rank), *([bias_column(name, spec)] if spec.bias else [])]
-    free, reg = (x[jnp.array(kept)] for x in (columns.free, columns.reg))
+    kept = np.array([*range(spec.max_rank), *([bias_column(name, spec)] if spec.bias else [])], int)
+    free, reg = (x[kept] for x in (columns.free, columns.reg))
     row_reg = arranged(getattr(terms.row_reg, name), side)
     real = side.row < len(side.position)
     missing = _missing(other, spec.num_users + spec.num_items - len(side.position))
@@ -91,7 +93,7 @@ def solve_rows(
 
         x, loss = jax.lax.map(of_group, jnp.arange(len(rows[1]) // spec.tiling.group))
         x = x.reshape(-1, x.shape[-1])
-        latent = jnp.pad(x[:, : spec.max_rank], ((0, 0), (0, -spec.max_rank % ROWS)))
+        latent = wide(x[:, : spec.max_rank])
         bias = x[:, spec.max_rank] if spec.bias else jnp.zeros_like(x[:, 0])
         return loss.sum()[None], Table(latent, bias, rows[0].background)
 

@@ -214,7 +214,7 @@ class Program:
         lanes, at_once = sharing * self.width // devices, self.sweep.lane_batch or 1
         refuse_beyond_memory(
             3 * lane * lanes + sharing * at_once * work + ratings,  # a lane's state comes in, goes out and is on the host
-            f"{self.width} lanes of rank {self.spec.max_rank}, working on {at_once * self.spec.tiling.chunk:,} ratings at once,",
+            f"{self.width} lanes of rank {self.spec.max_rank}, {at_once * self.spec.tiling.chunk:,} ratings at once,",
             "a lower width, hparams.rank, tiles.chunk or lane_batch, or fewer data_seeds",
         )
         if self.sweep.lane_batch is not None or on_cpu:

@@ -6,7 +6,7 @@ from beartype import BeartypeConf, beartype
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float
 CHECKED = (  # not what takes a DictConfig: beartype refuses its own hints
     *("objective", "tiles", "normal", "gradients", "methods", "optimizers", "metrics", "train", "sweep", "protocol"),
-    *("check", "expected", "examples", "plots"),
+    *("memory", "check", "expected", "examples", "plots"),
 )
 jaxtyping.install_import_hook([f"mfjax.{module}" for module in CHECKED], "conftest.checked")  # before they are imported
 
@@ -34,6 +34,22 @@ def ratings() -> Ratings:
     assert n == 16 and (0, 0) in cells
     fold = np.arange(n) % 3 - 1
     return Ratings.of(user, item, 3 + rng.normal(size=n), rng.uniform(0.5, 2, n), fold, dtype="float64").padded(n + 3)
+
+
+@pytest.fixture(scope="session")
+def skewed() -> Ratings:
+    """331 ratings of 20 users and 310 items in float64: user 4 rates 300 items, 16 others 1 to 3 and three none, as some items.
+
+    Weights, folds -1, 0 and 1, and three ratings of padding, at (0, 0); in no order.
+    """
+    rng = np.random.default_rng(3)
+    few = [np.sort(rng.choice(310, 1 + u % 3, replace=False)) for u in range(20)]
+    rows = {u: few[u] for u in range(20) if u not in (0, 11, 19)} | {4: rng.permutation(310)[:300]}
+    user = np.concatenate([np.full(len(items), u) for u, items in rows.items()])
+    item, order = np.concatenate(list(rows.values())), rng.permutation(len(user))
+    n = len(user)
+    value, weight, fold = 3 + rng.normal(size=n), rng.uniform(0.5, 2, n), np.arange(n) % 3 - 1
+    return Ratings.of(user[order], item[order], value, weight, fold, dtype="float64").padded(n + 3)
 
 
 @pytest.fixture(scope="session")

@@ -16,12 +16,12 @@ from omegaconf import DictConfig, OmegaConf
 from mfjax import check, config, report, results
 from mfjax.check import Point
 from mfjax.data import SOURCES
-from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
 from mfjax.jobs.gradients import _cells as cells
+from mfjax.jobs.gradients import full_point
 from mfjax.tiles import placement
-from mfjax.types import Ratings, Spec
+from mfjax.types import Spec
 
 GOAL = 1.05  # what the exponent of time should be at most; told, and not enforced, because a busy machine moves it
 SHOWN: dict[str, tuple[str, str, float]] = {  # what a reader sees: heading, column, format and unit
@@ -107,14 +107,6 @@ def measured(cfg: DictConfig, num_ratings: int) -> dict[str, Any]:
         "width": point.spec.tiling.width,
         "devices": point.spec.tiling.shards,
     }
-
-
-def full_point(cfg: DictConfig, dataset: Dataset) -> Point:
-    """These ratings, none held out, cut for all the devices."""
-    spec = config.build_spec(cfg, dataset.num_users, dataset.num_items)
-    tiling = replace(config.build_tiling(cfg, dataset, spec), shards=len(jax.local_devices()))
-    ratings = Ratings.of(dataset.user, dataset.item, dataset.value, dtype=cfg.dtype)
-    return check.full_point(replace(spec, tiling=tiling), ratings, config.build_hparams(cfg))
 
 
 def peak_bytes() -> int:
