@@ -24,10 +24,9 @@ SMALL = {  # of the 6 x 5 ratings: every missing treatment and every convention 
 CASES = {name: ("ratings", spec) for name, spec in SMALL.items()} | {
     # on the skewed ones, all strips but that of the user with 300 ratings are solved by their few ratings
     "few": ("skewed", LARGE),
-    "few-plain": ("skewed", replace(LARGE, bias=False)),
     "few-two shards": ("skewed", replace(LARGE, tiling=Tiling(width=8, group=8, shards=2))),
     "columns": ("skewed", replace(LARGE, tiling=Tiling(width=16, group=8))),
-    "two shards": ("skewed", replace(LARGE, missing="item_mean", tiling=Tiling(shards=2))),
+    "two shards": ("skewed", replace(LARGE, max_rank=3, missing="item_mean", tiling=Tiling(shards=2))),
 }
 EVERYONE = HPARAMS._replace(fold=np.int32(NO_FOLD))
 RUNS = {}
@@ -72,7 +71,7 @@ def largest(side):
 def test_each_half_step_is_the_exact_minimum(train, matrix, data, spec):
     factors, _ = train("als", data, spec)
     at_start = matrix(data, spec, factors[0])[1]
-    for before, after in zip(factors, factors[1:], strict=False):
+    for before, after in itertools.pairwise(factors):
         half = matrix(data, spec, Factors(after.user, before.item))[1]
         full = matrix(data, spec, after)[1]
         assert largest(half.user) <= 1e-8 * largest(at_start.user) < largest(half.item)  # float64, conditions up to 1e4
@@ -91,7 +90,7 @@ def test_the_objective_never_rises_and_is_what_info_says(train, matrix, method, 
     factors, infos = train(method, data, spec)
     losses = [float(matrix(data, spec, f)[0]) for f in factors]
     assert [float(info.loss) for info in infos] == pytest.approx(losses[1:], rel=1e-10)
-    assert all(after < before for before, after in zip(losses, losses[1:], strict=False))
+    assert all(after < before for before, after in itertools.pairwise(losses))
     assert all(info.update_norm > 0 for info in infos)
 
 
@@ -116,10 +115,9 @@ def test_the_minimum_of_a_cold_row_is_zero_wherever_it_starts(train):
     assert factors[0].user[3].any() and not factors[1].user[3].any()
 
 
-@pytest.mark.parametrize("name", ["als", "als_cg"])
-def test_the_scale_of_the_loss_changes_no_factor(train, name):
+def test_the_scale_of_the_loss_changes_no_factor(train):
     spec = SMALL["zero-bias"]
-    ours, theirs = (train(name, "ratings", replace(spec, loss_scale=s)) for s in (spec.loss_scale, "mean"))
+    ours, theirs = (train("als", "ratings", replace(spec, loss_scale=s)) for s in (spec.loss_scale, "mean"))
     assert spec.loss_scale != "mean"
     assert_close(ours[0][-1], theirs[0][-1], 1e-14)
     assert float(ours[1][-1].loss) > 2 * float(theirs[1][-1].loss)
@@ -133,15 +131,16 @@ def test_as_many_conjugate_gradient_steps_as_columns_solve_the_row(train, missin
     assert_close(by_steps, exact, 1e-6)
 
 
-@pytest.mark.parametrize("name, rank", [("als", 5), ("als", 2), ("als_cg", 2)])
-def test_no_regulariser_recovers_a_planted_matrix(name, rank):
+@pytest.mark.parametrize("name, max_rank", [("als", 5), ("als", 16), ("als_cg", 5)])  # 16: by the row's few ratings
+def test_no_regulariser_recovers_a_planted_matrix(name, max_rank):
     rng = np.random.default_rng(4)
     planted = rng.normal(size=(6, 2)) @ rng.normal(size=(2, 5))
     whole = Ratings.of(*np.indices(planted.shape).reshape(2, -1), planted.ravel(), dtype="float64")
-    spec = Spec(6, 5, max_rank=5, bias=False, reg_by="row", cg_steps=10, dtype="float64")
-    hparams = EVERYONE._replace(reg=np.float64(1e-9), rank=np.int32(rank))
-    factors, _ = epochs(make(name, spec), whole, hparams, 6)
-    np.testing.assert_allclose(factors[-1].user @ factors[-1].item.T, planted, atol=1e-6)  # λ moves it by about 1e-9
+    spec = Spec(6, 5, max_rank, bias=False, reg_by="row", cg_steps=10, dtype="float64")
+    for rank in (5, 2) if name == "als" else (2,):
+        hparams = EVERYONE._replace(reg=np.float64(1e-9), rank=np.int32(rank))
+        factors, _ = epochs(make(name, spec), whole, hparams, 6)
+        np.testing.assert_allclose(factors[-1].user @ factors[-1].item.T, planted, atol=1e-6)  # λ moves it by about 1e-9
 
 
 def test_float32_is_close_to_float64(skewed, train):
@@ -160,7 +159,7 @@ def test_three_settings_are_one_trace(ratings):
     traces, method = [], METHODS["als"](SMALL["ignore-plain"], None, PLAIN)
     layout = method.prepare(ratings)
     step = jax.jit(lambda *args: traces.append(args) or method.step(*args))
-    state = method.init(jax.random.key(0), layout, HPARAMS)
+    state = make("als", SMALL["ignore-plain"]).init(jax.random.key(0), layout, HPARAMS)
     for reg in (0.5, 0, np.float32(1)):
         step.eval_shape(state, layout, Hparams.of("float64", reg=reg, rank=2), None)
     assert len(traces) == 1

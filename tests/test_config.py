@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from mfjax import config, run
 from mfjax.errors import InputError
-from mfjax.types import Hparams, Spec
+from mfjax.types import Hparams, Spec, Tiling
 
 config.register()
 SCHEMA = OmegaConf.structured(config.Config)
@@ -26,6 +26,7 @@ TINY = ("data=toy", "data.num_users=6", "data.num_items=5")
 NEEDED = {
     ("data", "matrix"): ["data.rows=[[5,null,3],[4,2,null]]", "split=all"],  # four ratings are too few to split
     ("data", "file"): ["data.path=bundled:ml-latest-small"],
+    ("optimizer", "lbfgs"): ["method=descent"],
 }
 
 
@@ -162,6 +163,10 @@ CHECKED = {
     "sweep.reg=[0.1,-1]": "sweep.reg: expected 0 or a positive number, got -1",
     "sweep.data_seed=[2147483648]": "sweep.data_seed: expected an integer from 0 to 2147483647",
     "sweep.reg=[]": "sweep.reg: expected at least one value, got an empty list",
+    "cg_steps=0": "cg_steps: expected a positive",
+    "tiles.width=12": "tiles.width: expected one of 8, 16, 32, 64, got 12",
+    "tiles.group=12": "tiles.group: expected a multiple of 8, got 12",
+    "tiles.chunk=0": "tiles.chunk: expected a positive",
     "check.shares=[0.5,2]": "check.shares: expected a share above 0 and at most 1, got 2",
     "missing=zeros": "missing: expected one of ignore, item_mean, zero, got 'zeros'",
     "loss_scale=double": "loss_scale: expected one of",
@@ -195,7 +200,12 @@ BUILT = {
     "+optimizer.options.beta=1": ((), "optax.sgd has no beta\nit takes: learning_rate"),
     "optimizer.schedule=cosine": (("optimizer=lbfgs",), "scales a learning rate"),
     "sweep.momentum=[0.5,0.9]": ((), "sweep.momentum has no effect with optimizer=sgd"),
-    "sweep.learning_rate=[0.1,0.2]": (("optimizer=lbfgs",), "sweep.learning_rate has no effect with optimizer=lbfgs"),
+    "sweep.learning_rate=[0.1,0.2]": (
+        ("method=descent", "optimizer=lbfgs"),
+        "sweep.learning_rate has no effect with optimizer=lbfgs",
+    ),
+    "sweep.learning_rate=[0.1,0.3]": (("method=als",), "sweep.learning_rate has no effect with method=als"),
+    "optimizer.lazy=true": (("method=descent", "optimizer=lbfgs"), "optimizer.lazy=true needs an optimiser that treats"),
     "sweep.missing_weight=[0.5,1]": ((), "sweep.missing_weight has no effect with missing=ignore"),
     "sweep.reg_bias=[0,1]": (("bias=false",), "sweep.reg_bias has no effect with bias=false"),
     "sweep.fold=[0,1]": ((), "fold 1: split.kind=random has 1 fold"),
@@ -233,6 +243,13 @@ def test_a_module_of_optax_is_no_optimizer():
 def test_what_has_an_effect_may_be_swept(overrides):
     cfg = composed(*TINY, *overrides)
     assert len(config.build(cfg).lanes) == len(next(iter(axes(cfg).values())))
+
+
+def test_tiles_are_cut_as_the_config_says_or_as_suits_the_ratings():
+    as_given = composed(*TINY, "tiles.width=16", "tiles.chunk=64", "tiles.group=8")
+    assert config.build(as_given).sweep.spec.tiling == Tiling(width=16, chunk=64, group=8)
+    assert config.build(composed(*TINY)).sweep.spec.tiling == Tiling(width=8)  # of five ratings a row
+    assert as_given.gradient == "tiles" and OmegaConf.to_container(SCHEMA.tiles) == dict.fromkeys(("width", "chunk", "group"))
 
 
 def test_every_data_seed_has_its_own_split_and_all_of_them_all_the_ratings():

@@ -75,7 +75,10 @@ def assert_close(ours, theirs, tolerance):
 # every method with every optimiser
 
 
-@pytest.mark.parametrize("name, opt", [(m, o) for m in METHODS for o in OPTIMIZERS if (m, o) != ("sgd", "lbfgs")])
+@pytest.mark.parametrize(
+    "name, opt",
+    [(m, o) for m in METHODS for o in OPTIMIZERS if (m, o) != ("sgd", "lbfgs") and (o == "sgd" or make(m).takes)],
+)
 def test_every_optimiser_lowers_the_loss_and_leaves_pinned_columns(ratings, name, opt):
     hparams = HPARAMS._replace(momentum=np.float64(0.5))
     factors, infos = epochs(make(name, opt=OPTIMIZERS[opt]), ratings, hparams, 6, random_factors())
@@ -186,7 +189,9 @@ def test_batches_of_one_are_one_pair_at_a_time(ratings):
     assert_close(after, (user, item), 1e-12)
 
 
-@pytest.mark.parametrize("opt, others_move", [("sgd", False), ("momentum", True)])
+@pytest.mark.parametrize(
+    "opt, others_move", [("sgd", False), ("momentum", True), ("lazy_adam", False), ("lazy_adagrad", False)]
+)
 def test_a_batch_moves_the_rows_that_it_touches(ratings, opt, others_move):
     method, hparams = make("sgd", opt=OPTIMIZERS[opt]), HPARAMS._replace(fold=np.int32(NO_FOLD))
     layout = method.prepare(ratings)
@@ -198,6 +203,75 @@ def test_a_batch_moves_the_rows_that_it_touches(ratings, opt, others_move):
     moved = np.any(np.asarray(after.factors.item != state.factors.item), axis=1)
     touched = set(ratings.item[[4, 5, 6]]) | (set(ratings.item[[7, 8, 9, 10]]) if others_move else set())
     assert set(np.flatnonzero(moved)) == touched and 0 < len(touched) < 5
+
+
+# lazy optimisers
+
+
+def moments(state):
+    """The rows of users and items in each table of an optimiser's memory."""
+    return [np.asarray(leaf)[:11] for leaf in jax.tree.leaves(state.optimizer) if np.ndim(leaf) == 2]
+
+
+@pytest.mark.parametrize("opt, tables", [("lazy_adam", 2), ("lazy_adagrad", 1)])
+def test_a_lazy_batch_leaves_moments_alone_that_it_does_not_touch(ratings, opt, tables):
+    method = make("sgd", opt=OPTIMIZERS[opt])
+    layout, held_out = method.prepare(ratings), np.flatnonzero(ratings.fold == HPARAMS.fold)
+    states = [method.init(jax.random.key(0), layout, HPARAMS, random_factors())]
+    for order in ([[7, 9, 10, 4]], [[3, 4, 16, held_out[0]]], [[*held_out[:3], 18]]):
+        states.append(method.step(states[-1], layout, HPARAMS, np.array(order))[0])
+    first, after, nothing = states[1:]
+    assert len(moments(first)) == tables
+    touched = {*ratings.user[[3, 4]], *(6 + ratings.item[[3, 4]])}
+    for before, now in zip(moments(first), moments(after), strict=True):
+        assert set(np.flatnonzero(np.any(before != now, axis=1))) == touched
+    jax.tree.map(np.testing.assert_array_equal, (after.factors, moments(after)), (nothing.factors, moments(nothing)))
+
+
+@pytest.mark.parametrize("opt", ["adam", "adagrad"])
+def test_a_row_that_comes_twice_has_one_update_of_the_summed_gradient(ratings, opt):
+    hparams, order = HPARAMS._replace(fold=np.int32(NO_FOLD)), np.array([[0, 1, 4, 18]])  # user 0 twice, and padding there
+    seen, after = (epochs_in(order, make("sgd", opt=o), ratings, hparams) for o in (PLAIN, OPTIMIZERS[f"lazy_{opt}"]))
+    start = random_factors()
+    summed = Factors(*((a - b) / 0.02 for a, b in zip(start, seen, strict=True)))  # what plain SGD stepped along
+    solver = OPTIMIZERS[opt].make(hparams)
+    updates, _ = solver.update(summed, solver.init(start), start)
+    assert_close(after, optax.apply_updates(start, updates), 1e-9)  # Adam divides by small gradients
+
+
+def epochs_in(order, method, ratings, hparams):
+    """The factors after one epoch in a given order."""
+    layout = method.prepare(ratings)
+    return method.step(method.init(jax.random.key(0), layout, hparams, random_factors()), layout, hparams, order)[0].factors
+
+
+def test_lazy_adagrad_is_adagrad(ratings):
+    """A row that no rating touches has no gradient, and Adagrad forgets nothing."""
+    dense, lazy = (epochs(make("sgd", opt=OPTIMIZERS[o]), ratings, HPARAMS, 3)[0] for o in ("adagrad", "lazy_adagrad"))
+    assert_close(lazy[-1], dense[-1], 1e-12)
+
+
+def test_lazy_adam_is_adam_only_where_every_batch_touches_every_row(ratings):
+    user = np.where(np.arange(19) == 13, 3, ratings.user)
+    everyone = ratings._replace(user=user, item=np.where(np.arange(19) == 2, 2, ratings.item))  # now no row is cold
+    hparams = HPARAMS._replace(fold=np.int32(NO_FOLD))
+    for batch_size, same in ((32, True), (4, False)):
+        spec = replace(SPEC, batch_size=batch_size)
+        methods = (make("sgd", spec, OPTIMIZERS[o]) for o in ("adam", "lazy_adam"))
+        dense, lazy = (epochs(method, everyone, hparams, 3, random_factors())[0][-1] for method in methods)
+        assert np.allclose(dense.user, lazy.user, rtol=0, atol=1e-9) == same  # Adam divides by small gradients
+        assert np.allclose(dense.item, lazy.item, rtol=0, atol=1e-9) == same
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "adagrad", "rmsprop", "lion", "adamw"])
+def test_what_treats_each_entry_by_itself_may_be_lazy(name):
+    assert optimizer(name, lazy=True).lazy and not optimizer(name).lazy
+
+
+@pytest.mark.parametrize("name", ["lamb", "lars", "lbfgs", "adafactor"])
+def test_what_mixes_entries_may_not_be_lazy(name):
+    with pytest.raises(InputError, match=f"lazy=true.* such as adam; {name} does not"):
+        optimizer(name, takes=() if name == "lbfgs" else ("learning_rate",), lazy=True)
 
 
 @pytest.mark.parametrize("missing", ["item_mean", "zero"])

@@ -202,6 +202,18 @@ def test_descent_with_adam(tmp_path):
     assert losses[-1] < 0.7 * losses[0]
 
 
+def test_programs_are_kept_from_run_to_run_unless_told_otherwise(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    kept = lambda: {path.name for path in (tmp_path / "cache").rglob("jit__block-*")}  # noqa: E731
+    run = (*SMALL, "plots=false", "hparams.rank=3")
+    succeeded(tmp_path, *run, "compilation_cache=false")
+    assert not (tmp_path / "cache" / "mfjax").exists()
+    succeeded(tmp_path, *run)
+    first, lanes = kept(), (tmp_path / "out/lanes.csv").read_bytes()
+    succeeded(tmp_path, *run)
+    assert first and kept() == first and (tmp_path / "out/lanes.csv").read_bytes() == lanes
+
+
 def test_a_diverging_lane_is_reported_and_the_others_finish(tmp_path):
     done = succeeded(tmp_path, *SMALL, "sweep.learning_rate=[0.02,1e9,0.01]", "plots=false")
     summary, lanes = strict_json(tmp_path / "out/results.json"), rows_of(tmp_path / "out/lanes.csv")
@@ -321,6 +333,11 @@ WRONG = {  # what the message says: the place, and what to do
     "job=nope": "job: expected one of",
     "optimizer.name=nope": "optimizer.name: expected an optax optimiser",
     "sweep.momentum=[0.5,0.9]": "leave it out",
+    "method=als sweep.learning_rate=[0.1,0.2]": "sweep.learning_rate has no effect with method=als",
+    "method=als hparams.reg=0": "method=als with reg=0: user ",
+    "optimizer=lbfgs": "use method=descent for a line search",
+    "tiles.width=12": "tiles.width: expected one of 8, 16, 32, 64, got 12",
+    "tiles.group=12": "tiles.group: expected a multiple of 8, got 12",
     "data.noise=1": "data.noise has no effect with data.source=file; it takes path",
     "data=toy data.num_users=0": "num_users: expected 1 or more, got 0",
     "data=matrix data.rows=[[1,2],[3]]": "rows: expected lists of one length",

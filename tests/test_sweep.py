@@ -12,6 +12,7 @@ from mfjax import (
     METHODS,
     Factors,
     Hparams,
+    InputError,
     Lane,
     Problem,
     Ratings,
@@ -120,6 +121,41 @@ def test_watch_is_told_of_every_epoch(sweep):
     assert seen[-1].done == seen[-1].total
     best = min(fit.at_best("validation_rmse") for fit in fits[:3])
     assert min(p.validation_rmse for p in seen[:3]) == pytest.approx(best)
+
+
+TILED = {  # trained by their own layout of tiles
+    "als": lambda spec: METHODS["als"](spec, None, optimizer("sgd")),
+    "descent": lambda spec: METHODS["descent"](spec, GRADIENTS["tiles"](spec), optimizer("adam")),
+}
+
+
+@pytest.mark.parametrize("name, splits", [("als", (0, 1)), ("descent", (1,))])
+def test_a_lane_alone_shares_its_rows_out_and_splits_of_other_sizes_stack(problem, name, splits):
+    rows = np.flatnonzero(problem.ratings.user != 7)[:500]  # other strips, and fewer tiles
+    fewer = problem._replace(ratings=Ratings(*(x[rows] for x in problem.ratings))._replace(fold=rows % 2))
+    problems, hparams = {0: problem, 1: fewer}, Hparams(learning_rate=0.05, reg=0.1, rank=4, fold=1)
+    both = Sweep(Spec(40, 30), TILED[name], problems, Schedule(4, chunk=2), width=2)
+    alone = replace(both, problems={seed: problems[seed] for seed in splits}, width=1, programs={})
+    lanes = [Lane(hparams, 4), Lane(hparams._replace(reg=0.2, data_seed=1), 4)]
+    fits = both.train(lanes)
+    close(alone.train([lanes[seed] for seed in splits]), [fits[seed] for seed in splits])
+    together, apart = both.programs[16], alone.programs[16]
+    assert (together.by_row, apart.by_row, jax.device_count()) == (False, True, 2)
+    assert [p.data.layout.user.value.shape[:2] for p in (together, apart)] == [(2, 1), (len(splits), 2)]  # splits and shards
+
+
+def test_sgd_alone_does_not_share_its_rows_out(sweep):
+    assert not Program(replace(sweep, width=1), 16).by_row
+
+
+@pytest.mark.parametrize("width, padded", [(1, 1), (3, 4)])
+def test_a_program_that_does_not_fit_is_refused(sweep, monkeypatch, width, padded):
+    small = replace(sweep, width=width, programs={})
+    for place in ("mfjax.memory.memory_bytes", "mfjax.sweep.memory_bytes"):
+        monkeypatch.setattr(place, lambda: 40_000)
+    with pytest.raises(InputError, match=rf"(?s){padded} lanes of rank .* need about [\d.]+ GB.* 4e-05 GB.*a lower width"):
+        small.train(LANES[:1])
+    assert not small.programs
 
 
 def test_held_out_ratings_do_not_train(descent_sweep):

@@ -120,7 +120,7 @@ def _refuse_without_regulariser(spec: Spec):
             few = np.flatnonzero((count > 0) & (count < columns))
             if len(few):
                 raise InputError(
-                    f"method=als with reg=0: {name} {few[0]} (row {few[0]}, from 0) has {count[few[0]]} training rating(s) and "
+                    f"method=als with reg=0: {name} {few[0]} (counted from 0) has {count[few[0]]} training rating(s) and "
                     f"{columns} free columns, so that many rows fit them equally well; {len(few):,} {name}s are like it\n"
                     "set hparams.reg above 0, or a lower hparams.rank"
                 )
