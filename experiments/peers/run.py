@@ -187,7 +187,7 @@ def run(contestant: Contestant, python, job: str, data: Path, rank: int, options
     words = [str(python), str(CONTESTANTS / f"{contestant.script}.py"), job, str(data), str(rank), *options]
     for number in range(1, TRIES + 1):
         try:
-            code, output, errors = process(words, contestant.timeout)
+            code, output, errors = process(words, contestant.timeout, data.parent / "compiled")
         except subprocess.TimeoutExpired:
             continue
         if code:
@@ -198,9 +198,10 @@ def run(contestant: Contestant, python, job: str, data: Path, rank: int, options
     return {"note": f"not finished after {contestant.timeout} s, {TRIES} times"}
 
 
-def process(words: list[str], timeout: int) -> tuple[int, str, str]:
+def process(words: list[str], timeout: int, compiled: Path) -> tuple[int, str, str]:
     """(exit status, output, errors) of one process; where it does not end by itself, it is ended with its children."""
     variables = {key: value for key, value in os.environ.items() if key not in PERSONAL}
+    variables["MFJAX_PEERS_CACHE"] = str(compiled)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(words, env=variables, start_new_session=True, **pipes) as child:
         try:
