@@ -7,7 +7,7 @@ The schema has no list of its own: `hparams` and `sweep` come from the fields of
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from mfjax.types import LOSS_SCALE, MISSING, REG_BY, WIDTHS, Factors, Hparams, R
 
 if TYPE_CHECKING:
     from mfjax.sweep import Sweep
-    from mfjax.types import Optimizer
+    from mfjax.types import Method, Optimizer
 
 HERE = Path(__file__).resolve().parent
 CONF = next(folder for folder in (HERE / "conf", HERE.parent / "conf") if (folder / "config.yaml").is_file())
@@ -392,7 +392,7 @@ def build(cfg: DictConfig) -> Experiment:
     spec = build_spec(cfg, dataset.num_users, dataset.num_items)
     spec = replace(spec, tiling=build_tiling(cfg, dataset, spec))
     method = lambda spec: make_method(spec, make_gradient(spec), optimizer)  # noqa: E731
-    idle = idle_hparams(cfg, method(spec).takes)
+    idle = idle_hparams(cfg, optimizer, method(spec))
     _sweepable(cfg, axes, idle, next(iter(splits.values())).num_folds)
     sweep = Sweep(
         spec=spec,
@@ -420,10 +420,13 @@ def _optimizer(cfg: DictConfig, num_ratings: int) -> "Optimizer":
     return optimizer(**plain(cfg.optimizer), updates=cfg.epochs * an_epoch)
 
 
-def idle_hparams(cfg: DictConfig, takes: Sequence[str]) -> dict[str, str]:
-    """The Hparams that the program of `cfg`, whose method takes those, does not read, each with the key that makes it so."""
-    reason = f"optimizer={cfg.optimizer.name}" if takes else f"method={cfg.method}"
-    idle = {key: reason for key in ("learning_rate", "momentum") if key not in takes}
+def idle_hparams(cfg: DictConfig, optimizer: "Optimizer", method: "Method") -> dict[str, str]:
+    """The Hparams that the program of `cfg` does not read, each with the key that makes it so."""
+    idle = {
+        key: f"method={cfg.method}" if key in optimizer.takes else f"optimizer={cfg.optimizer.name}"
+        for key in ("learning_rate", "momentum")
+        if key not in method.takes
+    }
     if cfg.missing != "zero":
         idle["missing_weight"] = f"missing={cfg.missing}"
     if not cfg.bias:

@@ -198,7 +198,7 @@ def _minimum_of_few(side: Side, other: Table, group, ridge: Ridge, hparams: Hpar
     return scale * x, (residual**2).sum(1) / 2
 
 
-def _solved(a: Float[Array, "n columns columns"], right: Float[Array, "n columns"]) -> Float[Array, "n columns"]:
+def _solved(a: Float[Array, "*n columns columns"], right: Float[Array, "*n columns"]) -> Float[Array, "*n columns"]:
     return jax.scipy.linalg.cho_solve((jnp.linalg.cholesky(a), True), right[..., None])[..., 0]
 
 

@@ -300,11 +300,11 @@ def own_and_other(name: str, both: Factors, layout: Tiles) -> tuple[Side, Table,
     return getattr(layout, name), own, other
 
 
-def by_shard(function, tiling: Tiling, of_side: tuple[Side, Table, Table], shared: tuple):
-    """`function(side, own, other, *shared)`, which returns numbers and a `Table`, for the rows of each shard on its own device.
+def by_shard(function, tiling: Tiling, of_side: tuple, shared: tuple):
+    """`function(*of_side, *shared)`, which returns numbers and a `Table`, for the rows of each shard on its own device.
 
-    A shard has its own tiles and its own rows of `own`, and all of the rest; the numbers come back one a shard, `[shards]`,
-    and the rows whole, on each device.
+    `of_side` are a `Side`, what goes by its positions, and the other side's `Table`. A shard has its own tiles and positions,
+    and all of the rest; the numbers come back one a shard, `[shards]`, and the rows whole, on each device.
     """
     if tiling.shards == 1:
         return function(_one_shard(of_side[0]), *of_side[1:], *shared)

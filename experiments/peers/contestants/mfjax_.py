@@ -175,7 +175,12 @@ def sweep(task: Task) -> dict:
     base = mfjax.Hparams(rank=task.rank, reg_bias=0.02)
     lanes = [mfjax.Lane(base._replace(learning_rate=rate, reg=reg), EPOCHS) for rate, reg in grid]
     errors = [fit.at_best("validation_rmse") for fit in trainer.train(lanes)]
-    return sweep_result(began, errors, setup_seconds=trainer.compile_seconds, note="compiling, or reading what the first round compiled, included; 2 devices")
+    return sweep_result(
+        began,
+        errors,
+        setup_seconds=trainer.compile_seconds,
+        note="compiling, or reading what the first round compiled, included; 2 devices",
+    )
 
 
 jax.config.update("jax_num_cpu_devices", THREADS)
