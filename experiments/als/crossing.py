@@ -17,7 +17,7 @@ import mfjax
 from mfjax.tiles import ALS_OVERHEAD, GRADIENT_OVERHEAD
 
 FOLDER = Path(__file__).parent
-RANKS = (8, 16, 32, 64, 128, 256)
+RANKS = (8, 16, 32, 64, 128)
 METHODS = {"als": ALS_OVERHEAD, "als_cg": GRADIENT_OVERHEAD}
 EPOCHS = 10
 
