@@ -135,11 +135,12 @@ class Sweep:
         Raises InputError for an unknown data_seed, a lane that the method cannot train, and what does not fit in memory.
         """
         groups: dict[int, list[int]] = {}
+        check = self.method(self.spec).check
         for i, lane in enumerate(lanes):
             if lane.hparams.data_seed not in self.problems:
                 known = ", ".join(map(str, self.problems))
                 raise InputError(f"data_seed {lane.hparams.data_seed}: expected one with a Problem, {known}; add its Problem")
-            self.method(self.spec).check(self.problems[lane.hparams.data_seed].ratings, lane.hparams)
+            check(self.problems[lane.hparams.data_seed].ratings, lane.hparams)
             groups.setdefault(rank_group(lane.hparams.rank), []).append(i)
         fits: dict[int, Fit] = {}
         total = sum(lane.epochs for lane in lanes)
