@@ -96,6 +96,17 @@ def plain_table(title: str, columns: Sequence[str], cells: Sequence[Sequence[str
     return table
 
 
+def cells(row: Mapping[str, Any], shown: Mapping[str, tuple[str, str, float]]) -> list[str]:
+    """A row as a reader sees it: of each heading of `shown`, its column in its format and unit."""
+    return [_cell(row.get(column), form, unit) for column, form, unit in shown.values()]
+
+
+def _cell(value: Any, form: str, unit: float) -> str:
+    if value is None:
+        return "–"
+    return format(value / unit if unit != 1 else value, form)
+
+
 def meets_expectations(cfg: DictConfig, figures: Mapping[str, Any]) -> bool:
     """Show expected beside seen where the experiment states figures; False where one did not come out."""
     if not cfg.expected:

@@ -18,7 +18,6 @@ from mfjax.data import SOURCES
 from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
-from mfjax.jobs.gradients import _cells as cells
 from mfjax.methods import METHODS
 from mfjax.metrics import Bounds
 from mfjax.optimizers import optimizer
@@ -102,7 +101,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     rows = gradient_rows(bench, oracle) + als_rows(bench, oracle) + sgd_rows(bench) + [sweep_row(cfg, bench.rates)]
     rows = [dict.fromkeys(COLUMNS) | {key: value for key, value in row.items() if key in COLUMNS} for row in rows]
     results.write_csv(folder / "device.csv", rows)
-    (folder / "device.md").write_text(results.markdown(list(SHOWN), [cells(row, SHOWN) for row in rows]))
+    (folder / "device.md").write_text(results.markdown(list(SHOWN), [report.cells(row, SHOWN) for row in rows]))
     hardware = {"kind": device.device_kind, "platform": device.platform, "matmul_precision": cfg.matmul_precision}
     hardware |= {"copy_bytes_a_second": bench.rates.bytes, "matmul_flops_a_second": bench.rates.flops}
     about = {"experiment": report.experiment_name(), "seconds": {"total": time.perf_counter() - began}}
@@ -116,7 +115,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
 def show(bench: Bench, rows: Sequence[dict[str, Any]], device: str) -> None:
     data, rates = bench.dataset, bench.rates
     title = f"{device}: {data.num_users:,} x {data.num_items:,}, {len(data.value):,} ratings, {bench.cfg.dtype}"
-    report.show(report.plain_table(title, list(SHOWN), [cells(row, SHOWN) for row in rows]))
+    report.show(report.plain_table(title, list(SHOWN), [report.cells(row, SHOWN) for row in rows]))
     report.say(f"als, sgd and sweep: an epoch; the sweep: {rows[-1]['lanes']:,} lanes of {rows[-1]['ratings']:,} ratings")
     report.say(f"measured: a copy at {rates.bytes / 1e9:.4g} GB/s, a matrix product at {rates.flops / 1e9:.4g} GFLOP/s")
     for row in rows:

@@ -120,7 +120,7 @@ def write(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
     """The comparison as CSV, Markdown and LaTeX; every column in every row."""
     whole = [{column: row.get(column) for column in COLUMNS} for row in rows]
     results.write_csv(folder / "gradients.csv", whole)
-    cells = [_cells(row, SHOWN) for row in whole]
+    cells = [report.cells(row, SHOWN) for row in whole]
     (folder / "gradients.md").write_text(results.markdown(list(SHOWN), cells))
     (folder / "gradients.tex").write_text(results.latex(list(SHOWN), cells))
 
@@ -140,23 +140,13 @@ def draw(largest: Sequence[dict[str, Any]], sizes: Sequence[dict[str, Any]], fol
 def show(largest: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]], worst: Sequence[dict[str, Any]], loss: str) -> None:
     if largest:
         title = "Gradients: errors on the small problem (float64), then everything on the full one"
-        report.show(report.plain_table(title, list(SHOWN), [_cells(row, SHOWN) for row in largest]))
+        report.show(report.plain_table(title, list(SHOWN), [report.cells(row, SHOWN) for row in largest]))
     if own:
         columns = ("gradient", "error U", "error V", "elementwise U", "elementwise V", "own checker", "status")
-        cells = [_cells(row, {heading: OWN[heading] for heading in columns}) for row in own]
+        cells = [report.cells(row, {heading: OWN[heading] for heading in columns}) for row in own]
         report.show(report.plain_table(f"A gradient against differences of {loss}", columns, cells))
     for w in worst:
         report.warn(
             "{gradient} disagrees at {side}[{row}, {column}]: analytic {analytic:.6g}, numerical {numerical:.6g}, "
             "relative error {relative_error:.2g}".format_map(w)
         )
-
-
-def _cells(row: dict[str, Any], shown: dict[str, tuple[str, str, float]]) -> list[str]:
-    return [_cell(row.get(column), form, unit) for column, form, unit in shown.values()]
-
-
-def _cell(value: Any, form: str, unit: float) -> str:
-    if value is None:
-        return "–"
-    return format(value / unit if unit != 1 else value, form)

@@ -18,7 +18,6 @@ from mfjax.check import Point
 from mfjax.data import SOURCES
 from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
-from mfjax.jobs.gradients import _cells as cells
 from mfjax.jobs.gradients import full_point
 from mfjax.tiles import placement
 from mfjax.types import Spec
@@ -65,7 +64,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     in_float64, in_float32 = errors_in_float64(cfg), error_in_float32(cfg)
     dense_bytes = cfg.data.num_users * cfg.data.num_items * np.dtype(cfg.dtype).itemsize
     results.write_csv(folder / "scale.csv", rows)
-    (folder / "scale.md").write_text(results.markdown(list(SHOWN), [cells(row, SHOWN) for row in rows]))
+    (folder / "scale.md").write_text(results.markdown(list(SHOWN), [report.cells(row, SHOWN) for row in rows]))
     if cfg.plots:
         draw(cfg, rows, fits, dense_bytes, folder)
     figures = {
@@ -185,7 +184,7 @@ def draw(cfg: DictConfig, rows: Sequence[dict[str, Any]], fits: dict[str, Power]
 def show(cfg: DictConfig, rows: Sequence[dict[str, Any]], figures: dict[str, Any]) -> None:
     shape = f"{cfg.data.num_users:,} x {cfg.data.num_items:,}"
     title = f"One gradient, missing={cfg.missing}, rank {cfg.hparams.rank}, {shape}, {rows[0]['devices']} devices"
-    report.show(report.plain_table(title, list(SHOWN), [cells(row, SHOWN) for row in rows]))
+    report.show(report.plain_table(title, list(SHOWN), [report.cells(row, SHOWN) for row in rows]))
     fits, errors = figures["fits"], figures["errors"]
     time_growth, memory_growth = (f"ratings^{fits[key].exponent:.2f}" for key in ("time", "memory"))
     report.say(f"time grows as {time_growth}, and as ratings^{rows[-1]['exponent']:.2f} at the end (goal: at most {GOAL})")
