@@ -126,6 +126,7 @@ def test_a_device_that_disagrees_exits_2(tmp_path):
         ("devices=2", "job=device times one device, and jax sees 2"),
         ("device.ranks=[-1]", "device.ranks: expected an integer from 0 to 4096, got -1"),
         ("device.lane_data.source=nope", "device.lane_data.source: expected one of"),
+        ("hparams.learning_rate=1e9", "set a lower hparams.learning_rate"),
         ("missing=zero", "method=sgd sees only ratings"),
     ],
 )
