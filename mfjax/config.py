@@ -7,7 +7,7 @@ The schema has no list of its own: `hparams` and `sweep` come from the fields of
 import difflib
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,7 @@ from mfjax.errors import InputError
 from mfjax.types import LOSS_SCALE, MISSING, REG_BY, WIDTHS, Factors, Hparams, Ratings, Spec, Tiling
 
 if TYPE_CHECKING:
+    from mfjax.search import Halving
     from mfjax.sweep import Sweep
     from mfjax.types import Method, Optimizer
 
@@ -71,6 +72,39 @@ class TilesConfig:
     width: int | None = None
     chunk: int | None = None
     group: int | None = None
+
+
+@dataclass
+class SearchConfig:
+    """Which settings the axes of `sweep` stand for: every combination (`grid`), or `samples` of them, log-uniform between each
+    axis' ends (`random`). With `eta`, successive halving: after `first` epochs, and after `eta` times as many again and again,
+    the best 1/`eta` of the settings train on; in several `brackets` (Hyperband), each begins with `eta` times as many."""
+
+    kind: str = "grid"
+    samples: int = 64
+    seed: int = 0
+    eta: int | None = None
+    first: int = 4
+    brackets: int = 1
+
+
+@dataclass
+class CheckpointConfig:
+    """`every`: save the state of the sweep after so many chunks of epochs; 0: never. Where it is not given: after a minute,
+    and from then on as often as a hundredth of the time allows."""
+
+    every: int | None = None
+
+
+@dataclass
+class DistributedConfig:
+    """Whether this is one of several `processes`, each with its share of the lanes (`jax.distributed`); where they meet, and
+    which this is, is found out by jax on a cluster that it knows."""
+
+    enabled: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
 
 
 @dataclass
@@ -140,6 +174,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     hparams: HparamsConfig = field(default_factory=HparamsConfig)  # pyright: ignore[reportInvalidTypeForm]
     sweep: SweepConfig = field(default_factory=SweepConfig)  # pyright: ignore[reportInvalidTypeForm]
+    search: SearchConfig = field(default_factory=SearchConfig)
     init: InitConfig = field(default_factory=InitConfig)
     tiles: TilesConfig = field(default_factory=TilesConfig)
     epochs: int = 40
@@ -162,7 +197,10 @@ class Config:
     platform: str | None = None
     compilation_cache: bool = True
     matmul_precision: str = "highest"
-    plots: bool = True
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    resume: bool = False
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    plots: bool | None = None
     debug: bool = False
     check: CheckConfig = field(default_factory=CheckConfig)
     scale: ScaleConfig = field(default_factory=ScaleConfig)
@@ -170,6 +208,8 @@ class Config:
     variants: dict[str, Any] = field(default_factory=dict)
     expected: dict[str, Any] = field(default_factory=dict)
 
+
+CHANGES_NO_NUMBER = ("checkpoint", "resume", "distributed", "plots", "debug", "compilation_cache")
 
 CHOICES = {
     "missing": MISSING,
@@ -179,6 +219,7 @@ CHOICES = {
     "data.source": tuple(SOURCES),
     "device.lane_data.source": tuple(SOURCES),
     "split.kind": tuple(SPLITS),
+    "search.kind": ("grid", "random"),
     "matmul_precision": ("default", "high", "highest"),
 }
 
@@ -222,6 +263,12 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "check.candidate.reg": _NOT_NEGATIVE,
     "optimizer.final": _NOT_NEGATIVE,
     "scale.ratings": _POSITIVE,
+    "search.samples": _POSITIVE,
+    "search.seed": _SEED,
+    "search.eta": (lambda x: x >= 2, "an integer from 2 on"),
+    "search.first": _POSITIVE,
+    "search.brackets": _POSITIVE,
+    "checkpoint.every": _NOT_NEGATIVE,
     "device.ranks": _RANK,
     "device.lanes": _POSITIVE,
     "device.lane_rank": _RANK,
@@ -231,13 +278,15 @@ RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 class Experiment(NamedTuple):
     """What a training run needs: the data, the sweep over its splits, its lanes and their swept axes, and in words how.
 
-    `idle` names the Hparams that this program does not read, each with the key that makes it so.
+    `idle` names the Hparams that this program does not read, each with the key that makes it so; `halving` drops settings
+    on the way.
     """
 
     dataset: Dataset
     sweep: "Sweep"
     lanes: list[Hparams]
     axes: dict[str, list[float]]
+    halving: "Halving | None"
     idle: dict[str, str]
     protocol: str
     conventions: dict[str, Any]
@@ -378,39 +427,79 @@ def build(cfg: DictConfig) -> Experiment:
 
     Raises InputError for a wrong key or value, with what was expected.
     """
+    return build_together([cfg])[0]
+
+
+def build_together(cfgs: Sequence[DictConfig], width: int | None = None) -> list[Experiment]:
+    """The experiments of configs that differ in `hparams` and `sweep` alone: they share one Sweep, of `width` lanes a program.
+
+    Without a width the programs are no wider than the lanes need. Raises InputError as `build`.
+    """
     from mfjax.methods import METHODS
-    from mfjax.sweep import Problem, Sweep, grid
+    from mfjax.program import Problem
+    from mfjax.search import Halving, sample
+    from mfjax.sweep import Sweep, grid
     from mfjax.train import Schedule
 
-    check(cfg)
+    for cfg in cfgs:
+        check(cfg)
+    cfg = cfgs[0]
     make_method, make_gradient = choose("method", METHODS, cfg.method), build_gradient(cfg)
     dataset = build_dataset(cfg)
-    axes = {k: list(v) for k, v in cfg.sweep.items() if v is not None}
-    lanes = grid(build_hparams(cfg), axes)
-    splits = {seed: call(SPLITS, cfg.split, "kind", "split")(len(dataset.value), seed) for seed in _seeds(lanes)}
+    axes = [{k: list(v) for k, v in cfg.sweep.items() if v is not None} for cfg in cfgs]
+    if cfg.search.kind == "random":
+        lanes = [sample(build_hparams(c), a, cfg.search.samples, cfg.search.seed) for c, a in zip(cfgs, axes, strict=True)]
+    else:
+        lanes = [grid(build_hparams(c), a) for c, a in zip(cfgs, axes, strict=True)]
+    seeds = sorted({lane.data_seed for of_job in lanes for lane in of_job})
+    splits = {seed: call(SPLITS, cfg.split, "kind", "split")(len(dataset.value), seed) for seed in seeds}
     optimizer = _optimizer(cfg, len(dataset.value) - int(next(iter(splits.values())).test.sum()))
     spec = build_spec(cfg, dataset.num_users, dataset.num_items)
     spec = replace(spec, tiling=build_tiling(cfg, dataset, spec))
     method = lambda spec: make_method(spec, make_gradient(spec), optimizer)  # noqa: E731
     idle = idle_hparams(cfg, optimizer, method(spec))
-    _sweepable(cfg, axes, idle, next(iter(splits.values())).num_folds)
+    for c, of_job in zip(cfgs, axes, strict=True):
+        _sweepable(c, of_job, idle, next(iter(splits.values())).num_folds)
     sweep = Sweep(
         spec=spec,
         method=method,
         problems={k: Problem.of(dataset, split, clip=cfg.clip, dtype=cfg.dtype) for k, split in splits.items()},
         schedule=Schedule(cfg.epochs, cfg.eval_every, cfg.patience, min(cfg.chunk, cfg.epochs)),
-        width=min(cfg.width, len(lanes)),
+        width=width or min(cfg.width, max(map(len, lanes))),
         lane_batch=cfg.lane_batch,
         warm=build_start(cfg, dataset),
     )
+    halving = Halving(cfg.search.eta, cfg.search.first, cfg.search.brackets) if cfg.search.eta else None
     conventions = {key: cfg[key] for key in ("missing", "loss_scale", "reg_by", "bias", "clip", "dtype", "matmul_precision")}
-    seed, split = next(iter(splits.items()))
-    protocol = split.protocol.replace(f"data_seed {seed}", f"data_seed {', '.join(map(str, splits))}")
-    return Experiment(dataset, sweep, lanes, axes, idle, protocol, conventions)
+    protocol = splits[seeds[0]].protocol
+    return [
+        Experiment(dataset, sweep, mine, mine_axes, halving, idle, _in_words(protocol, seeds[0], mine), conventions)
+        for mine, mine_axes in zip(lanes, axes, strict=True)
+    ]
 
 
-def _seeds(lanes: list[Hparams]) -> list[int]:
-    return list(dict.fromkeys(lane.data_seed for lane in lanes))
+def _in_words(protocol: str, seed: int, lanes: Sequence[Hparams]) -> str:
+    """The protocol of a split, with the data_seeds of all the lanes in place of its own."""
+    seeds = dict.fromkeys(lane.data_seed for lane in lanes)
+    return protocol.replace(f"data_seed {seed}", f"data_seed {', '.join(map(str, seeds))}")
+
+
+def static(cfg: DictConfig) -> dict[str, Any]:
+    """All of a config that shapes its program or its results, flat, without what a lane may vary (`hparams` and `sweep`)."""
+    return {k: v for k, v in flat(cfg).items() if not k.startswith(("hparams.", "sweep."))}
+
+
+def flat(cfg: DictConfig) -> dict[str, Any]:
+    """The config's values by their dotted keys, but for those that change no number."""
+    return dict(sorted(_leaves({k: v for k, v in plain(cfg).items() if k not in CHANGES_NO_NUMBER}, "")))
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(value, dict) or not value:
+        yield path, value
+        return
+    for key, inner in value.items():
+        yield from _leaves(inner, f"{path}.{key}" if path else str(key))
 
 
 def _optimizer(cfg: DictConfig, num_ratings: int) -> "Optimizer":

@@ -1,4 +1,6 @@
-"""The one error that is the user's to mend."""
+"""What ends a run: a wrong input, which is the user's to mend; a check that failed; a signal."""
+
+from pathlib import Path
 
 
 class InputError(ValueError):
@@ -6,3 +8,19 @@ class InputError(ValueError):
 
     The command prints the message alone and exits with 1; `debug=true` shows the traceback.
     """
+
+
+class CheckFailed(Exception):
+    """A figure that did not come out, or a gradient that disagrees: the command has said which, and exits with 2."""
+
+
+class Interrupted(BaseException):
+    """A signal ended the run between two chunks: the command exits with 128 + `signal`. `kept`: whether a checkpoint is left
+    of what stands in `folder`.
+
+    No Exception, so that nothing between a job and the command takes it for a job that failed.
+    """
+
+    def __init__(self, signal: int, kept: bool, folder: Path):
+        super().__init__(signal)
+        self.signal, self.kept, self.folder = signal, kept, folder

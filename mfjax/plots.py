@@ -16,8 +16,9 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
 from mfjax.metrics import Bounds, errors
-from mfjax.protocol import REPLICATES, Outcome
+from mfjax.protocol import Outcome
 from mfjax.sweep import Fit
+from mfjax.types import REPLICATES
 
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
 CURVES = {
@@ -74,30 +75,58 @@ def side_by_side(curves: dict[str, Outcome]) -> Figure:
 
 def heat_map(outcome: Outcome, axes: dict[str, list[float]]) -> Figure | None:
     """The criterion over the two axes with the most values, at the best of the others; over an only axis, a line."""
-    ticks = {k: sorted(set(v)) for k, v in axes.items() if k not in REPLICATES and len(set(v)) > 1}
-    names = sorted(ticks, key=lambda k: -len(ticks[k]))
+    names = _axes({k: v for k, v in axes.items() if k not in REPLICATES})
     if len(names) < 2:
         return _profile(outcome, names[0]) if names else None
+    points = [(setting.hparams, setting.criterion) for setting in outcome.settings]
+    return _map(points, names, CURVES[outcome.criterion]["label"], "setting")
+
+
+def jobs_map(rows: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> Figure | None:
+    """The validation RMSE of a multirun's jobs over the two keys with the most values, at the best of the others."""
+
+    def typed(value: Any) -> Any:
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            return str(value)
+
+    points = [({key: typed(row.get(key)) for key in varied}, row["validation_rmse"]) for row in rows]
+    names = _axes({key: [point[key] for point, _ in points] for key in varied})
+    if len(names) < 2:
+        return None
+    return _map([(point, np.inf if rmse is None else rmse) for point, rmse in points], names, "validation RMSE", "job")
+
+
+def _axes(values: Mapping[str, Sequence[Any]]) -> list[str]:
+    """The keys of several values, those with the most first."""
+    several = {key: len(set(of)) for key, of in values.items() if len(set(of)) > 1}
+    return sorted(several, key=lambda key: -several[key])
+
+
+def _map(points: Sequence[tuple[Mapping[str, Any], float]], names: Sequence[str], label: str, what: str) -> Figure:
+    """The least criterion (infinite: diverged) over the first two of `names`, the best of all outlined."""
     (x, y), others = names[:2], names[2:]
+    ticks = {key: sorted({point[key] for point, _ in points}, key=lambda v: (isinstance(v, str), v)) for key in (x, y)}
     values, row, column = np.full((len(ticks[y]), len(ticks[x])), np.nan), 0, 0
-    for setting in reversed(outcome.settings):  # the chosen one last, so that a cell keeps its best
-        row, column = (ticks[k].index(setting.hparams[k]) for k in (y, x))
-        values[row, column] = setting.criterion
-    title = f"Mean {CURVES[outcome.criterion]['label']} by {x} and {y}"
+    for point, criterion in sorted(points, key=lambda p: -p[1]):  # the best last, so that a cell keeps its best
+        row, column = (ticks[key].index(point[key]) for key in (y, x))
+        values[row, column] = criterion
+    title = f"Mean {label} by {x} and {y}" if what == "setting" else f"{label[0].upper()}{label[1:]} by {x} and {y}"
     rest = f"each at its best {', '.join(others)}; " if others else ""
     size = max(6, 0.75 * len(ticks[x]) + 2.2), max(3, 0.5 * len(ticks[y]) + 1.6)
-    figure, (panel,) = _panels(f"{title}\n{rest}outlined: the chosen setting", size=size)
+    figure, (panel,) = _panels(f"{title}\n{rest}outlined: the {'chosen' if what == 'setting' else 'best'} {what}", size=size)
     low, high = _range(values)
     image = _cells(panel, values, _criterion, cmap="viridis_r", vmin=low, vmax=high)
-    if outcome.chosen.alive:
+    if np.isfinite(values).any():
         above = np.isfinite(values) & (values > high)
         figure.colorbar(image, label="RMSE (lower is better)", extend="max" if above.any() else "neither")
         for color, width in (("white", 5), ("black", 2)):
             corner = column - 0.5, row - 0.5
             panel.add_patch(Rectangle(corner, 1, 1, fill=False, edgecolor=color, linewidth=width, zorder=3))
     panel.set(xlabel=x, ylabel=y)
-    panel.set_xticks(range(len(ticks[x])), [f"{v:g}" for v in ticks[x]])
-    panel.set_yticks(range(len(ticks[y])), [f"{v:g}" for v in ticks[y]])
+    for key, set_ticks in ((x, panel.set_xticks), (y, panel.set_yticks)):
+        set_ticks(range(len(ticks[key])), [v if isinstance(v, str) else f"{v:g}" for v in ticks[key]])
     return figure
 
 

@@ -1,15 +1,15 @@
 """Choose on validation, report test once, with an interval over the splits."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from mfjax.metrics import errors
-from mfjax.sweep import Fit, Lane, Problem, Progress, Sweep
+from mfjax.program import Lane, Problem
+from mfjax.search import Halving, halve
+from mfjax.sweep import Fit, Sweep, Watch
 from mfjax.types import NO_FOLD, Hparams, Ratings
-
-REPLICATES = ("data_seed", "fold", "seed")  # these repeat a setting; the other Hparams make it
 
 
 class Interval(NamedTuple):
@@ -77,8 +77,7 @@ def settings_of(fits: Sequence[Fit], metric: str) -> list[Setting]:
     """The fits grouped by setting, best first; a setting of which any lane diverged comes last."""
     groups: dict[tuple, list[Fit]] = {}
     for fit in fits:
-        setting = {k: v for k, v in fit.lane.hparams._asdict().items() if k not in REPLICATES}
-        groups.setdefault(tuple(setting.items()), []).append(fit)
+        groups.setdefault(fit.lane.hparams.setting, []).append(fit)
 
     def criterion(group: list[Fit]) -> float:
         mean = float(np.mean([fit.at_best(metric) for fit in group])) if all(f.alive for f in group) else np.inf
@@ -89,22 +88,53 @@ def settings_of(fits: Sequence[Fit], metric: str) -> list[Setting]:
 
 
 def carry_out(
-    sweep: Sweep, lanes: Sequence[Hparams], refit: bool, watch: Callable[[Progress], Any] = lambda progress: None
+    sweep: Sweep,
+    lanes: Sequence[Hparams],
+    refit: bool,
+    watch: Watch = lambda progress: None,
+    halving: Halving | None = None,
 ) -> Outcome:
     """Train every lane, choose the setting with the least mean validation RMSE, and measure it on the test ratings once.
 
     With `refit`, the chosen setting is trained once more a split on training and validation ratings together, for as many
-    epochs as validation chose; its test error is reported. Where nothing is held out, the training RMSE chooses.
+    epochs as validation chose; its test error is reported. Where nothing is held out, the training RMSE chooses. With
+    `halving`, the settings that fall behind are dropped on the way.
     """
-    fits = sweep.train([Lane(hparams, sweep.schedule.epochs) for hparams in lanes], watch)
-    held_out = any(np.isfinite(fit.at_best("validation_rmse")) for fit in fits)
-    metric = "validation_rmse" if held_out else "train_rmse"
-    settings = settings_of(fits, metric)
-    final, refit = settings[0].fits, refit and held_out and np.isfinite(settings[0].criterion)
-    if refit:
-        final = sweep.train(refit_lanes(final), watch)
-    test = [test_errors(fit, sweep.problems[fit.lane.hparams.data_seed]) for fit in final]
-    return Outcome(settings, metric, final, test, refit)
+    return carry_out_together(sweep, [lanes], refit, watch, halving)[0]
+
+
+def carry_out_together(
+    sweep: Sweep,
+    jobs: Sequence[Sequence[Hparams]],
+    refit: bool,
+    watch: Watch = lambda progress: None,
+    halving: Halving | None = None,
+) -> list[Outcome]:
+    """As `carry_out`, for several jobs, each with its own lanes to choose from: all train as lanes of the same programs."""
+    if halving is not None:
+        fits = [halve(sweep, lanes, halving, watch) for lanes in jobs]
+    else:
+        fits = _trained(sweep, [[Lane(hparams, sweep.schedule.epochs) for hparams in lanes] for lanes in jobs], watch)
+    metrics = ["validation_rmse" if _holds_out(of_job) else "train_rmse" for of_job in fits]
+    settings = [settings_of(of_job, metric) for of_job, metric in zip(fits, metrics, strict=True)]
+    refitted = [refit and _holds_out(s[0].fits) and bool(np.isfinite(s[0].criterion)) for s in settings]
+    again = _trained(sweep, [refit_lanes(s[0].fits) if r else [] for s, r in zip(settings, refitted, strict=True)], watch)
+    finals = [new or s[0].fits for s, new in zip(settings, again, strict=True)]
+    return [
+        Outcome(s, metric, final, [test_errors(fit, sweep.problems[fit.lane.hparams.data_seed]) for fit in final], r)
+        for s, metric, final, r in zip(settings, metrics, finals, refitted, strict=True)
+    ]
+
+
+def _holds_out(fits: Sequence[Fit]) -> bool:
+    return any(np.isfinite(fit.at_best("validation_rmse")) for fit in fits)
+
+
+def _trained(sweep: Sweep, jobs: Sequence[Sequence[Lane]], watch: Watch) -> list[list[Fit]]:
+    """The Fits of each job's lanes; a lane that several have is trained once."""
+    lanes = list(dict.fromkeys(lane for of_job in jobs for lane in of_job))
+    fits = dict(zip(lanes, sweep.train(lanes, watch), strict=True)) if lanes else {}
+    return [[fits[lane] for lane in of_job] for of_job in jobs]
 
 
 def refit_lanes(fits: Sequence[Fit]) -> list[Lane]:

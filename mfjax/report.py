@@ -9,12 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mfjax import expected, sweep
+from mfjax import expected, program
 from mfjax.protocol import Interval, Outcome
 
 log = logging.getLogger("mfjax")
@@ -23,7 +24,7 @@ console = Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 @contextmanager
-def progress(label: str) -> Iterator[Callable[[sweep.Progress], None]]:
+def progress(label: str) -> Iterator[Callable[[program.Progress], None]]:
     """A progress bar with the best loss and validation RMSE so far and the time left; each chunk goes to the log too."""
     columns = (
         TextColumn("{task.description}"),
@@ -37,7 +38,7 @@ def progress(label: str) -> Iterator[Callable[[sweep.Progress], None]]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task(label, total=None, loss=math.nan, rmse="")
 
-        def watch(now: sweep.Progress) -> None:
+        def watch(now: program.Progress) -> None:
             rmse = f"validation RMSE {now.validation_rmse:.4f}" if math.isfinite(now.validation_rmse) else ""
             bar.update(task, completed=now.done, total=now.total, loss=now.loss, rmse=rmse)
             log.info("%s: %d of %d epochs, loss %.6g %s", label, now.done, now.total, now.loss, rmse)
@@ -47,7 +48,8 @@ def progress(label: str) -> Iterator[Callable[[sweep.Progress], None]]:
 
 def show(table: Table) -> None:
     """Print a table, and write it to the log."""
-    console.print(table)
+    if not is_multirun():
+        console.print(table)
     text = io.StringIO()
     Console(file=text, width=WIDTH).print(table)
     log.info("\n%s", text.getvalue())
@@ -66,12 +68,26 @@ def settings_table(outcome: Outcome, axes: Sequence[str], baselines: Mapping[str
         values = [f"{setting.hparams[key]:g}" for key in keys] or ["as configured"]
         criterion = f"{setting.criterion:.5f}" if setting.alive else "–"
         epochs = "/".join(str(fit.best_epoch) for fit in setting.fits[:5])
-        diverged = next((fit.status for fit in setting.fits if not fit.alive), "finished")
-        table.add_row(*values, criterion, str(len(setting.fits)), epochs, diverged)
+        status = next((fit.status for fit in setting.fits if fit.status.startswith(("diverged", "dropped"))), "finished")
+        table.add_row(*values, criterion, str(len(setting.fits)), epochs, status)
     for baseline, rmse in baselines.items():
         if rmse.mean is not None:
             table.add_row(*[""] * (len(keys or [0]) - 1), baseline, f"{rmse.mean:.5f} (test)", "", "", "baseline")
     return table
+
+
+def jobs_table(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], most: int = 10) -> Table:
+    """The best jobs of a multirun by validation RMSE, then those that failed, with their reason."""
+    good = sorted((r for r in rows if r["status"] == "finished"), key=lambda r: r["validation_rmse"] or math.inf)
+    bad = [r for r in rows if r["status"] != "finished"]
+    columns = ("job", *varied, "validation RMSE", "test RMSE", "status")
+    cells = [
+        [str(r["job"]), *(str(r.get(key, "")) for key in varied)]
+        + [_cell(r[m], ".5f", 1) for m in ("validation_rmse", "test_rmse")]
+        + [r["status"] if r in good else str(r["reason"]).splitlines()[0]]
+        for r in good[:most] + bad[:most]
+    ]
+    return plain_table(f"Best of {len(rows)} jobs, {len(bad)} of them failed", columns, cells)
 
 
 def metrics_table(metrics: Mapping[str, Interval]) -> Table:
@@ -117,6 +133,11 @@ def meets_expectations(cfg: DictConfig, figures: Mapping[str, Any]) -> bool:
     return all(row["status"] == "ok" for row in rows)
 
 
+def is_multirun() -> bool:
+    """Whether this is one job of several, whose tables are for its log alone."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
 def experiment_name() -> str:
     """The name given with `+exp=`, or `run`."""
     return HydraConfig.get().runtime.choices.get("exp", "run")
@@ -124,7 +145,8 @@ def experiment_name() -> str:
 
 def say(line: str) -> None:
     """One line on the terminal and in the log."""
-    console.print(line, highlight=False, soft_wrap=True, markup=False)
+    if not is_multirun():
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
     log.info(line)
 
 

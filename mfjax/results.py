@@ -1,5 +1,6 @@
 """What a run leaves behind: results.json, lanes.csv, history.csv and factors.npz; and how to read it back."""
 
+import hashlib
 import json
 import math
 import os
@@ -62,6 +63,11 @@ def plain(value: Any) -> Any:
     if isinstance(value, (np.generic, np.ndarray)):
         return plain(value.tolist())
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def digest(of_run: Mapping[str, Any]) -> str:
+    """What tells one run from another, of its config, data and version."""
+    return hashlib.sha256(json.dumps(plain(of_run), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -19,6 +19,7 @@ LOSS_SCALE = ("half", "sum", "mean")
 REG_BY = ("row", "count", "total")
 WIDTHS = (8, 16, 32, 64)  # of tiles
 NO_FOLD = -2  # a lane with this fold holds nothing out
+REPLICATES = ("data_seed", "fold", "seed")  # the Hparams that repeat a setting; the others make it
 
 
 class Ratings(NamedTuple):
@@ -85,6 +86,11 @@ class Hparams(NamedTuple):
         kinds = cls()._asdict()
         values = kinds | fields
         return cls(**{k: np.asarray(v, dtype if isinstance(kinds[k], float) else np.int32) for k, v in values.items()})
+
+    @property
+    def setting(self) -> tuple[tuple[str, float], ...]:
+        """What a search chooses: the Hparams, but for those that repeat a setting on another split or from another start."""
+        return tuple((key, value) for key, value in self._asdict().items() if key not in REPLICATES)
 
 
 @dataclass(frozen=True)

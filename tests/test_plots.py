@@ -8,8 +8,9 @@ from matplotlib.figure import Figure
 
 from mfjax import plots
 from mfjax.metrics import Bounds
+from mfjax.program import Lane
 from mfjax.protocol import Outcome, settings_of
-from mfjax.sweep import Fit, Lane
+from mfjax.sweep import Fit
 from mfjax.train import History
 from mfjax.types import Factors, Hparams
 

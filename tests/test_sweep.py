@@ -23,8 +23,9 @@ from mfjax import (
     grid,
     optimizer,
 )
+from mfjax.program import Program
 from mfjax.protocol import predictions
-from mfjax.sweep import Program, rank_group
+from mfjax.sweep import rank_group
 from mfjax.types import NO_FOLD
 
 HPARAMS = Hparams(learning_rate=0.1, reg=0.02, rank=4, init_scale=0.3)
@@ -76,7 +77,7 @@ def test_a_surplus_column_changes_nothing(sweep, fits, monkeypatch):
     monkeypatch.setattr("mfjax.sweep.RANK_GROUP", 8)
     small = replace(sweep, programs={})
     eight = small.train([LANES[3]])
-    assert list(small.programs) == [8] and eight[0].factors.user.shape == (40, 10)
+    assert list(small.programs) == [(8, 3)] and eight[0].factors.user.shape == (40, 10)
     latent, biases = fits[3].factors.user[:, :8], fits[3].factors.user[:, 16:]
     item = fits[3].factors.item
     same = Factors(np.hstack([latent, biases]), np.hstack([item[:, :8], item[:, 16:]]))
@@ -96,7 +97,7 @@ def test_one_trace_for_every_lane_and_the_refit(sweep, monkeypatch):
     outcome = carry_out(counted, lanes, refit=True)
     counted.train([LANES[4]])
     assert outcome.refitted and len(outcome.settings) == 4
-    assert (len(traces), len(counted.programs)) == (1, 1)
+    assert (len(traces), counted.compilations) == (1, 1)
     assert counted.compile_seconds > 0
 
 
@@ -139,19 +140,19 @@ def test_a_lane_alone_shares_its_rows_out_and_splits_of_other_sizes_stack(proble
     lanes = [Lane(hparams, 4), Lane(hparams._replace(reg=0.2, data_seed=1), 4)]
     fits = both.train(lanes)
     close(alone.train([lanes[seed] for seed in splits]), [fits[seed] for seed in splits])
-    together, apart = both.programs[16], alone.programs[16]
+    together, apart = both.programs[16, 2], alone.programs[16, 1]
     assert (together.by_row, apart.by_row, jax.device_count()) == (False, True, 2)
     assert [p.data.layout.user.value.shape[:2] for p in (together, apart)] == [(2, 1), (len(splits), 2)]  # splits and shards
 
 
 def test_sgd_alone_does_not_share_its_rows_out(sweep):
-    assert not Program(replace(sweep, width=1), 16).by_row
+    assert not Program(sweep, 16, 1).by_row
 
 
 @pytest.mark.parametrize("width, padded", [(1, 1), (3, 4)])
 def test_a_program_that_does_not_fit_is_refused(sweep, monkeypatch, width, padded):
     small = replace(sweep, width=width, programs={})
-    for place in ("mfjax.memory.memory_bytes", "mfjax.sweep.memory_bytes"):
+    for place in ("mfjax.memory.memory_bytes", "mfjax.program.memory_bytes"):
         monkeypatch.setattr(place, lambda: 40_000)
     with pytest.raises(InputError, match=rf"(?s){padded} lanes of rank .* need about [\d.]+ GB.* 4e-05 GB.*a lower width"):
         small.train(LANES[:1])

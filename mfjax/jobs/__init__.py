@@ -1,0 +1,33 @@
+"""The jobs, a module each: `run(cfg, folder, began)` writes its results to `folder` and says whether its checks passed."""
+
+import importlib
+import json
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from mfjax import config, machine
+from mfjax.errors import CheckFailed
+
+JOBS = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
+
+
+def run(cfg: DictConfig, began: float) -> float | None:
+    """Run one job in Hydra's output folder; the validation RMSE of what it chose, which a sweeper may minimise.
+
+    Raises InputError for a wrong input, and CheckFailed where a figure did not come out.
+    """
+    config.check(cfg)
+    config.choose("job", dict.fromkeys(JOBS), cfg.job)
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    if cfg.plots is None:
+        cfg.plots = hydra.mode != RunMode.MULTIRUN  # a multirun has its own, over all jobs
+    machine.set_up(cfg)
+    if not importlib.import_module(f"mfjax.jobs.{cfg.job}").run(cfg, folder, began):
+        raise CheckFailed(f"a figure did not come out: {folder}")
+    results = folder / "results.json"
+    metrics = json.loads(results.read_text()).get("metrics", {}) if results.is_file() else {}
+    return metrics.get("validation_rmse", {}).get("mean")

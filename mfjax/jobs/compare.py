@@ -20,7 +20,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
         variant = OmegaConf.merge(cfg, overrides, {"variants": {}, "expected": {}})
         assert isinstance(variant, DictConfig)  # as both it is made of are
         experiment = config.build(variant)
-        outcome, seconds = train.train(variant, experiment)
+        ((_, outcome, seconds, _),) = train.train([variant], [experiment])
         own = folder / str(name)
         own.mkdir(exist_ok=True)
         train.write_tables(variant, experiment, outcome, own)

@@ -21,7 +21,8 @@ from mfjax.gradients import GRADIENTS
 from mfjax.methods import METHODS
 from mfjax.metrics import Bounds
 from mfjax.optimizers import optimizer
-from mfjax.sweep import Lane, Problem, Sweep, grid
+from mfjax.program import Lane, Problem
+from mfjax.sweep import Sweep, grid
 from mfjax.tiles import prepare, tile_width
 from mfjax.train import Schedule
 from mfjax.types import NO_FOLD, Factors, Ratings, Spec, State, Tiling

@@ -1,14 +1,19 @@
 """The main job: train a sweep, choose on validation, report test once, and write it all down."""
 
+import json
 import logging
 import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from omegaconf import DictConfig
 
-from mfjax import config, protocol, report, results
+from mfjax import config, multirun, protocol, report, results
+from mfjax.checkpoint import Checkpoints, finishing_the_chunk
 from mfjax.config import Experiment
 from mfjax.errors import InputError
 from mfjax.protocol import Interval, Outcome
@@ -17,11 +22,84 @@ log = logging.getLogger("mfjax")
 DENSE = 60  # users and items of a problem small enough to show as matrices
 
 
+class Trained(NamedTuple):
+    """What came of an experiment, the seconds that it took, and the jobs that were trained at once (1: this alone)."""
+
+    experiment: Experiment
+    outcome: Outcome
+    seconds: dict[str, float]
+    jobs: int
+
+
 def run(cfg: DictConfig, folder: Path, began: float) -> bool:
-    """Train what `cfg` describes and write its results to `folder`; False where an expected figure did not come out."""
-    experiment = config.build(cfg)
-    data_seconds = time.perf_counter() - began
-    outcome, seconds = train(cfg, experiment)
+    """Train what `cfg` describes and write its results to `folder`; False where an expected figure did not come out.
+
+    The results of a finished run of the same config and data stand where `resume` asks for them.
+    """
+    ready, checkpoints = multirun.handed(), None
+    if ready is None:
+        experiment = config.build(cfg)
+        data_seconds = time.perf_counter() - began
+        of_run = about(config.flat(cfg), experiment)
+        if cfg.resume and is_finished(folder, of_run):
+            ready = multirun.FINISHED
+        else:
+            checkpoints = Checkpoints(folder, of_run, cfg.checkpoint.every, cfg.resume)
+            (ready,) = train([cfg], [experiment], checkpoints)
+            ready.seconds["data"] = data_seconds
+    if ready == multirun.FINISHED:
+        report.say(f"finished already: {folder / 'results.json'}")
+        return True
+    passed = write(cfg, folder, ready, began) if is_first() else True
+    if checkpoints is not None and is_first():
+        checkpoints.remove()
+    return passed
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes (`jax.distributed`)."""
+    import jax
+
+    return jax.process_index() == 0
+
+
+def about(of_config: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """What a result or a checkpoint is of: the config's values, the data's digest and the version."""
+    return of_config | {"data": experiment.dataset.sha256, "mfjax": version("mfjax")}
+
+
+def is_finished(folder: Path, of_run: dict[str, Any]) -> bool:
+    """Whether `folder` has the results of this very run."""
+    path = folder / "results.json"
+    if not path.is_file():
+        return False
+    found = json.loads(path.read_text())
+    return found.get("status") == "finished" and found.get("digest") == results.digest(of_run)
+
+
+def train(
+    cfgs: Sequence[DictConfig], experiments: Sequence[Experiment], checkpoints: Checkpoints | None = None
+) -> list[Trained]:
+    """Carry the protocol of experiments that share one sweep out, under one progress bar."""
+    cfg, sweep = cfgs[0], experiments[0].sweep
+    began, sweep.checkpoints = time.perf_counter(), checkpoints
+    count = len(dict.fromkeys(lane for experiment in experiments for lane in experiment.lanes))
+    lanes = f"{count} lane{'s' * (count > 1)}"
+    log.info("%s; %s; %s", lanes, experiments[0].protocol, experiments[0].conventions)
+    stopping = finishing_the_chunk(checkpoints) if checkpoints else nullcontext()
+    with stopping, report.progress(f"{cfg.method}, {lanes}") as watch:
+        jobs = [experiment.lanes for experiment in experiments]
+        outcomes = protocol.carry_out_together(sweep, jobs, cfg.refit, watch, experiments[0].halving)
+    if checkpoints and checkpoints.restored:
+        report.say(f"went on from {checkpoints.restored} checkpoint(s)")
+    took = time.perf_counter() - began
+    seconds = {"compile": sweep.compile_seconds, "train": took - sweep.compile_seconds}
+    return [Trained(e, o, dict(seconds), len(experiments)) for e, o in zip(experiments, outcomes, strict=True)]
+
+
+def write(cfg: DictConfig, folder: Path, trained: Trained, began: float) -> bool:
+    """Measure what was trained, write it all to `folder` and show it; False where an expected figure did not come out."""
+    experiment, outcome, seconds, jobs = trained
     evaluating = time.perf_counter()
     metrics, over = measure(outcome)
     baselines = {k: protocol.interval(v) for k, v in protocol.baselines(experiment.sweep.problems).items()}
@@ -29,29 +107,21 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     if cfg.plots and outcome.chosen.alive:
         draw(experiment, outcome, folder)
     now = time.perf_counter()
-    seconds = {"total": now - began, "data": data_seconds, **seconds, "evaluate": now - evaluating}
+    total = now - began + (seconds["compile"] + seconds["train"] if jobs > 1 else 0)
     summary = summarise(cfg, experiment, outcome) | {
         "metrics": metrics,
         "interval_over": over,
         "baselines": baselines,
-        "seconds": seconds,
+        "trained_together": jobs,
+        "seconds": {"total": total, **seconds, "evaluate": now - evaluating},
     }
+    if not outcome.chosen.alive:
+        summary["reason"] = diverged(outcome)
     results.write_json(folder / "results.json", summary)
     show(experiment, outcome, summary, folder)
     as_expected = report.meets_expectations(cfg, results.plain(summary))
     report.say(f"Files: {folder}")
     return as_expected
-
-
-def train(cfg: DictConfig, experiment: Experiment) -> tuple[Outcome, dict[str, float]]:
-    """Carry the protocol out under a progress bar; the outcome, and the seconds of compiling and of training."""
-    began, sweep = time.perf_counter(), experiment.sweep
-    lanes = f"{len(experiment.lanes)} lane{'s' * (len(experiment.lanes) > 1)}"
-    log.info("%s; %s; %s", lanes, experiment.protocol, experiment.conventions)
-    with report.progress(f"{cfg.method}, {lanes}") as watch:
-        outcome = protocol.carry_out(sweep, experiment.lanes, cfg.refit, watch)
-    took = time.perf_counter() - began
-    return outcome, {"compile": sweep.compile_seconds, "train": took - sweep.compile_seconds}
 
 
 def measure(outcome: Outcome) -> tuple[dict[str, Interval], str]:
@@ -67,7 +137,7 @@ def measure(outcome: Outcome) -> tuple[dict[str, Interval], str]:
 def summarise(cfg: DictConfig, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
     """What results.json says beside the metrics and the seconds."""
     dataset, sweep = experiment.dataset, experiment.sweep
-    diverged = [fit for fit in results.all_fits(outcome) if not fit.alive]
+    died = [fit for fit in results.all_fits(outcome) if not fit.alive]
     return {
         "experiment": report.experiment_name(),
         "status": "finished" if outcome.chosen.alive else "diverged",
@@ -87,8 +157,10 @@ def summarise(cfg: DictConfig, experiment: Experiment, outcome: Outcome) -> dict
         },
         "protocol": experiment.protocol + (", refitted on training and validation ratings" if outcome.refitted else ""),
         "lanes": len(results.all_fits(outcome)),
-        "diverged": [{**fit.lane.hparams._asdict(), "status": fit.status} for fit in diverged],
-        "compilations": len(sweep.programs),
+        "diverged": [{**fit.lane.hparams._asdict(), "status": fit.status} for fit in died],
+        "search": config.plain(cfg.search),
+        "compilations": sweep.compilations,
+        "digest": results.digest(about(config.flat(cfg), experiment)),
         "provenance": results.provenance(),
     }
 
@@ -120,16 +192,20 @@ def draw(experiment: Experiment, outcome: Outcome, folder: Path) -> None:
         plots.save(plots.matrices(actual, user @ item.T + fit.mean, np.isnan(actual)), folder, "matrices")
 
 
+def diverged(outcome: Outcome) -> str:
+    """Why there is nothing to choose from, and what to try."""
+    return (
+        f"every setting diverged, the first at epoch {outcome.final[0].status.split()[-1]}\n"
+        f"try a learning rate below {outcome.chosen.hparams['learning_rate']:g}, or a smaller hparams.init_scale"
+    )
+
+
 def show(experiment: Experiment, outcome: Outcome, summary: dict[str, Any], folder: Path) -> None:
     """The end of the run on the terminal. Raises InputError where every setting diverged, after all has been written."""
     for fit in [fit for fit in results.all_fits(outcome) if not fit.alive][:3]:
         report.warn(f"{fit.status} (learning_rate={fit.lane.hparams.learning_rate:g}): try a lower learning rate or init_scale")
     if not outcome.chosen.alive:
-        raise InputError(
-            f"every setting diverged, the first at epoch {outcome.final[0].status.split()[-1]}\n"
-            f"try a learning rate below {outcome.chosen.hparams['learning_rate']:g}, or a smaller hparams.init_scale\n"
-            f"history and lanes: {folder}"
-        )
+        raise InputError(f"{diverged(outcome)}\nhistory and lanes: {folder}")
     report.show(report.settings_table(outcome, list(experiment.axes), summary["baselines"]))
     report.show(report.metrics_table(summary["metrics"]))
     report.note("Chosen", summary["chosen"])

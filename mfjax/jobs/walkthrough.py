@@ -11,7 +11,8 @@ from omegaconf import DictConfig
 from mfjax import config, report, results
 from mfjax.check import Point, gradient_at
 from mfjax.gradients import GRADIENTS
-from mfjax.sweep import Fit, Lane, Sweep
+from mfjax.program import Lane
+from mfjax.sweep import Fit, Sweep
 from mfjax.train import Schedule
 from mfjax.types import Factors, Hparams
 

@@ -1,0 +1,206 @@
+"""Checkpoints: how far each block of lanes has come, in files that are whole or not used at all.
+
+A block is known by its lanes, so that the same command finds the same blocks again, whatever came before them. Its file is
+written under another name, flushed to the disk and renamed; the one before it is kept beside it. The first 32 bytes are the
+SHA-256 of all others: a file of which a bit is wrong, or the end is missing, is passed over for the one before.
+"""
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mfjax.errors import InputError, Interrupted
+
+FOLDER = "checkpoint"  # of an output folder
+ABOUT = "about"  # the array that holds, as JSON, what a file is a checkpoint of
+SHARE = 0.01  # of a run's time, the most that checkpoints take where `every` is not given
+MINUTE = 60.0  # a run that is shorter saves none
+DIGEST_BYTES = hashlib.sha256().digest_size
+
+Arrays = dict[str, np.ndarray]
+
+
+class Damaged(Exception):
+    """A file that is not what was written."""
+
+
+class Saved(NamedTuple):
+    """The content of a checkpoint: its arrays, and what it is of."""
+
+    arrays: Arrays
+    about: dict[str, Any]
+
+
+class Checkpoints:
+    """The checkpoints of one run, a file a block.
+
+    Args:
+      of: the output folder that a run is resumed in; the files go to its subfolder `checkpoint/name`.
+      about: what identifies the run, flat: a block saved by a run of which any value differs is refused.
+      every: save after so many chunks; 0: never; None: after a minute, and then as often as `SHARE` of the time allows.
+      resume: go on from what is in the folder.
+
+    Raises InputError where the folder holds the checkpoints of another run, or of this one and `resume` is false.
+    """
+
+    def __init__(self, of: Path, about: Mapping[str, Any], every: int | None = None, resume: bool = False, name: str = ""):
+        self.of, self.folder, self.about, self.every = of, of / FOLDER / name, dict(about), every
+        self.stop: int | None = None  # the signal that ends the run after this chunk
+        self.restored = 0  # blocks
+        self._began, self._spent, self._last, self._chunks = time.monotonic(), 0.0, 0.0, 0
+        self._finished: dict[str, Callable[[], Arrays]] = {}  # blocks that no file holds yet
+        files = sorted(self.folder.glob("*.ckpt"))
+        if files and not resume:
+            raise InputError(f"{self.folder} is of an unfinished run\nresume=true goes on with it; or remove that folder")
+        for file in files:
+            self._refuse_another_run(file)
+
+    def _refuse_another_run(self, file: Path) -> None:
+        try:
+            theirs = read(file).about
+        except Damaged:
+            return
+        if keys := sorted(key for key in {*theirs, *self.about} if theirs.get(key) != self.about.get(key)):
+            lines = [f"  {key}: {theirs.get(key)} there, {self.about.get(key)} here" for key in keys[:3]]
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise InputError("\n".join([f"{file.parent} is of another run, with other values of{more}", *lines]))
+
+    def find(self, block: str) -> Arrays | None:
+        """What was saved of a block, or None: the newest file that is whole."""
+        for file in (self._file(block), self._file(block, before=True)):
+            try:
+                saved = read(file)
+            except Damaged:
+                continue
+            self.restored += 1
+            return saved.arrays
+        return None
+
+    def finished(self, block: str, arrays: Callable[[], Arrays]) -> None:
+        """Note that a block is trained to its end; the next save writes it."""
+        if self.every != 0:
+            self._finished[block] = arrays
+
+    def flush(self) -> None:
+        """Save the finished blocks that no file holds, if the run is one that saves."""
+        if self._finished and (self.every or (self.every is None and time.monotonic() - self._began > MINUTE)):
+            self._write({})
+
+    def after_chunk(self, block: str, arrays: Callable[[], Arrays]) -> None:
+        """Save what no file holds yet, where it is time to. Raises Interrupted after the chunk in which `stop` was set."""
+        self._chunks += 1
+        if self.every != 0 and (self.stop is not None or self._is_due()):
+            self._write({block: arrays})
+        if self.stop is not None:
+            raise Interrupted(self.stop, kept=self.every != 0, folder=self.of)
+
+    def _write(self, running: Mapping[str, Callable[[], Arrays]]) -> None:
+        began = time.monotonic()
+        for block, arrays in {**self._finished, **running}.items():
+            self._save(block, arrays())
+        self._finished = {}
+        self._last = time.monotonic() - began
+        self._spent += self._last
+
+    def _is_due(self) -> bool:
+        if self.every is not None:
+            return self._chunks % self.every == 0
+        elapsed = time.monotonic() - self._began
+        return elapsed > MINUTE and self._spent + self._last <= SHARE * elapsed
+
+    def _save(self, block: str, arrays: Arrays) -> None:
+        file = self._file(block)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with _whole(file) as part:
+                write(part, Saved(arrays, self.about))
+                if file.exists():
+                    file.replace(self._file(block, before=True))
+        except OSError as error:
+            raise InputError(
+                f"no checkpoint could be written to {self.folder}: {error.strerror}\n"
+                "the one before it is whole: make room, and go on from there with resume=true"
+            ) from error
+
+    def _file(self, block: str, before: bool = False) -> Path:
+        return self.folder / f"{block}{'.before' if before else ''}.ckpt"
+
+    def remove(self) -> None:
+        """Remove the files: the run is finished, and its results are written."""
+        shutil.rmtree(self.of / FOLDER, ignore_errors=True)
+
+
+@contextmanager
+def finishing_the_chunk(checkpoints: Checkpoints) -> Iterator[None]:
+    """SIGTERM and SIGINT end the run after the chunk at hand, saved; a second one ends it at once."""
+    if threading.current_thread() is not threading.main_thread():  # only there may a handler be set
+        yield
+        return
+
+    def note(number: int, frame: Any) -> None:
+        checkpoints.stop = number
+        signal.signal(number, before[number])
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def write(path: Path, saved: Saved) -> None:
+    """Write a checkpoint to a new file and flush it to the disk; nothing is left of it where that fails."""
+    about = np.frombuffer(json.dumps(saved.about).encode(), np.uint8)
+    with path.open("w+b") as file:
+        file.write(bytes(DIGEST_BYTES))
+        np.savez(file, **saved.arrays, **{ABOUT: about})
+        file.seek(DIGEST_BYTES)
+        digest = hashlib.file_digest(file, "sha256").digest()
+        file.seek(0)
+        file.write(digest)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A name to write to beside `path`, whose place it takes at the end; removed where the writing fails."""
+    part = path.with_suffix(".part")
+    try:
+        yield part
+        part.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name too
+        finally:
+            os.close(folder)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path) -> Saved:
+    """A checkpoint, as it was written. Raises Damaged where it is not, or is not there."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Damaged(path) from error
+    if hashlib.sha256(memoryview(content)[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
+        raise Damaged(path)
+    stream = io.BytesIO(content)
+    stream.seek(DIGEST_BYTES)
+    with np.load(stream) as arrays:
+        saved = dict(arrays)
+    return Saved(saved, json.loads(saved.pop(ABOUT).tobytes()))

@@ -1,0 +1,208 @@
+"""A multirun: jobs that differ in traced hyperparameters alone train together, as lanes of one program; and its summary.
+
+Importing it loads no jax: Hydra makes the callback before it composes a config.
+"""
+
+import atexit
+import csv
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+
+from mfjax import config, machine
+from mfjax.checkpoint import FOLDER, Checkpoints
+from mfjax.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+log = logging.getLogger("mfjax")
+
+FINISHED = "finished"  # handed to a job whose results are there already
+Handed = "Trained | Exception | str | None"
+_handed: ContextVar[Any] = ContextVar("handed", default=None)
+
+
+class Group(NamedTuple):
+    """Jobs whose programs are one: their indices, configs and output folders."""
+
+    jobs: list[int]
+    cfgs: list[DictConfig]
+    folders: list[Path]
+
+    def half(self, part: slice) -> "Group":
+        return Group(self.jobs[part], self.cfgs[part], self.folders[part])
+
+
+@contextmanager
+def handing(ready: Any):
+    """Within it, the job that runs finds `ready` in place of training: what was trained for it, or the error to raise."""
+    token = _handed.set(ready)
+    try:
+        yield
+    finally:
+        _handed.reset(token)
+
+
+def handed() -> Any:
+    """What the launcher trained for the job that runs now; None where it runs alone. Raises the error that training met."""
+    if isinstance(ready := _handed.get(), Exception):
+        raise ready
+    return ready
+
+
+def train_together(cfgs: Sequence[DictConfig], folders: Sequence[Path], sweep_dir: Path, width: int) -> list[Any]:
+    """Train the jobs of a multirun, those that share a program together; what to hand to each, in their order.
+
+    A job of another kind than `train` is handed None, and one that has finished already (`resume=true`) `FINISHED`. An error
+    is the job's whose it is: a group that raises is halved until the culprit is alone.
+    """
+    groups: dict[str, Group] = {}
+    ready: dict[int, Any] = {}
+    for i, (cfg, folder) in enumerate(zip(cfgs, folders, strict=True)):
+        try:
+            config.check(cfg)
+        except InputError as error:
+            ready[i] = error
+            continue
+        if cfg.job != "train":
+            continue
+        group = groups.setdefault(_key(cfg), Group([], [], []))
+        for all_jobs, of_job in zip(group, (i, cfg, folder), strict=True):
+            all_jobs.append(of_job)
+    if groups and not cfgs[0].resume and (sweep_dir / FOLDER).exists():
+        raise InputError(f"{sweep_dir / FOLDER} is of an unfinished run\nresume=true goes on with it; or remove that folder")
+    for group in groups.values():
+        ready |= _trained(group, sweep_dir, width)
+    return [ready.get(i) for i in range(len(cfgs))]
+
+
+def _key(cfg: DictConfig) -> str:
+    """The same for jobs that one program trains: all that is static, and the groups of their ranks."""
+    ranks = sorted({-(-rank // 16) for rank in (cfg.sweep.rank or [cfg.hparams.rank])})
+    return json.dumps([config.static(cfg), ranks], default=str)
+
+
+def _trained(group: Group, sweep_dir: Path, width: int) -> dict[int, Any]:
+    try:
+        return dict(zip(group.jobs, _train(group, sweep_dir, width), strict=True))
+    except Exception as error:
+        if _is_out_of_memory(error) and width > 1:
+            log.warning("out of memory with %d lanes a program: going on with %d", width, width // 2)
+            return _trained(group, sweep_dir, width // 2)
+        if len(group.jobs) == 1:
+            return {group.jobs[0]: error}
+        middle = len(group.jobs) // 2
+        return _trained(group.half(slice(middle)), sweep_dir, width) | _trained(
+            group.half(slice(middle, None)), sweep_dir, width
+        )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or " need about " in str(error)
+
+
+def _train(group: Group, sweep_dir: Path, width: int) -> list[Any]:
+    """What to hand to each job of a group that trains at once. Raises whatever any of them raises."""
+    from mfjax.jobs.train import about, is_finished, train
+
+    first = group.cfgs[0]
+    machine.set_up(first)
+    experiments = config.build_together(group.cfgs, width)
+    finished = [
+        cfg.resume and is_finished(folder, about(config.flat(cfg), experiment))
+        for cfg, folder, experiment in zip(*group[1:], experiments, strict=True)
+    ]
+    of_group = about(config.static(first), experiments[0])
+    name = hashlib.sha256(json.dumps(of_group, default=str).encode()).hexdigest()[:16]
+    checkpoints = Checkpoints(sweep_dir, of_group, first.checkpoint.every, resume=True, name=name)
+    # blocks that were saved have the lanes of all jobs; without any, those of the unfinished jobs are enough
+    wanted = [i for i, done in enumerate(finished) if not done or (checkpoints.folder.exists() and not all(finished))]
+    experiments[0].sweep.checkpoints = checkpoints  # which all share
+    trained = train([group.cfgs[i] for i in wanted], [experiments[i] for i in wanted], checkpoints) if wanted else []
+    checkpoints.flush()
+    ready = dict(zip(wanted, trained, strict=True))
+    return [FINISHED if done else ready[i] for i, done in enumerate(finished)]
+
+
+class Summary(Callback):
+    """Hydra's callback: gives every job its results.json, and the multirun its sweep.csv, a table and a heat map."""
+
+    def __init__(self) -> None:
+        self._write: Callable[[], None] | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """The summary is due even where a job fails, after which Hydra calls no more: then as the process ends."""
+        folder, plots = Path(config.hydra.sweep.dir), config.get("plots")
+        self._write = lambda: summarise(folder, plots is not False)
+        atexit.register(self._write)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        if self._write is not None:
+            atexit.unregister(self._write)
+            self._write()
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """A job that failed before it had results says so in them, and in its log."""
+        if job_return.status != JobStatus.FAILED:
+            return
+        folder = Path(config.hydra.runtime.output_dir)
+        reason = str(job_return._return_value)
+        log.error(reason)
+        if not (folder / "results.json").exists():
+            (folder / "results.json").write_text(json.dumps({"status": "failed", "reason": reason}, indent=2) + "\n")
+
+
+def job_rows(folder: Path) -> list[dict[str, Any]]:
+    """A row a job of a multirun that has results, in the order of the jobs: its overrides, and what came of it."""
+    rows = []
+    for results in folder.glob("*/results.json"):
+        overrides = [str(one) for one in OmegaConf.load(results.parent / ".hydra" / "overrides.yaml")]
+        of = json.loads(results.read_text())
+        metrics = of.get("metrics", {})
+        row: dict[str, Any] = {"job": results.parent.name}
+        row |= {key.lstrip("+~"): value for key, _, value in (one.partition("=") for one in overrides)}
+        for metric in ("validation_rmse", "test_rmse"):
+            row |= {f"{metric}{end}": metrics.get(metric, {}).get(part) for end, part in _ENDS.items()}
+        rows.append(row | {"status": of.get("status"), "reason": of.get("reason")})
+    return sorted(rows, key=lambda row: [int(n) if n.isdigit() else n for n in re.split(r"(\d+)", str(row["job"]))])
+
+
+_ENDS = {"": "mean", "_low": "low", "_high": "high"}
+
+
+def summarise(folder: Path, plots: bool) -> None:
+    """Write sweep.csv, draw the heat map of the two numbers that vary most, and show the best jobs."""
+    rows = job_rows(folder)
+    if not rows:
+        return
+    from mfjax import report
+
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    part = folder / "sweep.part"
+    with part.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+    part.replace(folder / "sweep.csv")
+    varied = [key for key in columns if key not in OUTCOMES and len({row.get(key) for row in rows}) > 1]
+    report.show(report.jobs_table(rows, varied))
+    if plots:
+        from mfjax import plots as figures
+
+        if figure := figures.jobs_map(rows, varied):
+            figures.save(figure, folder, "heat_map")
+    report.say(f"Files: {folder / 'sweep.csv'}")
+
+
+OUTCOMES = ("job", "status", "reason", *(f"{m}{end}" for m in ("validation_rmse", "test_rmse") for end in _ENDS))

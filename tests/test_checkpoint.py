@@ -1,0 +1,233 @@
+"""Checkpoints: whole or passed over, and a run that goes on from one is the run that was never stopped, to the bit."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import jax
+import numpy as np
+import pytest
+
+from mfjax import METHODS, Halving, Hparams, InputError, Lane, Problem, Ratings, Schedule, Spec, Sweep, optimizer
+from mfjax.checkpoint import Checkpoints, Damaged, Saved, finishing_the_chunk, read, write
+from mfjax.errors import Interrupted
+from mfjax.search import halve
+
+ABOUT = {"reg": 0.1, "data": "abc"}
+HPARAMS = Hparams(learning_rate=0.05, reg=0.1, rank=4, init_scale=0.3)
+LANES = [Lane(HPARAMS, 12), Lane(HPARAMS._replace(reg=0.3, fold=1), 12), Lane(HPARAMS._replace(seed=1, learning_rate=1e30), 12)]
+METHODS_TRIED = {
+    "sgd": lambda spec: METHODS["sgd"](spec, None, optimizer("sgd")),
+    "adam": lambda spec: METHODS["sgd"](spec, None, optimizer("adam")),
+    "als": lambda spec: METHODS["als"](spec, None, optimizer("sgd")),
+}
+
+
+@pytest.fixture(scope="module")
+def small() -> Problem:
+    rng = np.random.default_rng(0)
+    user, item = np.unravel_index(rng.permutation(120)[:90], (12, 10))
+    ratings = Ratings.of(user, item, rng.normal(3, 1, 90), fold=np.arange(90) % 3)
+    return Problem(ratings, ratings, np.array([1.0, 5.0]))
+
+
+def tried(small, method) -> Sweep:
+    return Sweep(Spec(12, 10, batch_size=32), METHODS_TRIED[method], {0: small}, Schedule(12, chunk=1), width=2)
+
+
+def bitwise(fits, others):
+    for ours, theirs in zip(fits, others, strict=True):
+        assert (ours.lane, ours.status, ours.best_epoch) == (theirs.lane, theirs.status, theirs.best_epoch)
+        jax.tree.map(np.testing.assert_array_equal, (ours.factors, ours.history), (theirs.factors, theirs.history))
+
+
+def stop_after(sweep, chunks):
+    """The signal that comes in the chunk of that number, over all blocks."""
+
+    def watch(progress):
+        watch.seen += 1
+        if watch.seen == chunks:
+            sweep.checkpoints.stop = signal.SIGTERM
+
+    watch.seen = 0
+    return watch
+
+
+# resuming
+
+
+@pytest.mark.parametrize("method", METHODS_TRIED)
+def test_a_resumed_sweep_is_bitwise_the_uninterrupted_one(small, method, tmp_path):
+    sweep = tried(small, method)
+    whole = sweep.train(LANES)
+    for n, chunks in enumerate((1, 5, 11, 13, 20)):  # in the first block of two lanes, and in the second
+        sweep.checkpoints = Checkpoints(tmp_path / f"{n}", ABOUT)
+        try:
+            sweep.train(LANES, stop_after(sweep, chunks))
+        except Interrupted as stop:
+            assert stop.kept and stop.signal == signal.SIGTERM
+        sweep.checkpoints = Checkpoints(tmp_path / f"{n}", ABOUT, resume=True)
+        seen = []
+        bitwise(sweep.train(LANES, seen.append), whole)
+        assert sweep.checkpoints.restored == (1 if chunks < 13 else 2) or len(seen) == 0
+        sweep.checkpoints.remove()
+        assert not any((tmp_path / f"{n}").iterdir())
+
+
+def test_halving_resumes_bitwise_too(small, tmp_path):
+    sweep = replace(tried(small, "sgd"), width=4, programs={})
+    lanes = [HPARAMS._replace(reg=reg) for reg in (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)]
+    whole = halve(sweep, lanes, Halving(eta=2, first=3))
+    for n, chunks in enumerate((2, 5, 9, 13)):
+        sweep.checkpoints = Checkpoints(tmp_path / f"{n}", ABOUT)
+        with pytest.raises(Interrupted):
+            halve(sweep, lanes, Halving(eta=2, first=3), stop_after(sweep, chunks))
+        sweep.checkpoints = Checkpoints(tmp_path / f"{n}", ABOUT, resume=True)
+        bitwise(halve(sweep, lanes, Halving(eta=2, first=3)), whole)
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_what_differs(tmp_path):
+    saved = Checkpoints(tmp_path, ABOUT, every=1)
+    saved.after_chunk("block", lambda: {"x": np.arange(3)})
+    with pytest.raises(InputError, match="unfinished run\nresume=true"):
+        Checkpoints(tmp_path, ABOUT)
+    with pytest.raises(InputError, match=r"(?s)another run.*reg: 0.1 there, 0.2 here"):
+        Checkpoints(tmp_path, ABOUT | {"reg": 0.2}, resume=True)
+
+
+def test_never_means_never(tmp_path):
+    never = Checkpoints(tmp_path, ABOUT, every=0)
+    never.finished("a", dict)
+    never.flush()
+    never.after_chunk("b", dict)
+    assert not any(tmp_path.iterdir())
+    never.stop = signal.SIGINT
+    with pytest.raises(Interrupted) as stop:
+        never.after_chunk("b", dict)
+    assert not stop.value.kept
+
+
+def test_signals_are_noted_and_their_handlers_put_back(tmp_path):
+    checkpoints, before = Checkpoints(tmp_path, ABOUT), signal.getsignal(signal.SIGTERM)
+    with finishing_the_chunk(checkpoints):
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert checkpoints.stop == signal.SIGTERM and signal.getsignal(signal.SIGTERM) == before
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+# files
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "a.ckpt"
+    write(path, Saved({"x": np.arange(40.0), "alive": np.array([True, False])}, ABOUT))
+    return path
+
+
+def test_a_file_is_read_as_it_was_written(file):
+    arrays, about = read(file)
+    assert about == ABOUT and set(arrays) == {"x", "alive"}
+    np.testing.assert_array_equal(arrays["x"], np.arange(40.0))
+
+
+def test_one_wrong_bit_and_every_missing_end_are_noticed(file, tmp_path):
+    content = file.read_bytes()
+    bad = tmp_path / "bad.ckpt"
+    rng = np.random.default_rng(0)
+    for bit in rng.choice(8 * len(content), 1000, replace=False):
+        changed = bytearray(content)
+        changed[bit // 8] ^= 1 << bit % 8
+        bad.write_bytes(changed)
+        with pytest.raises(Damaged):
+            read(bad)
+    for length in range(len(content)):
+        bad.write_bytes(content[:length])
+        with pytest.raises(Damaged):
+            read(bad)
+
+
+def test_a_damaged_file_gives_way_to_the_one_before(tmp_path):
+    checkpoints = Checkpoints(tmp_path, ABOUT, every=1)
+    for i in range(3):
+        checkpoints.after_chunk("block", lambda i=i: {"x": np.full(3, i)})
+    (newest,) = checkpoints.folder.glob("block.ckpt")
+    assert checkpoints.find("block")["x"][0] == 2
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert Checkpoints(tmp_path, ABOUT, resume=True).find("block")["x"][0] == 1
+    assert checkpoints.find("another") is None
+
+
+def test_a_full_disk_leaves_the_checkpoint_before_and_no_other_file(tmp_path):
+    checkpoints = Checkpoints(tmp_path, ABOUT, every=1)
+    checkpoints.after_chunk("block", lambda: {"x": np.zeros(10)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        with pytest.raises(InputError, match=r"(?s)no checkpoint could be written.*the one before it is whole"):
+            checkpoints.after_chunk("block", lambda: {"x": np.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [path.name for path in checkpoints.folder.iterdir()] == ["block.ckpt"]
+    assert len(checkpoints.find("block")["x"]) == 10
+
+
+# the command
+
+RUN = ("data=synthetic", "data.num_users=300", "data.num_items=200", "data.num_ratings=20000", "data.rank=2", "epochs=400")
+RUN = (*RUN, "chunk=4", "sweep.reg=[0.05,0.1,0.2]", "plots=false", "checkpoint.every=1")
+
+
+def start(folder, *arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "mfjax.run", *RUN, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def until_saved(folder, process):
+    while not list(folder.rglob("*.ckpt")) and process.poll() is None:
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    process = start(folder, "hydra.run.dir=out")
+    assert process.wait(200) == 0
+    return folder / "out"
+
+
+def resumed(folder, reference):
+    process = start(folder, "hydra.run.dir=out", "resume=true")
+    out, err = process.communicate(timeout=200)
+    assert process.returncode == 0, err
+    for name in ("factors.npz", "history.csv", "lanes.csv"):
+        assert (folder / "out" / name).read_bytes() == (reference / name).read_bytes(), name
+    assert not (folder / "out/checkpoint").exists()
+    return out
+
+
+def test_a_terminated_run_says_how_to_go_on_and_a_killed_one_can(uninterrupted, tmp_path):
+    process = start(tmp_path, "hydra.run.dir=out")
+    until_saved(tmp_path, process)
+    process.terminate()
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in err
+    assert "resume=true" in err and f"hydra.run.dir={tmp_path / 'out'}" in err
+    process = start(tmp_path, "hydra.run.dir=out")
+    assert "resume=true goes on with it" in process.communicate(timeout=100)[1] and process.returncode == 1
+    process = start(tmp_path, "hydra.run.dir=out", "resume=true")
+    time.sleep(4)
+    process.kill()
+    process.communicate()
+    if (tmp_path / "out/results.json").exists():
+        pytest.skip("it was finished before it was killed")
+    assert "went on from" in resumed(tmp_path, uninterrupted)
+    assert "finished already" in start(tmp_path, "hydra.run.dir=out", "resume=true").communicate(timeout=100)[0]
+    digest = json.loads((tmp_path / "out/results.json").read_text())["digest"]
+    assert digest == json.loads((uninterrupted / "results.json").read_text())["digest"]
