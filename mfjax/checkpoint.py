@@ -73,8 +73,9 @@ class Checkpoints:
             return
         if keys := sorted(key for key in {*theirs, *self.about} if theirs.get(key) != self.about.get(key)):
             lines = [f"  {key}: {theirs.get(key)} there, {self.about.get(key)} here" for key in keys[:3]]
-            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-            raise InputError("\n".join([f"{file.parent} is of another run, with other values of{more}", *lines]))
+            more = f" ({len(keys) - 3} keys more)" if len(keys) > 3 else ""
+            head = f"{file.parent} is of another run: choose another folder, or give these as there{more}"
+            raise InputError("\n".join([head, *lines]))
 
     def find(self, block: str) -> Arrays | None:
         """What was saved of a block, or None: the newest file that is whole."""
@@ -136,9 +137,10 @@ class Checkpoints:
     def _file(self, block: str, before: bool = False) -> Path:
         return self.folder / f"{block}{'.before' if before else ''}.ckpt"
 
-    def remove(self) -> None:
-        """Remove the files: the run is finished, and its results are written."""
-        shutil.rmtree(self.of / FOLDER, ignore_errors=True)
+
+def remove(of: Path) -> None:
+    """Remove the checkpoints of an output folder: the run is finished, and its results are written."""
+    shutil.rmtree(of / FOLDER, ignore_errors=True)
 
 
 @contextmanager

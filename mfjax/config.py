@@ -324,6 +324,16 @@ def check(cfg: DictConfig) -> None:
                     raise InputError(f"{place}: expected {words}, got {one}")
 
 
+def shadowed(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
+    """What a reader must know whose `overrides` set a hyperparameter that `sweep` sets too."""
+    given = {key for key in DEFAULTS._fields for one in overrides if one.lstrip("+").startswith(f"hparams.{key}=")}
+    return [
+        f"hparams.{key} has no effect: sweep.{key} has its values (sweep=none turns the sweep off)"
+        for key in DEFAULTS._fields
+        if key in given and cfg.sweep[key] is not None
+    ]
+
+
 def _known_keys(cfg: Any, schema: Any, path: str) -> None:
     for key in cfg:
         if key not in schema:

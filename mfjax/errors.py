@@ -10,6 +10,10 @@ class InputError(ValueError):
     """
 
 
+class OutOfMemory(InputError):
+    """What was asked for does not fit in memory; less at once may."""
+
+
 class CheckFailed(Exception):
     """A figure that did not come out, or a gradient that disagrees: the command has said which, and exits with 2."""
 

@@ -4,7 +4,7 @@ import os
 
 import jax
 
-from mfjax.errors import InputError
+from mfjax.errors import OutOfMemory
 
 
 def memory_bytes() -> int:
@@ -14,8 +14,8 @@ def memory_bytes() -> int:
 
 
 def refuse_beyond_memory(needed: int, what: str, instead: str) -> None:
-    """Raises InputError where `needed` bytes are more than four fifths of the memory, with what to change."""
+    """Raises OutOfMemory where `needed` bytes are more than four fifths of the memory, with what to change."""
     if needed > 0.8 * memory_bytes():
-        raise InputError(
+        raise OutOfMemory(
             f"{what} need about {needed / 1e9:,.3g} GB, and this machine has {memory_bytes() / 1e9:.3g} GB\nuse {instead}"
         )

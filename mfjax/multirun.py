@@ -4,7 +4,6 @@ Importing it loads no jax: Hydra makes the callback before it composes a config.
 """
 
 import atexit
-import csv
 import hashlib
 import json
 import logging
@@ -13,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
@@ -21,15 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from mfjax import config, machine
 from mfjax.checkpoint import FOLDER, Checkpoints
-from mfjax.errors import InputError
-
-if TYPE_CHECKING:
-    pass
+from mfjax.errors import InputError, OutOfMemory
 
 log = logging.getLogger("mfjax")
 
 FINISHED = "finished"  # handed to a job whose results are there already
-Handed = "Trained | Exception | str | None"
 _handed: ContextVar[Any] = ContextVar("handed", default=None)
 
 
@@ -80,24 +75,29 @@ def train_together(cfgs: Sequence[DictConfig], folders: Sequence[Path], sweep_di
         group = groups.setdefault(_key(cfg), Group([], [], []))
         for all_jobs, of_job in zip(group, (i, cfg, folder), strict=True):
             all_jobs.append(of_job)
-    if groups and not cfgs[0].resume and (sweep_dir / FOLDER).exists():
+    begun = (sweep_dir / FOLDER).exists()
+    if groups and begun and not cfgs[0].resume:
         raise InputError(f"{sweep_dir / FOLDER} is of an unfinished run\nresume=true goes on with it; or remove that folder")
+    if groups and cfgs[0].resume and not begun and not any(sweep_dir.glob("*/results.json")):
+        log.warning("resume=true: nothing to go on from in %s, so from the start; hydra.sweep.dir=… says where", sweep_dir)
     for group in groups.values():
         ready |= _trained(group, sweep_dir, width)
     return [ready.get(i) for i in range(len(cfgs))]
 
 
 def _key(cfg: DictConfig) -> str:
-    """The same for jobs that one program trains: all that is static, and the groups of their ranks."""
-    ranks = sorted({-(-rank // 16) for rank in (cfg.sweep.rank or [cfg.hparams.rank])})
-    return json.dumps([config.static(cfg), ranks], default=str)
+    """The same for jobs that the same programs train: all that is static, and the groups of their ranks."""
+    from mfjax.sweep import rank_group
+
+    groups = sorted({rank_group(rank) for rank in cfg.sweep.rank or [cfg.hparams.rank]})
+    return json.dumps([config.static(cfg), groups], default=str)
 
 
 def _trained(group: Group, sweep_dir: Path, width: int) -> dict[int, Any]:
     try:
         return dict(zip(group.jobs, _train(group, sweep_dir, width), strict=True))
     except Exception as error:
-        if _is_out_of_memory(error) and width > 1:
+        if isinstance(error, (OutOfMemory, MemoryError)) and width > 1:
             log.warning("out of memory with %d lanes a program: going on with %d", width, width // 2)
             return _trained(group, sweep_dir, width // 2)
         if len(group.jobs) == 1:
@@ -106,10 +106,6 @@ def _trained(group: Group, sweep_dir: Path, width: int) -> dict[int, Any]:
         return _trained(group.half(slice(middle)), sweep_dir, width) | _trained(
             group.half(slice(middle, None)), sweep_dir, width
         )
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    return isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error) or " need about " in str(error)
 
 
 def _train(group: Group, sweep_dir: Path, width: int) -> list[Any]:
@@ -153,14 +149,15 @@ class Summary(Callback):
             self._write()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """A job that failed before it had results says so in them, and in its log."""
+        """A job that failed says so in its results, and in its log."""
         if job_return.status != JobStatus.FAILED:
             return
-        folder = Path(config.hydra.runtime.output_dir)
-        reason = str(job_return._return_value)
+        from mfjax.results import write_json
+
+        path, reason = Path(config.hydra.runtime.output_dir) / "results.json", str(job_return._return_value)
         log.error(reason)
-        if not (folder / "results.json").exists():
-            (folder / "results.json").write_text(json.dumps({"status": "failed", "reason": reason}, indent=2) + "\n")
+        found = json.loads(path.read_text()) if path.exists() else {}
+        write_json(path, {"status": "failed", "reason": reason} | found)
 
 
 def job_rows(folder: Path) -> list[dict[str, Any]]:
@@ -168,13 +165,13 @@ def job_rows(folder: Path) -> list[dict[str, Any]]:
     rows = []
     for results in folder.glob("*/results.json"):
         overrides = [str(one) for one in OmegaConf.load(results.parent / ".hydra" / "overrides.yaml")]
-        of = json.loads(results.read_text())
-        metrics = of.get("metrics", {})
+        of = {"status": "finished", "metrics": {}, "reason": None} | json.loads(results.read_text())
+        metrics = of["metrics"] if of["status"] == "finished" else {}
         row: dict[str, Any] = {"job": results.parent.name}
         row |= {key.lstrip("+~"): value for key, _, value in (one.partition("=") for one in overrides)}
         for metric in ("validation_rmse", "test_rmse"):
             row |= {f"{metric}{end}": metrics.get(metric, {}).get(part) for end, part in _ENDS.items()}
-        rows.append(row | {"status": of.get("status"), "reason": of.get("reason")})
+        rows.append(row | {"status": of["status"], "reason": of["reason"]})
     return sorted(rows, key=lambda row: [int(n) if n.isdigit() else n for n in re.split(r"(\d+)", str(row["job"]))])
 
 
@@ -186,16 +183,11 @@ def summarise(folder: Path, plots: bool) -> None:
     rows = job_rows(folder)
     if not rows:
         return
-    from mfjax import report
+    from mfjax import report, results
 
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    part = folder / "sweep.part"
-    with part.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-    part.replace(folder / "sweep.csv")
-    varied = [key for key in columns if key not in OUTCOMES and len({row.get(key) for row in rows}) > 1]
+    results.write_csv(folder / "sweep.csv", rows)
+    keys = dict.fromkeys(key for row in rows for key in row if key not in OUTCOMES)
+    varied = [key for key in keys if len({row.get(key) for row in rows}) > 1]
     report.show(report.jobs_table(rows, varied))
     if plots:
         from mfjax import plots as figures

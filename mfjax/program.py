@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -13,6 +14,7 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from mfjax.data import Dataset, Split
+from mfjax.errors import OutOfMemory
 from mfjax.memory import memory_bytes, refuse_beyond_memory
 from mfjax.metrics import Bounds
 from mfjax.tiles import Tiles, placement, work_bytes
@@ -65,6 +67,7 @@ class Progress(NamedTuple):
     validation_rmse: float
 
 
+LESS = "a lower width, hparams.rank, tiles.chunk or lane_batch, or fewer data_seeds"
 Between = Callable[[Progress, Callable[[], list[Track]]], Any]  # is told between chunks, and may ask for the tracks
 
 
@@ -118,7 +121,7 @@ class Program:
         return jax.lax.map(lane, (runs, hparams, split, epochs), batch_size=batch)
 
     def _fitting(self, run: Run, data: Sequence[Data]) -> int:
-        """The lanes to run at once on a device, once the whole block is known to fit. Raises InputError where it does not."""
+        """The lanes to run at once on a device, once the whole block is known to fit. Raises OutOfMemory where it does not."""
         on_cpu, devices = self.devices[0].platform == "cpu", self.mesh.size
         sharing = devices if on_cpu else 1  # the devices of a CPU have one memory between them, and each has the ratings
         lane, ratings = _nbytes(run), sum(map(_nbytes, data)) * (1 if self.by_row else sharing)
@@ -127,7 +130,7 @@ class Program:
         refuse_beyond_memory(
             3 * lane * lanes + sharing * at_once * work + ratings,  # a lane's state comes in, goes out and is on the host
             f"{self.width} lanes of rank {self.spec.max_rank}, {at_once * self.spec.tiling.chunk:,} ratings at once,",
-            "a lower width, hparams.rank, tiles.chunk or lane_batch, or fewer data_seeds",
+            LESS,
         )
         if self.sweep.lane_batch is not None or on_cpu:
             return min(at_once, self.width)
@@ -155,6 +158,16 @@ class Program:
             self.compile_seconds = time.perf_counter() - began
         return self._compiled(*args)
 
+    @contextmanager
+    def _in_memory(self) -> Iterator[None]:
+        """Raises OutOfMemory where a device says that it has no more."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise OutOfMemory(f"{self.width} lanes of rank {self.spec.max_rank} did not fit in memory\nuse {LESS}") from error
+
     def blank_track(self, epochs: int) -> Track:
         """A lane that has not begun."""
         history = History(*(np.full(epochs, np.nan, self.spec.dtype) for _ in History._fields))
@@ -174,10 +187,12 @@ class Program:
         epoch, chunk = max((int(track.run.epoch) for track in tracks), default=0), self.sweep.schedule.chunk
         ahead = self._orders(epoch)
         while epoch == 0 or is_live(_host(runs), self.sweep.schedule, epochs).any():
-            runs, latest = self._call(runs, self.data, hparams, split, epochs, ahead)
-            if epoch + chunk < epochs.max():
-                ahead = self._orders(epoch + chunk)  # while the devices are at work
-            for of_all, of_chunk in zip(history, map(np.asarray, latest), strict=True):
+            with self._in_memory():
+                runs, latest = self._call(runs, self.data, hparams, split, epochs, ahead)
+                if epoch + chunk < epochs.max():
+                    ahead = self._orders(epoch + chunk)  # while the devices are at work
+                latest = jax.tree.map(np.asarray, latest)
+            for of_all, of_chunk in zip(history, latest, strict=True):
                 of_all[:, epoch : epoch + chunk] = of_chunk[:, : length - epoch]
             epoch += chunk
             between(self._progress(_host(runs), latest, epochs), partial(self._tracks, len(lanes), runs, history))

@@ -157,5 +157,6 @@ def note(what: str, values: Mapping[str, Any]) -> None:
 
 def warn(line: str) -> None:
     """A line that a reader must not miss."""
-    console.print(f"[bold yellow]warning:[/] {line}", highlight=False, soft_wrap=True)
+    if not is_multirun():
+        console.print(f"[bold yellow]warning:[/] {line}", highlight=False, soft_wrap=True)
     log.warning(line)

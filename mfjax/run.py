@@ -67,7 +67,7 @@ def main() -> None:
 
 def say(message: str) -> None:
     """To the terminal, and to run.log where the run came that far."""
-    if logging.getLogger().handlers:
+    if any(isinstance(handler, logging.FileHandler) for handler in logging.getLogger().handlers):
         logging.getLogger("mfjax").error(message)
     print(message, file=sys.stderr)
 

@@ -14,13 +14,14 @@ import numpy as np
 import pytest
 
 from mfjax import METHODS, Halving, Hparams, InputError, Lane, Problem, Ratings, Schedule, Spec, Sweep, optimizer
-from mfjax.checkpoint import Checkpoints, Damaged, Saved, finishing_the_chunk, read, write
+from mfjax.checkpoint import Checkpoints, Damaged, Saved, finishing_the_chunk, read, remove, write
 from mfjax.errors import Interrupted
 from mfjax.search import halve
 
 ABOUT = {"reg": 0.1, "data": "abc"}
 HPARAMS = Hparams(learning_rate=0.05, reg=0.1, rank=4, init_scale=0.3)
-LANES = [Lane(HPARAMS, 12), Lane(HPARAMS._replace(reg=0.3, fold=1), 12), Lane(HPARAMS._replace(seed=1, learning_rate=1e30), 12)]
+DIVERGING = HPARAMS._replace(seed=1, learning_rate=1e30)
+LANES = [Lane(HPARAMS, 12), Lane(DIVERGING, 12), Lane(HPARAMS._replace(reg=0.3, fold=1), 12)]
 METHODS_TRIED = {
     "sgd": lambda spec: METHODS["sgd"](spec, None, optimizer("sgd")),
     "adam": lambda spec: METHODS["sgd"](spec, None, optimizer("adam")),
@@ -67,15 +68,13 @@ def test_a_resumed_sweep_is_bitwise_the_uninterrupted_one(small, method, tmp_pat
     whole = sweep.train(LANES)
     for n, chunks in enumerate((1, 5, 11, 13, 20)):  # in the first block of two lanes, and in the second
         sweep.checkpoints = Checkpoints(tmp_path / f"{n}", ABOUT)
-        try:
+        with pytest.raises(Interrupted) as stop:
             sweep.train(LANES, stop_after(sweep, chunks))
-        except Interrupted as stop:
-            assert stop.kept and stop.signal == signal.SIGTERM
+        assert stop.value.kept and stop.value.signal == signal.SIGTERM
         sweep.checkpoints = Checkpoints(tmp_path / f"{n}", ABOUT, resume=True)
-        seen = []
-        bitwise(sweep.train(LANES, seen.append), whole)
-        assert sweep.checkpoints.restored == (1 if chunks < 13 else 2) or len(seen) == 0
-        sweep.checkpoints.remove()
+        bitwise(sweep.train(LANES), whole)
+        assert sweep.checkpoints.restored == (1 if chunks < 13 else 2)
+        remove(tmp_path / f"{n}")
         assert not any((tmp_path / f"{n}").iterdir())
 
 
@@ -184,50 +183,54 @@ RUN = (*RUN, "chunk=4", "sweep.reg=[0.05,0.1,0.2]", "plots=false", "checkpoint.e
 
 
 def start(folder, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "mfjax.run", *RUN, *arguments], cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "mfjax.run", *RUN, "hydra.run.dir=out", *arguments]
+    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def until_saved(folder, process):
-    while not list(folder.rglob("*.ckpt")) and process.poll() is None:
-        time.sleep(0.02)
+def run(folder, *arguments):
+    """The exit code, and what was said."""
+    process = start(folder, *arguments)
+    said = "".join(process.communicate(timeout=200))
+    return process.returncode, said
+
+
+def saved(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.ckpt")}
+
+
+def stopped_at_the_next_checkpoint(folder, signal_number, *arguments):
+    """As `run`, with a signal as soon as another checkpoint stands there."""
+    process, before = start(folder, *arguments), saved(folder)
+    while saved(folder) == before and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal_number)
+    said = "".join(process.communicate(timeout=200))
+    return process.returncode, said
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("uninterrupted")
-    process = start(folder, "hydra.run.dir=out")
-    assert process.wait(200) == 0
+    code, said = run(folder)
+    assert code == 0, said
     return folder / "out"
 
 
-def resumed(folder, reference):
-    process = start(folder, "hydra.run.dir=out", "resume=true")
-    out, err = process.communicate(timeout=200)
-    assert process.returncode == 0, err
+def test_a_terminated_run_and_then_a_killed_one_go_on_to_the_same_bits(uninterrupted, tmp_path):
+    code, said = stopped_at_the_next_checkpoint(tmp_path, signal.SIGTERM)
+    assert code == 128 + signal.SIGTERM and "Traceback" not in said
+    assert "resume=true" in said and f"hydra.run.dir={tmp_path / 'out'}" in said
+    code, said = run(tmp_path)
+    assert code == 1 and "resume=true goes on with it" in said
+    code, said = run(tmp_path, "hparams.rank=2", "resume=true")
+    assert code == 1 and "hparams.rank: 16 there, 2 here" in said
+    code, said = stopped_at_the_next_checkpoint(tmp_path, signal.SIGKILL, "resume=true")
+    assert code == -signal.SIGKILL
+    code, said = run(tmp_path, "resume=true")
+    assert code == 0 and "went on from 1 checkpoint" in said, said
     for name in ("factors.npz", "history.csv", "lanes.csv"):
-        assert (folder / "out" / name).read_bytes() == (reference / name).read_bytes(), name
-    assert not (folder / "out/checkpoint").exists()
-    return out
-
-
-def test_a_terminated_run_says_how_to_go_on_and_a_killed_one_can(uninterrupted, tmp_path):
-    process = start(tmp_path, "hydra.run.dir=out")
-    until_saved(tmp_path, process)
-    process.terminate()
-    _, err = process.communicate(timeout=100)
-    assert process.returncode == 128 + signal.SIGTERM and "Traceback" not in err
-    assert "resume=true" in err and f"hydra.run.dir={tmp_path / 'out'}" in err
-    process = start(tmp_path, "hydra.run.dir=out")
-    assert "resume=true goes on with it" in process.communicate(timeout=100)[1] and process.returncode == 1
-    process = start(tmp_path, "hydra.run.dir=out", "resume=true")
-    time.sleep(4)
-    process.kill()
-    process.communicate()
-    if (tmp_path / "out/results.json").exists():
-        pytest.skip("it was finished before it was killed")
-    assert "went on from" in resumed(tmp_path, uninterrupted)
-    assert "finished already" in start(tmp_path, "hydra.run.dir=out", "resume=true").communicate(timeout=100)[0]
-    digest = json.loads((tmp_path / "out/results.json").read_text())["digest"]
-    assert digest == json.loads((uninterrupted / "results.json").read_text())["digest"]
+        assert (tmp_path / "out" / name).read_bytes() == (uninterrupted / name).read_bytes(), name
+    assert not (tmp_path / "out/checkpoint").exists()
+    digests = [json.loads((folder / "results.json").read_text())["digest"] for folder in (tmp_path / "out", uninterrupted)]
+    assert digests[0] == digests[1]
+    assert "finished already" in run(tmp_path, "resume=true")[1]

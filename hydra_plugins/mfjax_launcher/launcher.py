@@ -41,16 +41,18 @@ class MfjaxLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of jobs, and return what became of each, in their order."""
+        from mfjax.checkpoint import remove
         from mfjax.multirun import handing
 
         assert self.config is not None and self.hydra_context is not None and self.task_function is not None
         setup_globals()
         self._log_as_a_multirun()
-        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        sweep_dir = Path(str(self.config.hydra.sweep.dir))
+        sweep_dir.mkdir(parents=True, exist_ok=True)
         log.info(f"Launching {len(job_overrides)} jobs, {self.width} lanes a program")
         configs = [self._composed(list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        returns = []
-        for config, overrides, ready in zip(configs, job_overrides, self._trained(configs), strict=True):
+        trained, returns = self._trained(configs, sweep_dir), []
+        for config, overrides, ready in zip(configs, job_overrides, trained or [None] * len(configs), strict=True):
             log.info(f"\t#{config.hydra.job.num} : {' '.join(filter_overrides(overrides))}")
             with handing(ready):
                 returns.append(
@@ -63,6 +65,8 @@ class MfjaxLauncher(Launcher):
                     )
                 )
             self._log_as_a_multirun()
+        if trained is not None:
+            remove(sweep_dir)
         return returns
 
     def _log_as_a_multirun(self) -> None:
@@ -76,14 +80,17 @@ class MfjaxLauncher(Launcher):
             config.hydra.job.id = config.hydra.job.num = number
         return config
 
-    def _trained(self, configs: list[DictConfig]) -> Sequence[Any]:
-        """What to hand to each job."""
+    def _trained(self, configs: list[DictConfig], sweep_dir: Path) -> Sequence[Any] | None:
+        """What to hand to each job; None where they are not mfjax's."""
         if not all({"job", "hparams", "sweep"} <= set(config) for config in configs):
-            return [None] * len(configs)
+            return None
+        from mfjax.config import shadowed
         from mfjax.multirun import train_together
 
-        folders = [Path(str(config.hydra.sweep.dir)) / str(config.hydra.sweep.subdir) for config in configs]
-        return train_together([_of_the_job(config) for config in configs], folders, folders[0].parent, self.width)
+        for line in dict.fromkeys(line for config in configs for line in shadowed(config, config.hydra.overrides.task)):
+            log.warning(line)
+        folders = [sweep_dir / str(config.hydra.sweep.subdir) for config in configs]
+        return train_together([_of_the_job(config) for config in configs], folders, sweep_dir, self.width)
 
 
 def _of_the_job(config: DictConfig) -> DictConfig:

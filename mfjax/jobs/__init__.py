@@ -26,6 +26,10 @@ def run(cfg: DictConfig, began: float) -> float | None:
     if cfg.plots is None:
         cfg.plots = hydra.mode != RunMode.MULTIRUN  # a multirun has its own, over all jobs
     machine.set_up(cfg)
+    from mfjax import report  # which loads jax
+
+    for line in config.shadowed(cfg, hydra.overrides.task):
+        report.warn(line)
     if not importlib.import_module(f"mfjax.jobs.{cfg.job}").run(cfg, folder, began):
         raise CheckFailed(f"a figure did not come out: {folder}")
     results = folder / "results.json"

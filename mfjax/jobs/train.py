@@ -13,7 +13,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from mfjax import config, multirun, protocol, report, results
-from mfjax.checkpoint import Checkpoints, finishing_the_chunk
+from mfjax.checkpoint import FOLDER, Checkpoints, finishing_the_chunk, remove
 from mfjax.config import Experiment
 from mfjax.errors import InputError
 from mfjax.protocol import Interval, Outcome
@@ -44,6 +44,8 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
         if cfg.resume and is_finished(folder, of_run):
             ready = multirun.FINISHED
         else:
+            if cfg.resume and not (folder / FOLDER).exists():
+                report.warn(f"resume=true: nothing to go on from in {folder}, so from the start; hydra.run.dir=… says where")
             checkpoints = Checkpoints(folder, of_run, cfg.checkpoint.every, cfg.resume)
             (ready,) = train([cfg], [experiment], checkpoints)
             ready.seconds["data"] = data_seconds
@@ -52,7 +54,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
         return True
     passed = write(cfg, folder, ready, began) if is_first() else True
     if checkpoints is not None and is_first():
-        checkpoints.remove()
+        remove(folder)
     return passed
 
 
