@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +36,13 @@ class Damaged(Exception):
     """A file that is not what was written."""
 
 
+@dataclass
+class Stop:
+    """Whether a signal has asked the run to end, and which."""
+
+    signal: int | None = None
+
+
 class Saved(NamedTuple):
     """The content of a checkpoint: its arrays, and what it is of."""
 
@@ -50,13 +58,22 @@ class Checkpoints:
       about: what identifies the run, flat: a block saved by a run of which any value differs is refused.
       every: save after so many chunks; 0: never; None: after a minute, and then as often as `SHARE` of the time allows.
       resume: go on from what is in the folder.
+      stop: when it is set, the chunk at hand is the last.
 
     Raises InputError where the folder holds the checkpoints of another run, or of this one and `resume` is false.
     """
 
-    def __init__(self, of: Path, about: Mapping[str, Any], every: int | None = None, resume: bool = False, name: str = ""):
+    def __init__(
+        self,
+        of: Path,
+        about: Mapping[str, Any],
+        every: int | None = None,
+        resume: bool = False,
+        name: str = "",
+        stop: Stop | None = None,
+    ):
         self.of, self.folder, self.about, self.every = of, of / FOLDER / name, dict(about), every
-        self.stop: int | None = None  # the signal that ends the run after this chunk
+        self.stop = stop or Stop()
         self.restored = 0  # blocks
         self._began, self._spent, self._last, self._chunks = time.monotonic(), 0.0, 0.0, 0
         self._finished: dict[str, Callable[[], Arrays]] = {}  # blocks that no file holds yet
@@ -94,17 +111,21 @@ class Checkpoints:
             self._finished[block] = arrays
 
     def flush(self) -> None:
-        """Save the finished blocks that no file holds, if the run is one that saves."""
-        if self._finished and (self.every or (self.every is None and time.monotonic() - self._began > MINUTE)):
+        """Save the finished blocks that no file holds, if the run is one that saves, or is to end now."""
+        if self._finished and (self.every or self.stop.signal or time.monotonic() - self._began > MINUTE):
             self._write({})
 
     def after_chunk(self, block: str, arrays: Callable[[], Arrays]) -> None:
         """Save what no file holds yet, where it is time to. Raises Interrupted after the chunk in which `stop` was set."""
         self._chunks += 1
-        if self.every != 0 and (self.stop is not None or self._is_due()):
+        if self.every != 0 and (self.stop.signal or self._is_due()):
             self._write({block: arrays})
-        if self.stop is not None:
-            raise Interrupted(self.stop, kept=self.every != 0, folder=self.of)
+        self.end_if_asked()
+
+    def end_if_asked(self) -> None:
+        """Raises Interrupted where `stop` is set: all that is trained has been saved."""
+        if self.stop.signal:
+            raise Interrupted(self.stop.signal, kept=self.every != 0, folder=self.of)
 
     def _write(self, running: Mapping[str, Callable[[], Arrays]]) -> None:
         began = time.monotonic()
@@ -144,19 +165,20 @@ def remove(of: Path) -> None:
 
 
 @contextmanager
-def finishing_the_chunk(checkpoints: Checkpoints) -> Iterator[None]:
-    """SIGTERM and SIGINT end the run after the chunk at hand, saved; a second one ends it at once."""
+def finishing_the_chunk() -> Iterator[Stop]:
+    """Within it SIGTERM and SIGINT set the Stop: the chunk at hand is finished and saved. A second one ends all at once."""
+    stop = Stop()
     if threading.current_thread() is not threading.main_thread():  # only there may a handler be set
-        yield
+        yield stop
         return
 
     def note(number: int, frame: Any) -> None:
-        checkpoints.stop = number
+        stop.signal = number
         signal.signal(number, before[number])
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        yield
+        yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

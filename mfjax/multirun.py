@@ -19,7 +19,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from mfjax import config, machine
-from mfjax.checkpoint import FOLDER, Checkpoints
+from mfjax.checkpoint import FOLDER, Checkpoints, Stop, finishing_the_chunk
 from mfjax.errors import InputError, OutOfMemory
 
 log = logging.getLogger("mfjax")
@@ -80,8 +80,9 @@ def train_together(cfgs: Sequence[DictConfig], folders: Sequence[Path], sweep_di
         raise InputError(f"{sweep_dir / FOLDER} is of an unfinished run\nresume=true goes on with it; or remove that folder")
     if groups and cfgs[0].resume and not begun and not any(sweep_dir.glob("*/results.json")):
         log.warning("resume=true: nothing to go on from in %s, so from the start; hydra.sweep.dir=… says where", sweep_dir)
-    for group in groups.values():
-        ready |= _trained(group, sweep_dir, width)
+    with finishing_the_chunk() as stop:
+        for group in groups.values():
+            ready |= _trained(group, sweep_dir, width, stop)
     return [ready.get(i) for i in range(len(cfgs))]
 
 
@@ -93,22 +94,21 @@ def _key(cfg: DictConfig) -> str:
     return json.dumps([config.static(cfg), groups], default=str)
 
 
-def _trained(group: Group, sweep_dir: Path, width: int) -> dict[int, Any]:
+def _trained(group: Group, sweep_dir: Path, width: int, stop: Stop) -> dict[int, Any]:
     try:
-        return dict(zip(group.jobs, _train(group, sweep_dir, width), strict=True))
+        return dict(zip(group.jobs, _train(group, sweep_dir, width, stop), strict=True))
     except Exception as error:
         if isinstance(error, (OutOfMemory, MemoryError)) and width > 1:
             log.warning("out of memory with %d lanes a program: going on with %d", width, width // 2)
-            return _trained(group, sweep_dir, width // 2)
+            return _trained(group, sweep_dir, width // 2, stop)
         if len(group.jobs) == 1:
             return {group.jobs[0]: error}
         middle = len(group.jobs) // 2
-        return _trained(group.half(slice(middle)), sweep_dir, width) | _trained(
-            group.half(slice(middle, None)), sweep_dir, width
-        )
+        halves = (group.half(part) for part in (slice(middle), slice(middle, None)))
+        return {job: of_job for half in halves for job, of_job in _trained(half, sweep_dir, width, stop).items()}
 
 
-def _train(group: Group, sweep_dir: Path, width: int) -> list[Any]:
+def _train(group: Group, sweep_dir: Path, width: int, stop: Stop) -> list[Any]:
     """What to hand to each job of a group that trains at once. Raises whatever any of them raises."""
     from mfjax.jobs.train import about, is_finished, train
 
@@ -121,12 +121,13 @@ def _train(group: Group, sweep_dir: Path, width: int) -> list[Any]:
     ]
     of_group = about(config.static(first), experiments[0])
     name = hashlib.sha256(json.dumps(of_group, default=str).encode()).hexdigest()[:16]
-    checkpoints = Checkpoints(sweep_dir, of_group, first.checkpoint.every, resume=True, name=name)
+    checkpoints = Checkpoints(sweep_dir, of_group, first.checkpoint.every, resume=True, name=name, stop=stop)
     # blocks that were saved have the lanes of all jobs; without any, those of the unfinished jobs are enough
     wanted = [i for i, done in enumerate(finished) if not done or (checkpoints.folder.exists() and not all(finished))]
     experiments[0].sweep.checkpoints = checkpoints  # which all share
     trained = train([group.cfgs[i] for i in wanted], [experiments[i] for i in wanted], checkpoints) if wanted else []
     checkpoints.flush()
+    checkpoints.end_if_asked()
     ready = dict(zip(wanted, trained, strict=True))
     return [FINISHED if done else ready[i] for i, done in enumerate(finished)]
 

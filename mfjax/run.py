@@ -75,16 +75,17 @@ def say(message: str) -> None:
 def interrupted(stop: BaseException) -> str:
     """What a reader is told whose run a signal ended."""
     if not (isinstance(stop, Interrupted) and stop.kept):
-        return "stopped; no checkpoint was written"
+        return "stopped; what was written before is kept"
     return f"stopped by {signal.Signals(stop.signal).name} and saved; to go on:\n{resumption(sys.argv[1:], stop.folder)}"
 
 
 def resumption(arguments: Sequence[str], folder: Path) -> str:
     """The command that goes on where this one was stopped, in the same folder."""
     multirun = {"-m", "--multirun"} & set(arguments)
-    again = [a for a in arguments if not a.startswith(("resume=", "hydra.run.dir=", "hydra.sweep.dir="))]
+    said_anew = (*multirun, "resume=", "hydra.run.dir=", "hydra.sweep.dir=")
+    again = [a for a in arguments if not a.startswith(said_anew)]
     place = f"hydra.{'sweep' if multirun else 'run'}.dir={folder}"
-    return shlex.join(["python", "-m", "mfjax.run", *again, place, "resume=true"])
+    return shlex.join(["python", "-m", "mfjax.run", *(["-m"] if multirun else []), *again, place, "resume=true"])
 
 
 @hydra.main(config_path=str(config.CONF), config_name="config", version_base="1.3")

@@ -53,7 +53,7 @@ def stop_after(sweep, chunks):
     def watch(progress):
         watch.seen += 1
         if watch.seen == chunks:
-            sweep.checkpoints.stop = signal.SIGTERM
+            sweep.checkpoints.stop.signal = signal.SIGTERM
 
     watch.seen = 0
     return watch
@@ -105,17 +105,18 @@ def test_never_means_never(tmp_path):
     never.flush()
     never.after_chunk("b", dict)
     assert not any(tmp_path.iterdir())
-    never.stop = signal.SIGINT
+    never.stop.signal = signal.SIGINT
     with pytest.raises(Interrupted) as stop:
         never.after_chunk("b", dict)
     assert not stop.value.kept
 
 
-def test_signals_are_noted_and_their_handlers_put_back(tmp_path):
-    checkpoints, before = Checkpoints(tmp_path, ABOUT), signal.getsignal(signal.SIGTERM)
-    with finishing_the_chunk(checkpoints):
+def test_signals_are_noted_and_their_handlers_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with finishing_the_chunk() as stop:
+        assert stop.signal is None
         os.kill(os.getpid(), signal.SIGTERM)
-        assert checkpoints.stop == signal.SIGTERM and signal.getsignal(signal.SIGTERM) == before
+        assert stop.signal == signal.SIGTERM and signal.getsignal(signal.SIGTERM) == before
     assert signal.getsignal(signal.SIGTERM) == before
 
 
@@ -182,9 +183,14 @@ RUN = ("data=synthetic", "data.num_users=300", "data.num_items=200", "data.num_r
 RUN = (*RUN, "chunk=4", "sweep.reg=[0.05,0.1,0.2]", "plots=false", "checkpoint.every=1")
 
 
-def start(folder, *arguments):
-    command = [sys.executable, "-m", "mfjax.run", *RUN, "hydra.run.dir=out", *arguments]
+def popen(folder, *arguments):
+    """The command under way, its working directory `folder`."""
+    command = [sys.executable, "-m", "mfjax.run", *arguments]
     return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def start(folder, *arguments):
+    return popen(folder, *RUN, "hydra.run.dir=out", *arguments)
 
 
 def run(folder, *arguments):
@@ -234,3 +240,19 @@ def test_a_terminated_run_and_then_a_killed_one_go_on_to_the_same_bits(uninterru
     digests = [json.loads((folder / "results.json").read_text())["digest"] for folder in (tmp_path / "out", uninterrupted)]
     assert digests[0] == digests[1]
     assert "finished already" in run(tmp_path, "resume=true")[1]
+
+
+def test_a_full_disk_ends_the_command_with_one_message_and_loses_nothing(uninterrupted, tmp_path):
+    assert stopped_at_the_next_checkpoint(tmp_path, signal.SIGTERM)[0] == 128 + signal.SIGTERM
+    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*.ckpt")}
+    limit = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000)); "
+    limited = limit + "runpy.run_module('mfjax.run', run_name='__main__')"
+    command = [sys.executable, "-c", limited, *RUN, "hydra.run.dir=out", "resume=true", "compilation_cache=false"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "no checkpoint could be written" in done.stderr and "File too large" in done.stderr
+    after = {path.name: path.read_bytes() for path in tmp_path.glob("out/checkpoint/**/*") if path.is_file()}
+    assert after.items() <= before.items() and after
+    code, said = run(tmp_path, "resume=true")
+    assert code == 0 and "went on from 1 checkpoint" in said, said
+    assert (tmp_path / "out/factors.npz").read_bytes() == (uninterrupted / "factors.npz").read_bytes()

@@ -3,8 +3,10 @@
 import csv
 import gzip
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +25,8 @@ SMALL = ("data=synthetic", "data.num_users=40", "data.num_items=30", "data.num_r
 
 def command(folder, *arguments, python=("-m", "mfjax.run")):
     """A finished process of the command, its working directory `folder` and its results in `folder/out`."""
-    place = () if arguments[0].startswith("--") else ("hydra.run.dir=out",)
+    given = any(argument.startswith(("--", "hydra.run.dir=", "hydra.sweep.dir=")) for argument in arguments)
+    place = () if given else ("hydra.run.dir=out",)
     done = subprocess.run(
         [sys.executable, *python, *arguments, *place],
         cwd=folder,
@@ -53,6 +56,28 @@ def strict_json(path):
 def rows_of(path):
     with path.open() as file:
         return list(csv.DictReader(file))
+
+
+# where it goes
+
+
+def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
+    command = [sys.executable, "-m", "mfjax.run", *SMALL, "plots=false"]
+    two = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [process.wait(100) for process in two] == [0, 0]
+    assert len(list(tmp_path.glob("outputs/run/*/results.json"))) == 2
+
+
+@pytest.mark.parametrize("multirun", [(), ("-m",)], ids=["run", "multirun"])
+def test_a_folder_that_cannot_be_written_to_is_one_message(tmp_path, multirun):
+    folder = tmp_path / "theirs"
+    folder.mkdir(mode=0o500)
+    if os.access(folder, os.W_OK):  # a superuser may write everywhere but here
+        folder = Path("/proc")
+    place = f"hydra.{'sweep' if multirun else 'run'}.dir={folder}/out"
+    done = command(tmp_path, *multirun, *SMALL, place)
+    assert done.returncode == 1 and "choose a folder that can be written to" in done.stderr
+    assert f"{folder}/out" in done.stderr and "Traceback" not in done.stderr
 
 
 # what is shown without running

@@ -4,7 +4,6 @@ import json
 import logging
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,8 +45,9 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
         else:
             if cfg.resume and not (folder / FOLDER).exists():
                 report.warn(f"resume=true: nothing to go on from in {folder}, so from the start; hydra.run.dir=… says where")
-            checkpoints = Checkpoints(folder, of_run, cfg.checkpoint.every, cfg.resume)
-            (ready,) = train([cfg], [experiment], checkpoints)
+            with finishing_the_chunk() as stop:
+                checkpoints = Checkpoints(folder, of_run, cfg.checkpoint.every, cfg.resume, stop=stop)
+                (ready,) = train([cfg], [experiment], checkpoints)
             ready.seconds["data"] = data_seconds
     if ready == multirun.FINISHED:
         report.say(f"finished already: {folder / 'results.json'}")
@@ -88,8 +88,7 @@ def train(
     count = len(dict.fromkeys(lane for experiment in experiments for lane in experiment.lanes))
     lanes = f"{count} lane{'s' * (count > 1)}"
     log.info("%s; %s; %s", lanes, experiments[0].protocol, experiments[0].conventions)
-    stopping = finishing_the_chunk(checkpoints) if checkpoints else nullcontext()
-    with stopping, report.progress(f"{cfg.method}, {lanes}") as watch:
+    with report.progress(f"{cfg.method}, {lanes}") as watch:
         jobs = [experiment.lanes for experiment in experiments]
         outcomes = protocol.carry_out_together(sweep, jobs, cfg.refit, watch, experiments[0].halving)
     if checkpoints and checkpoints.restored:
