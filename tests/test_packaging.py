@@ -65,11 +65,11 @@ def test_the_wheel_holds_the_package_its_config_and_its_data(wheel):
         sizes = {info.filename: info.file_size for info in archive.infolist()}
         (metadata,) = (archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA"))
     config = {f"mfjax/{path.relative_to(REPO)}" for path in (REPO / "conf").rglob("*.yaml")}
-    modules = {str(path.relative_to(REPO)) for path in (REPO / "mfjax").rglob("*.py")}
+    modules = {str(path.relative_to(REPO)) for top in ("mfjax", "hydra_plugins") for path in (REPO / top).rglob("*.py")}
     assert {"mfjax/conf/config.yaml", "mfjax/conf/exp/movielens.yaml"} <= config
     assert config | modules | {DATA, "mfjax/data/ml-latest-small.LICENSE.txt"} <= names
     assert sizes[DATA] <= 1_000_000 and sum(sizes.values()) <= 2_000_000
-    assert {name.split("/")[0] for name in names} == {"mfjax", f"mfjax-{PROJECT['version']}.dist-info"}
+    assert {name.split("/")[0] for name in names} == {"mfjax", "hydra_plugins", f"mfjax-{PROJECT['version']}.dist-info"}
     assert not [name for name in names if re.search(r"(^|/)(test_|conftest)|\.pyc$|~$", name)]
     licences = {name.rpartition("/")[2] for name in names if "/licenses/" in name}
     assert licences == {"LICENSE", "ml-latest-small.LICENSE.txt"}
