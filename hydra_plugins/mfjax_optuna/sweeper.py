@@ -1,0 +1,133 @@
+"""Optuna through Hydra: batches of trials are asked for, run as the jobs of one launch, and told.
+
+The study lies in the multirun's folder, and a trial's number is its job's. A second command in that folder goes on with it.
+"""
+
+import logging
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.plugins import Plugins
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class SweeperConfig:
+    """`n_trials`: how many more (with `resume=true`, how many in all); `batch`: how many at once, which are lanes of one
+    program; `seed`: of the sampler; `storage`: where the study is kept, if not in the multirun's folder."""
+
+    _target_: str = "hydra_plugins.mfjax_optuna.sweeper.OptunaSweeper"
+    n_trials: int = 64
+    batch: int = 16
+    seed: int = 0
+    storage: str | None = None
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="mfjax_optuna", node=SweeperConfig, provider="mfjax")
+
+
+class OptunaSweeper(Sweeper):
+    """Minimises what the jobs return, over the axes of the command line: `a=1,2` is a choice, `a=range(1,9)` whole numbers,
+    `a=interval(0.1,1)` numbers, and `a=tag(log,interval(0.01,1))` numbers on a logarithmic scale.
+
+    A job that fails, or returns no finite number, is a failed trial. Sampled by TPE, which takes the trials of a batch that
+    have no value yet for bad ones, so that a batch does not repeat itself (Bergstra, Bardenet, Bengio and Kégl, 2011).
+    """
+
+    def __init__(self, n_trials: int, batch: int, seed: int, storage: str | None) -> None:
+        self.n_trials, self.batch, self.seed, self.storage = n_trials, batch, seed, storage
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.config, self.hydra_context = config, hydra_context
+        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Run the trials. Raises InputError where Optuna is not installed, or an axis is none that it can search."""
+        from mfjax.errors import InputError
+
+        try:
+            import optuna
+        except ModuleNotFoundError as error:
+            raise InputError('hydra/sweeper=mfjax_optuna needs Optuna\npip install "mfjax[optuna]"') from error
+
+        overrides = OverridesParser.create(config_loader=self.hydra_context.config_loader).parse_overrides(arguments)
+        axes = {one.get_key_element(): _distribution(one) for one in overrides if one.is_sweep_override()}
+        fixed = [f"{one.get_key_element()}={one.get_value_element_as_str()}" for one in overrides if not one.is_sweep_override()]
+        folder = Path(self.config.hydra.sweep.dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(self.config, folder / "multirun.yaml")
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        study = optuna.create_study(
+            storage=self.storage or f"sqlite:///{(folder / 'study.db').resolve()}",
+            sampler=optuna.samplers.TPESampler(seed=self.seed, n_startup_trials=self.batch, constant_liar=True),
+            study_name="mfjax",
+            direction="minimize",
+            load_if_exists=True,
+        )
+        for trials in self._batches(study, axes):
+            jobs = [[*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
+            self.validate_batch_is_legal(jobs)
+            for trial, job in zip(trials, self.launcher.launch(jobs, initial_job_idx=trials[0].number), strict=True):
+                value = _value(job)
+                study.tell(trial.number, value, state=None if value is not None else optuna.trial.TrialState.FAIL)
+        if study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
+            log.info(f"Best of {len(study.trials)} trials: #{study.best_trial.number}, {study.best_value:.5f}, {study.best_params}")
+
+    def _batches(self, study: Any, axes: dict[str, Any]) -> Iterator[Sequence[Any]]:
+        """The trials of one launch after another; first, with `resume=true`, those that were under way when a run ended."""
+        from optuna.trial import TrialState
+
+        resume, left = bool(self.config.get("resume")), self.n_trials
+        stale = study.get_trials(states=[TrialState.RUNNING])
+        whole = [trial for trial in stale if resume and trial.params.keys() == axes.keys()]
+        for trial in stale:
+            if trial not in whole:
+                study.tell(trial.number, state=TrialState.FAIL)
+        if resume:
+            left -= len(study.trials)
+        if whole:
+            yield whole
+        while left > 0:
+            trials = [study.ask(axes) for _ in range(min(self.batch, left))]
+            left -= len(trials)
+            yield trials
+
+
+def _distribution(override: Override) -> Any:
+    """Where Optuna looks for the value of an axis."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    from mfjax.errors import InputError
+
+    axis, key = override.value(), override.get_key_element()
+    if override.is_choice_sweep():
+        return CategoricalDistribution(list(override.sweep_string_iterator()))
+    if isinstance(axis, RangeSweep):
+        last = axis.start + axis.step * (math.ceil((axis.stop - axis.start) / axis.step) - 1)
+        whole = isinstance(axis.start, int) and isinstance(axis.step, int)
+        return (IntDistribution if whole else FloatDistribution)(axis.start, last, step=axis.step)
+    if isinstance(axis, IntervalSweep):
+        whole = isinstance(axis.start, int) and isinstance(axis.end, int)
+        return (IntDistribution if whole else FloatDistribution)(axis.start, axis.end, log="log" in axis.tags)
+    raise InputError(f"{key}: expected choices a,b, range(…) or interval(…), which Optuna can search")
+
+
+def _value(job: JobReturn) -> float | None:
+    """What a job returned; None where it failed, or returned no finite number."""
+    if job.status != JobStatus.COMPLETED or job.return_value is None or not math.isfinite(job.return_value):
+        return None
+    return float(job.return_value)
