@@ -440,10 +440,11 @@ def build(cfg: DictConfig) -> Experiment:
     return build_together([cfg])[0]
 
 
-def build_together(cfgs: Sequence[DictConfig], width: int | None = None) -> list[Experiment]:
+def build_together(cfgs: Sequence[DictConfig], width: int | None = None, before: "Sweep | None" = None) -> list[Experiment]:
     """The experiments of configs that differ in `hparams` and `sweep` alone: they share one Sweep, of `width` lanes a program.
 
-    Without a width the programs are no wider than the lanes need. Raises InputError as `build`.
+    Without a width the programs are no wider than the lanes need. The Sweep is `before`, with the programs that it has, where
+    that is of the same config and splits. Raises InputError as `build`.
     """
     from mfjax.methods import METHODS
     from mfjax.program import Problem
@@ -470,14 +471,18 @@ def build_together(cfgs: Sequence[DictConfig], width: int | None = None) -> list
     idle = idle_hparams(cfg, optimizer, method(spec))
     for c, of_job in zip(cfgs, axes, strict=True):
         _sweepable(c, of_job, idle, next(iter(splits.values())).num_folds)
-    sweep = Sweep(
-        spec=spec,
-        method=method,
-        problems={k: Problem.of(dataset, split, clip=cfg.clip, dtype=cfg.dtype) for k, split in splits.items()},
-        schedule=Schedule(cfg.epochs, cfg.eval_every, cfg.patience, min(cfg.chunk, cfg.epochs)),
-        width=width or min(cfg.width, max(map(len, lanes))),
-        lane_batch=cfg.lane_batch,
-        warm=build_start(cfg, dataset),
+    sweep = (
+        before
+        if before and list(before.problems) == seeds
+        else Sweep(
+            spec=spec,
+            method=method,
+            problems={k: Problem.of(dataset, split, clip=cfg.clip, dtype=cfg.dtype) for k, split in splits.items()},
+            schedule=Schedule(cfg.epochs, cfg.eval_every, cfg.patience, min(cfg.chunk, cfg.epochs)),
+            width=width or min(cfg.width, max(map(len, lanes))),
+            lane_batch=cfg.lane_batch,
+            warm=build_start(cfg, dataset),
+        )
     )
     halving = Halving(cfg.search.eta, cfg.search.first, cfg.search.brackets) if cfg.search.eta else None
     conventions = {key: cfg[key] for key in ("missing", "loss_scale", "reg_by", "bias", "clip", "dtype", "matmul_precision")}

@@ -56,11 +56,14 @@ def handed() -> Any:
     return ready
 
 
-def train_together(cfgs: Sequence[DictConfig], folders: Sequence[Path], sweep_dir: Path, width: int) -> list[Any]:
+def train_together(
+    cfgs: Sequence[DictConfig], folders: Sequence[Path], sweep_dir: Path, width: int, kept: dict[tuple[str, int], Any]
+) -> list[Any]:
     """Train the jobs of a multirun, those that share a program together; what to hand to each, in their order.
 
     A job of another kind than `train` is handed None, and one that has finished already (`resume=true`) `FINISHED`. An error
-    is the job's whose it is: a group that raises is halved until the culprit is alone.
+    is the job's whose it is: a group that raises is halved until the culprit is alone. `kept` holds the Sweeps of the launches
+    before this one, whose programs need not be compiled again.
     """
     groups: dict[str, Group] = {}
     ready: dict[int, Any] = {}
@@ -82,7 +85,7 @@ def train_together(cfgs: Sequence[DictConfig], folders: Sequence[Path], sweep_di
         log.warning("resume=true: nothing to go on from in %s, so from the start; hydra.sweep.dir=… says where", sweep_dir)
     with finishing_the_chunk() as stop:
         for group in groups.values():
-            ready |= _trained(group, sweep_dir, width, stop)
+            ready |= _trained(group, sweep_dir, width, stop, kept)
     return [ready.get(i) for i in range(len(cfgs))]
 
 
@@ -94,27 +97,29 @@ def _key(cfg: DictConfig) -> str:
     return json.dumps([config.static(cfg), groups], default=str)
 
 
-def _trained(group: Group, sweep_dir: Path, width: int, stop: Stop) -> dict[int, Any]:
+def _trained(group: Group, sweep_dir: Path, width: int, stop: Stop, kept: dict[tuple[str, int], Any]) -> dict[int, Any]:
     try:
-        return dict(zip(group.jobs, _train(group, sweep_dir, width, stop), strict=True))
+        return dict(zip(group.jobs, _train(group, sweep_dir, width, stop, kept), strict=True))
     except Exception as error:
         if isinstance(error, (OutOfMemory, MemoryError)) and width > 1:
             log.warning("out of memory with %d lanes a program: going on with %d", width, width // 2)
-            return _trained(group, sweep_dir, width // 2, stop)
+            return _trained(group, sweep_dir, width // 2, stop, kept)
         if len(group.jobs) == 1:
             return {group.jobs[0]: error}
         middle = len(group.jobs) // 2
         halves = (group.half(part) for part in (slice(middle), slice(middle, None)))
-        return {job: of_job for half in halves for job, of_job in _trained(half, sweep_dir, width, stop).items()}
+        return {job: of_job for half in halves for job, of_job in _trained(half, sweep_dir, width, stop, kept).items()}
 
 
-def _train(group: Group, sweep_dir: Path, width: int, stop: Stop) -> list[Any]:
+def _train(group: Group, sweep_dir: Path, width: int, stop: Stop, kept: dict[tuple[str, int], Any]) -> list[Any]:
     """What to hand to each job of a group that trains at once. Raises whatever any of them raises."""
     from mfjax.jobs.train import about, is_finished, train
 
     first = group.cfgs[0]
     machine.set_up(first)
-    experiments = config.build_together(group.cfgs, width)
+    key = _key(first), width
+    experiments = config.build_together(group.cfgs, width, kept.get(key))
+    kept[key] = experiments[0].sweep
     finished = [
         cfg.resume and is_finished(folder, about(config.flat(cfg), experiment))
         for cfg, folder, experiment in zip(*group[1:], experiments, strict=True)

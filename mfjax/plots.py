@@ -3,6 +3,7 @@
 Colours are Okabe and Ito's or viridis, and line styles and markers differ with them, so that figures read in grey too.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from textwrap import fill, shorten
@@ -104,9 +105,37 @@ def _axes(values: Mapping[str, Sequence[Any]]) -> list[str]:
     return sorted(several, key=lambda key: -several[key])
 
 
+def _scattered(
+    points: Sequence[tuple[Mapping[str, Any], float]], x: str, y: str, others: Sequence[str], label: str, what: str
+) -> Figure:
+    """The criterion of points that were drawn, and fill no grid; a cross where one diverged, the best of all outlined."""
+    best = min(points, key=lambda p: p[1])
+    rest = f"differing in {', '.join(others)} too; " if others else ""
+    outlined = f"outlined: the {'chosen' if what == 'setting' else 'best'} {what}; ×: diverged"
+    figure, (panel,) = _panels(f"{label[0].upper()}{label[1:]} by {x} and {y}\n{rest}{outlined}", size=(6.5, 4.8))
+    good, bad = ([point for point in points if np.isfinite(point[1]) == finite] for finite in (True, False))
+    if good:
+        values = np.array([criterion for _, criterion in good])
+        low, high = _range(values)
+        at = [[point[key] for point, _ in good] for key in (x, y)]
+        dots = panel.scatter(*at, c=values, cmap="viridis_r", vmin=low, vmax=high, s=45, zorder=2)
+        panel.scatter(best[0][x], best[0][y], s=110, facecolors="none", edgecolors="black", linewidths=1.8, zorder=3)
+        figure.colorbar(dots, label="RMSE (lower is better)", extend="max" if (values > high).any() else "neither")
+    panel.scatter([point[x] for point, _ in bad], [point[y] for point, _ in bad], marker="x", color="0.6", zorder=1)
+    for key, scale in ((x, panel.set_xscale), (y, panel.set_yscale)):
+        at = [point[key] for point, _ in points]
+        if not any(isinstance(value, str) for value in at) and 0 < 10 * min(at) <= max(at):
+            scale("log")
+    panel.set(xlabel=x, ylabel=y)
+    return figure
+
+
 def _map(points: Sequence[tuple[Mapping[str, Any], float]], names: Sequence[str], label: str, what: str) -> Figure:
     """The least criterion (infinite: diverged) over the first two of `names`, the best of all outlined."""
     (x, y), others = names[:2], names[2:]
+    cells = math.prod(len({point[key] for point, _ in points}) for key in (x, y))
+    if 2 * len({(point[x], point[y]) for point, _ in points}) < cells:
+        return _scattered(points, x, y, others, label, what)
     ticks = {key: sorted({point[key] for point, _ in points}, key=lambda v: (isinstance(v, str), v)) for key in (x, y)}
     values, row, column = np.full((len(ticks[y]), len(ticks[x])), np.nan), 0, 0
     for point, criterion in sorted(points, key=lambda p: -p[1]):  # the best last, so that a cell keeps its best

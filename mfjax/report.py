@@ -82,12 +82,20 @@ def jobs_table(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], most: i
     bad = [r for r in rows if r["status"] != "finished"]
     columns = ("job", *varied, "validation RMSE", "test RMSE", "status")
     cells = [
-        [str(r["job"]), *(str(r.get(key, "")) for key in varied)]
+        [str(r["job"]), *(_short(r.get(key, "")) for key in varied)]
         + [_cell(r[m], ".5f", 1) for m in ("validation_rmse", "test_rmse")]
         + [r["status"] if r in good else str(r["reason"]).splitlines()[0]]
         for r in good[:most] + bad[:most]
     ]
     return plain_table(f"Best of {len(rows)} jobs, {len(bad)} of them failed", columns, cells)
+
+
+def _short(value: str) -> str:
+    """An override's value, a number with as many digits as a reader can use."""
+    try:
+        return f"{float(value):.5g}"
+    except ValueError:
+        return value
 
 
 def metrics_table(metrics: Mapping[str, Interval]) -> Table:

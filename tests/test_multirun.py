@@ -183,7 +183,7 @@ def composed(monkeypatch, tmp_path):
         with initialize_config_dir(str(config.CONF), version_base="1.3"):
             cfgs = [compose("config", [*SMALL, *job]) for job in jobs]
         folders = [tmp_path / str(i) for i in range(len(cfgs))]
-        return multirun.train_together(cfgs, folders, tmp_path, width)
+        return multirun.train_together(cfgs, folders, tmp_path, width, {})
 
     return trained
 

@@ -32,6 +32,7 @@ class MfjaxLauncher(Launcher):
 
     def __init__(self, width: int) -> None:
         self.width = width
+        self.kept: dict[Any, Any] = {}
         self.config: DictConfig | None = None
         self.task_function: TaskFunction | None = None
         self.hydra_context: HydraContext | None = None
@@ -90,7 +91,7 @@ class MfjaxLauncher(Launcher):
         for line in dict.fromkeys(line for config in configs for line in shadowed(config, config.hydra.overrides.task)):
             log.warning(line)
         folders = [sweep_dir / str(config.hydra.sweep.subdir) for config in configs]
-        return train_together([_of_the_job(config) for config in configs], folders, sweep_dir, self.width)
+        return train_together([_of_the_job(config) for config in configs], folders, sweep_dir, self.width, self.kept)
 
 
 def _of_the_job(config: DictConfig) -> DictConfig:

@@ -66,7 +66,7 @@ class OptunaSweeper(Sweeper):
 
         overrides = OverridesParser.create(config_loader=self.hydra_context.config_loader).parse_overrides(arguments)
         axes = {one.get_key_element(): _distribution(one) for one in overrides if one.is_sweep_override()}
-        fixed = [f"{one.get_key_element()}={one.get_value_element_as_str()}" for one in overrides if not one.is_sweep_override()]
+        fixed = [one.input_line for one in overrides if not one.is_sweep_override()]
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
@@ -85,7 +85,9 @@ class OptunaSweeper(Sweeper):
                 value = _value(job)
                 study.tell(trial.number, value, state=None if value is not None else optuna.trial.TrialState.FAIL)
         if study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
-            log.info(f"Best of {len(study.trials)} trials: #{study.best_trial.number}, {study.best_value:.5f}, {study.best_params}")
+            log.info(
+                f"Best of {len(study.trials)} trials: #{study.best_trial.number}, {study.best_value:.5f}, {study.best_params}"
+            )
 
     def _batches(self, study: Any, axes: dict[str, Any]) -> Iterator[Sequence[Any]]:
         """The trials of one launch after another; first, with `resume=true`, those that were under way when a run ended."""
