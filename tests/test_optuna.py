@@ -67,8 +67,3 @@ def test_trials_under_way_when_a_run_ended_are_its_first_with_resume(tmp_path):
     found = trials(tmp_path)
     assert [trial.params for trial in found[:3]] == before and len(found) == 6
     assert {trial.state for trial in found} == {optuna.trial.TrialState.COMPLETE}
-
-
-def test_an_axis_that_it_cannot_search_is_refused(tmp_path):
-    done = command(tmp_path, *SEARCH, "split=glob(*)")
-    assert done.returncode == 1 and "split: expected choices a,b, range(…) or interval(…)" in done.stderr

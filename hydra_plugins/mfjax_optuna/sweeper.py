@@ -56,7 +56,7 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the trials. Raises InputError where Optuna is not installed, or an axis is none that it can search."""
+        """Run the trials. Raises InputError where Optuna is not installed."""
         from mfjax.errors import InputError
 
         try:
@@ -85,9 +85,8 @@ class OptunaSweeper(Sweeper):
                 value = _value(job)
                 study.tell(trial.number, value, state=None if value is not None else optuna.trial.TrialState.FAIL)
         if study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
-            log.info(
-                f"Best of {len(study.trials)} trials: #{study.best_trial.number}, {study.best_value:.5f}, {study.best_params}"
-            )
+            best = study.best_trial
+            log.info(f"Best of {len(study.trials)} trials: #{best.number}, {best.value:.5f}, {best.params}")
 
     def _batches(self, study: Any, axes: dict[str, Any]) -> Iterator[Sequence[Any]]:
         """The trials of one launch after another; first, with `resume=true`, those that were under way when a run ended."""
@@ -113,19 +112,16 @@ def _distribution(override: Override) -> Any:
     """Where Optuna looks for the value of an axis."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    from mfjax.errors import InputError
-
-    axis, key = override.value(), override.get_key_element()
+    axis = override.value()
     if override.is_choice_sweep():
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     if isinstance(axis, RangeSweep):
         last = axis.start + axis.step * (math.ceil((axis.stop - axis.start) / axis.step) - 1)
         whole = isinstance(axis.start, int) and isinstance(axis.step, int)
         return (IntDistribution if whole else FloatDistribution)(axis.start, last, step=axis.step)
-    if isinstance(axis, IntervalSweep):
-        whole = isinstance(axis.start, int) and isinstance(axis.end, int)
-        return (IntDistribution if whole else FloatDistribution)(axis.start, axis.end, log="log" in axis.tags)
-    raise InputError(f"{key}: expected choices a,b, range(…) or interval(…), which Optuna can search")
+    assert isinstance(axis, IntervalSweep)  # there is no other
+    whole = isinstance(axis.start, int) and isinstance(axis.end, int)
+    return (IntDistribution if whole else FloatDistribution)(axis.start, axis.end, log="log" in axis.tags)
 
 
 def _value(job: JobReturn) -> float | None:
