@@ -148,12 +148,10 @@ class Program:
             began = time.perf_counter()
             lanes, whole = P("lane"), P()
             specs = (lanes, whole, lanes, lanes, lanes, whole)
-            if self.by_row:  # the method itself shares its rows out
-                block = jax.jit(self._block, donate_argnums=0)
-            else:
-                block = jax.shard_map(self._block, mesh=self.mesh, in_specs=specs, out_specs=lanes, check_vma=False)
-                shardings = tuple(NamedSharding(self.mesh, spec) for spec in specs)
-                block = jax.jit(block, in_shardings=shardings, donate_argnums=0)
+            block = self._block
+            if not self.by_row:  # where the method itself shares its rows out
+                block = jax.shard_map(block, mesh=self.mesh, in_specs=specs, out_specs=lanes, check_vma=False)
+            block = jax.jit(block, donate_argnums=0)
             self._compiled = block.lower(*args).compile()
             self.compile_seconds = time.perf_counter() - began
         return self._compiled(*args)
@@ -185,10 +183,12 @@ class Program:
         epochs = np.asarray([lane.epochs for lane in padded], np.int32)
         runs, history = self._resumed(tracks, length)
         epoch, chunk = max((int(track.run.epoch) for track in tracks), default=0), self.sweep.schedule.chunk
-        ahead = self._orders(epoch)
+        ahead, of_lanes = self._orders(epoch), (hparams, split, epochs)
+        if not self.by_row:
+            runs, of_lanes = jax.device_put((runs, of_lanes), NamedSharding(self.mesh, P("lane")))
         while epoch == 0 or is_live(_host(runs), self.sweep.schedule, epochs).any():
             with self._in_memory():
-                runs, latest = self._call(runs, self.data, hparams, split, epochs, ahead)
+                runs, latest = self._call(runs, self.data, *of_lanes, ahead)
                 if epoch + chunk < epochs.max():
                     ahead = self._orders(epoch + chunk)  # while the devices are at work
                 latest = jax.tree.map(np.asarray, latest)

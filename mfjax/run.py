@@ -34,6 +34,7 @@ Examples
   python -m mfjax.run +exp=movielens                                  tune biased factorisation, report test RMSE
   python -m mfjax.run +exp=movielens hparams.rank=64                  the same at rank 64
   python -m mfjax.run +exp=movielens sweep=none sweep.reg=[0.05,0.1]  another sweep
+  python -m mfjax.run -m +exp=movielens hparams.rank=8,16,32          several jobs, trained as one program
   python -m mfjax.run +exp=gradients                                  compare every gradient variant
   python -m mfjax.run data=file data.path=ratings.csv                 your own ratings
   python -m mfjax.run +exp=movielens --cfg job                        show every key and its value
@@ -97,8 +98,9 @@ def run(cfg: DictConfig) -> float | None:
 
 def help_text() -> str:
     """The usage, with the groups that conf/ holds."""
-    folders = sorted(folder for folder in config.CONF.iterdir() if folder.is_dir())
-    groups = (f"  {f.name}: {', '.join(sorted(path.stem for path in f.glob('*.yaml')))}" for f in folders)
+    folders = sorted({path.parent for path in config.CONF.glob("*/**/*.yaml")})
+    names = {f.relative_to(config.CONF).as_posix(): sorted(path.stem for path in f.glob("*.yaml")) for f in folders}
+    groups = (f"  {group}: {', '.join(choices)}" for group, choices in names.items())
     return HELP.format(groups="\n".join(groups))
 
 

@@ -264,3 +264,16 @@ def test_every_data_seed_has_its_own_split_and_all_of_them_all_the_ratings():
 def test_predictions_are_clipped_to_the_ratings_own_range(clip, bounds):
     cfg = composed("data=matrix", "data.rows=[[5,null,3],[4,2,1]]", "split=all", f"clip={clip}")
     assert tuple(config.build(cfg).sweep.problems[0].bounds) == bounds
+
+
+@pytest.mark.parametrize("path", sorted((config.CONF / "hydra/launcher").glob("*.yaml")), ids=lambda path: path.stem)
+def test_launchers_of_clusters_compose(path):
+    (base,) = OmegaConf.load(path).defaults
+    try:
+        with initialize_config_dir(str(config.CONF), version_base="1.3"):
+            cfg = compose("config", [f"hydra/launcher={path.stem}"], return_hydra_config=True)
+    except HydraException as error:
+        assert f"hydra/launcher/{base}" in str(error)
+        pytest.skip(f"the launcher {base} is not installed")
+    own = OmegaConf.masked_copy(OmegaConf.load(path), [key for key in OmegaConf.load(path) if key != "defaults"])
+    assert OmegaConf.merge(cfg.hydra.launcher, own) == cfg.hydra.launcher and "_target_" in cfg.hydra.launcher
