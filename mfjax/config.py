@@ -84,7 +84,7 @@ class SearchConfig:
     samples: int = 64
     seed: int = 0
     eta: int | None = None
-    first: int = 4
+    first: int = 6
     brackets: int = 1
 
 

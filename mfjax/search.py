@@ -43,7 +43,7 @@ class Halving(NamedTuple):
     """
 
     eta: int = 4
-    first: int = 4
+    first: int = 6
     brackets: int = 1
 
     def rungs(self, epochs: int, eval_every: int, bracket: int = 0) -> list[int]:
