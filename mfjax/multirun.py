@@ -101,14 +101,16 @@ def _trained(group: Group, sweep_dir: Path, width: int, stop: Stop, kept: dict[t
     try:
         return dict(zip(group.jobs, _train(group, sweep_dir, width, stop, kept), strict=True))
     except Exception as error:
-        if isinstance(error, (OutOfMemory, MemoryError)) and width > 1:
-            log.warning("out of memory with %d lanes a program: going on with %d", width, width // 2)
-            return _trained(group, sweep_dir, width // 2, stop, kept)
-        if len(group.jobs) == 1:
+        too_wide = isinstance(error, (OutOfMemory, MemoryError)) and width > 1
+        if len(group.jobs) == 1 and not too_wide:
             return {group.jobs[0]: error}
-        middle = len(group.jobs) // 2
-        halves = (group.half(part) for part in (slice(middle), slice(middle, None)))
-        return {job: of_job for half in halves for job, of_job in _trained(half, sweep_dir, width, stop, kept).items()}
+    kept.clear()  # and the error is forgotten: both hold what lies on the devices
+    if too_wide:
+        log.warning("out of memory with %d lanes a program: going on with %d", width, width // 2)
+        return _trained(group, sweep_dir, width // 2, stop, kept)
+    middle = len(group.jobs) // 2
+    halves = (group.half(part) for part in (slice(middle), slice(middle, None)))
+    return {job: of_job for half in halves for job, of_job in _trained(half, sweep_dir, width, stop, kept).items()}
 
 
 def _train(group: Group, sweep_dir: Path, width: int, stop: Stop, kept: dict[tuple[str, int], Any]) -> list[Any]:

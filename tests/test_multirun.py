@@ -132,6 +132,11 @@ def test_the_experiments_own_sweep_expands_in_each_job_and_hides_what_it_sweeps(
         assert results["chosen"]["reg"] in (0.05, 0.1)
 
 
+def test_a_width_below_one_is_refused(tmp_path):
+    done = multi(tmp_path, "hparams.reg=0.1,0.2", "hydra.launcher.width=0")
+    assert done.returncode == 1 and "hydra.launcher.width: expected a positive number, got 0" in done.stderr
+
+
 # a multirun that is killed
 
 

@@ -20,9 +20,17 @@ from mfjax.errors import Interrupted
 
 FOLDER = Path(__file__).parent
 DATA = ("data=synthetic", "data.num_users=300", "data.num_items=200", "data.num_ratings=20000", "data.rank=2")
-COMMON = (*DATA, "epochs=400", "chunk=4", "plots=false", "checkpoint.every=1")
+COMMON = (*DATA, "epochs=800", "chunk=4", "plots=false", "checkpoint.every=1")
 RUN = (*COMMON, "sweep.reg=[0.05,0.1,0.2]", "hydra.run.dir=out")
-MULTIRUN = ("-m", *COMMON, "hparams.reg=0.05,0.1,0.2", "method=descent", "gradient=tiles,coo", "hydra.sweep.dir=out")
+MULTIRUN = (
+    "-m",
+    *COMMON,
+    "hparams.reg=0.05,0.1,0.2",
+    "method=descent",
+    "optimizer=adam",
+    "gradient=tiles,coo",
+    "hydra.sweep.dir=out",
+)
 SAME = ("factors.npz", "history.csv", "lanes.csv")
 
 
@@ -147,12 +155,13 @@ def uninterrupted(folder: Path, arguments: tuple[str, ...]) -> tuple[Path, float
 
 
 def killed_before_its_end(folder: Path, arguments: tuple[str, ...], rng: np.random.Generator, seconds: float, i: int) -> Path:
-    """The folder of a run that was killed at a moment drawn from its length; another is drawn where it ended before."""
+    """The folder of a run that was killed at a moment drawn from the second half of its length, in which it trains and writes;
+    another is drawn where it ended before."""
     for attempt in range(100):
         place = folder / f"{i}.{attempt}"
         place.mkdir()
         process = subprocess.Popen(mfjax_run(*arguments), cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(0, seconds))
+        time.sleep(rng.uniform(seconds / 2, seconds))
         process.kill()
         if process.wait() == -signal.SIGKILL:
             return place

@@ -43,8 +43,11 @@ class MfjaxLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of jobs, and return what became of each, in their order."""
         from mfjax.checkpoint import remove
+        from mfjax.errors import InputError
         from mfjax.multirun import handing
 
+        if self.width < 1:
+            raise InputError(f"hydra.launcher.width: expected a positive number, got {self.width}")
         assert self.config is not None and self.hydra_context is not None and self.task_function is not None
         setup_globals()
         self._log_as_a_multirun()

@@ -64,6 +64,8 @@ class OptunaSweeper(Sweeper):
         except ModuleNotFoundError as error:
             raise InputError('hydra/sweeper=mfjax_optuna needs Optuna\npip install "mfjax[optuna]"') from error
 
+        if self.batch < 1:
+            raise InputError(f"hydra.sweeper.batch: expected a positive number, got {self.batch}")
         overrides = OverridesParser.create(config_loader=self.hydra_context.config_loader).parse_overrides(arguments)
         axes = {one.get_key_element(): _distribution(one) for one in overrides if one.is_sweep_override()}
         fixed = [one.input_line for one in overrides if not one.is_sweep_override()]
