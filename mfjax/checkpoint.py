@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from mfjax.errors import InputError, Interrupted
+from mfjax.errors import CheckpointError, Interrupted
 
 FOLDER = "checkpoint"  # of an output folder
 ABOUT = "about"  # the array that holds, as JSON, what a file is a checkpoint of
@@ -59,8 +59,9 @@ class Checkpoints:
       every: save after so many chunks; 0: never; None: after a minute, and then as often as `SHARE` of the time allows.
       resume: go on from what is in the folder.
       stop: when it is set, the chunk at hand is the last.
+      began: when the run began (`time.monotonic()`), if not now.
 
-    Raises InputError where the folder holds the checkpoints of another run, or of this one and `resume` is false.
+    Raises CheckpointError where the folder holds the checkpoints of another run, or of this one and `resume` is false.
     """
 
     def __init__(
@@ -71,15 +72,18 @@ class Checkpoints:
         resume: bool = False,
         name: str = "",
         stop: Stop | None = None,
+        began: float | None = None,
     ):
         self.of, self.folder, self.about, self.every = of, of / FOLDER / name, dict(about), every
         self.stop = stop or Stop()
         self.restored = 0  # blocks
-        self._began, self._spent, self._last, self._chunks = time.monotonic(), 0.0, 0.0, 0
+        self.spent = 0.0  # seconds of saving
+        self._began, self._last, self._chunks = began or time.monotonic(), 0.0, 0
+        self._known_whole: set[Path] = set()  # files that were written or read here
         self._finished: dict[str, Callable[[], Arrays]] = {}  # blocks that no file holds yet
         files = sorted(self.folder.glob("*.ckpt"))
         if files and not resume:
-            raise InputError(f"{self.folder} is of an unfinished run\nresume=true goes on with it; or remove that folder")
+            raise CheckpointError(f"{self.folder} is of an unfinished run\nresume=true goes on with it; or remove that folder")
         for file in files:
             self._refuse_another_run(file)
 
@@ -92,7 +96,7 @@ class Checkpoints:
             lines = [f"  {key}: {theirs.get(key)} there, {self.about.get(key)} here" for key in keys[:3]]
             more = f" ({len(keys) - 3} keys more)" if len(keys) > 3 else ""
             head = f"{file.parent} is of another run: choose another folder, or give these as there{more}"
-            raise InputError("\n".join([head, *lines]))
+            raise CheckpointError("\n".join([head, *lines]))
 
     def find(self, block: str) -> Arrays | None:
         """What was saved of a block, or None: the newest file that is whole."""
@@ -102,6 +106,7 @@ class Checkpoints:
             except Damaged:
                 continue
             self.restored += 1
+            self._known_whole.add(file)
             return saved.arrays
         return None
 
@@ -133,13 +138,13 @@ class Checkpoints:
             self._save(block, arrays())
         self._finished = {}
         self._last = time.monotonic() - began
-        self._spent += self._last
+        self.spent += self._last
 
     def _is_due(self) -> bool:
         if self.every is not None:
             return self._chunks % self.every == 0
         elapsed = time.monotonic() - self._began
-        return elapsed > MINUTE and self._spent + self._last <= SHARE * elapsed
+        return elapsed > MINUTE and self.spent + self._last <= SHARE * elapsed
 
     def _save(self, block: str, arrays: Arrays) -> None:
         file = self._file(block)
@@ -147,10 +152,11 @@ class Checkpoints:
             self.folder.mkdir(parents=True, exist_ok=True)
             with _whole(file) as part:
                 write(part, Saved(arrays, self.about))
-                if file.exists():
+                if file in self._known_whole:  # another would take the place of one that is whole
                     file.replace(self._file(block, before=True))
+            self._known_whole.add(file)
         except OSError as error:
-            raise InputError(
+            raise CheckpointError(
                 f"no checkpoint could be written to {self.folder}: {error.strerror}\n"
                 "the one before it is whole: make room, and go on from there with resume=true"
             ) from error

@@ -469,6 +469,7 @@ def build_together(cfgs: Sequence[DictConfig], width: int | None = None, before:
     spec = replace(spec, tiling=build_tiling(cfg, dataset, spec))
     method = lambda spec: make_method(spec, make_gradient(spec), optimizer)  # noqa: E731
     idle = idle_hparams(cfg, optimizer, method(spec))
+    starts = [build_start(c, dataset) for c in cfgs]  # the same, or one does not fit
     for c, of_job in zip(cfgs, axes, strict=True):
         _sweepable(c, of_job, idle, next(iter(splits.values())).num_folds)
     sweep = (
@@ -481,7 +482,7 @@ def build_together(cfgs: Sequence[DictConfig], width: int | None = None, before:
             schedule=Schedule(cfg.epochs, cfg.eval_every, cfg.patience, min(cfg.chunk, cfg.epochs)),
             width=width or min(cfg.width, max(map(len, lanes))),
             lane_batch=cfg.lane_batch,
-            warm=build_start(cfg, dataset),
+            warm=starts[0],
         )
     )
     halving = Halving(cfg.search.eta, cfg.search.first, cfg.search.brackets) if cfg.search.eta else None

@@ -14,6 +14,10 @@ class OutOfMemory(InputError):
     """What was asked for does not fit in memory; less at once may."""
 
 
+class CheckpointError(InputError):
+    """A checkpoint that is of another run, or cannot be written: no job's fault, so that it ends all that run together."""
+
+
 class CheckFailed(Exception):
     """A figure that did not come out, or a gradient that disagrees: the command has said which, and exits with 2."""
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import re
+import time
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,11 +17,12 @@ from typing import Any, NamedTuple
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from mfjax import config, machine
 from mfjax.checkpoint import FOLDER, Checkpoints, Stop, finishing_the_chunk
-from mfjax.errors import InputError, OutOfMemory
+from mfjax.errors import CheckpointError, InputError, Interrupted, OutOfMemory
 
 log = logging.getLogger("mfjax")
 
@@ -37,6 +39,17 @@ class Group(NamedTuple):
 
     def half(self, part: slice) -> "Group":
         return Group(self.jobs[part], self.cfgs[part], self.folders[part])
+
+
+class Launch(NamedTuple):
+    """What the groups of one launch share: where, since when, the Sweeps of launches before, and the groups' checkpoints."""
+
+    sweep_dir: Path
+    stop: Stop
+    began: float
+    kept: dict[tuple[str, int], Any]
+    cfgs: Sequence[DictConfig]
+    checkpoints: list[Checkpoints]
 
 
 @contextmanager
@@ -84,8 +97,13 @@ def train_together(
     if groups and cfgs[0].resume and not begun and not any(sweep_dir.glob("*/results.json")):
         log.warning("resume=true: nothing to go on from in %s, so from the start; hydra.sweep.dir=… says where", sweep_dir)
     with finishing_the_chunk() as stop:
-        for group in groups.values():
-            ready |= _trained(group, sweep_dir, width, stop, kept)
+        launch = Launch(sweep_dir, stop, time.monotonic(), kept, cfgs, [])
+        try:
+            for group in groups.values():
+                ready |= _trained(group, launch, width)
+        except Interrupted:
+            _flush(launch)
+            raise
     return [ready.get(i) for i in range(len(cfgs))]
 
 
@@ -97,46 +115,63 @@ def _key(cfg: DictConfig) -> str:
     return json.dumps([config.static(cfg), groups], default=str)
 
 
-def _trained(group: Group, sweep_dir: Path, width: int, stop: Stop, kept: dict[tuple[str, int], Any]) -> dict[int, Any]:
+def _flush(launch: Launch) -> None:
+    """Save what the groups have finished, where it is time to."""
+    for checkpoints in launch.checkpoints:
+        checkpoints.flush()
+
+
+def _trained(group: Group, launch: Launch, width: int) -> dict[int, Any]:
     try:
-        return dict(zip(group.jobs, _train(group, sweep_dir, width, stop, kept), strict=True))
+        return dict(zip(group.jobs, _train(group, launch, width), strict=True))
+    except CheckpointError:
+        raise
     except Exception as error:
         too_wide = isinstance(error, (OutOfMemory, MemoryError)) and width > 1
         if len(group.jobs) == 1 and not too_wide:
             return {group.jobs[0]: error}
-    kept.clear()  # and the error is forgotten: both hold what lies on the devices
+    launch.kept.clear()  # and the error is forgotten: both hold what lies on the devices
     if too_wide:
         log.warning("out of memory with %d lanes a program: going on with %d", width, width // 2)
-        return _trained(group, sweep_dir, width // 2, stop, kept)
+        return _trained(group, launch, width // 2)
     middle = len(group.jobs) // 2
     halves = (group.half(part) for part in (slice(middle), slice(middle, None)))
-    return {job: of_job for half in halves for job, of_job in _trained(half, sweep_dir, width, stop, kept).items()}
+    return {job: of_job for half in halves for job, of_job in _trained(half, launch, width).items()}
 
 
-def _train(group: Group, sweep_dir: Path, width: int, stop: Stop, kept: dict[tuple[str, int], Any]) -> list[Any]:
+def _train(group: Group, launch: Launch, width: int) -> list[Any]:
     """What to hand to each job of a group that trains at once. Raises whatever any of them raises."""
     from mfjax.jobs.train import about, is_finished, train
 
     first = group.cfgs[0]
     machine.set_up(first)
     key = _key(first), width
-    experiments = config.build_together(group.cfgs, width, kept.get(key))
-    kept[key] = experiments[0].sweep
+    experiments = config.build_together(group.cfgs, width, launch.kept.get(key))
+    launch.kept[key] = experiments[0].sweep
     finished = [
         cfg.resume and is_finished(folder, about(config.flat(cfg), experiment))
         for cfg, folder, experiment in zip(*group[1:], experiments, strict=True)
     ]
-    of_group = about(config.static(first), experiments[0])
-    name = hashlib.sha256(json.dumps(of_group, default=str).encode()).hexdigest()[:16]
-    checkpoints = Checkpoints(sweep_dir, of_group, first.checkpoint.every, resume=True, name=name, stop=stop)
+    of_group, name = about(config.static(first), experiments[0]), _name(first)
+    others = sorted(folder.name for folder in (launch.sweep_dir / FOLDER).glob("*"))
+    if others and not launch.checkpoints and name not in others:  # then it is of another run, and refuses
+        name = others[0] if not {_name(cfg) for cfg in launch.cfgs} & set(others) else name
+    checkpoints = Checkpoints(
+        launch.sweep_dir, of_group, first.checkpoint.every, resume=True, name=name, stop=launch.stop, began=launch.began
+    )
+    launch.checkpoints.append(checkpoints)
     # blocks that were saved have the lanes of all jobs; without any, those of the unfinished jobs are enough
     wanted = [i for i, done in enumerate(finished) if not done or (checkpoints.folder.exists() and not all(finished))]
-    experiments[0].sweep.checkpoints = checkpoints  # which all share
     trained = train([group.cfgs[i] for i in wanted], [experiments[i] for i in wanted], checkpoints) if wanted else []
-    checkpoints.flush()
+    _flush(launch)
     checkpoints.end_if_asked()
     ready = dict(zip(wanted, trained, strict=True))
     return [FINISHED if done else ready[i] for i, done in enumerate(finished)]
+
+
+def _name(cfg: DictConfig) -> str:
+    """What the checkpoints of a group are called."""
+    return hashlib.sha256(_key(cfg).encode()).hexdigest()[:16]
 
 
 class Summary(Callback):
@@ -144,6 +179,7 @@ class Summary(Callback):
 
     def __init__(self) -> None:
         self._write: Callable[[], None] | None = None
+        self._job_began = 0.0
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """The summary is due even where a job fails, after which Hydra calls no more: then as the process ends."""
@@ -156,16 +192,19 @@ class Summary(Callback):
             atexit.unregister(self._write)
             self._write()
 
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self._job_began = time.time()
+
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """A job that failed says so in its results, and in its log."""
-        if job_return.status != JobStatus.FAILED:
+        """A job of a multirun that failed says so in its results, and in its log."""
+        if job_return.status != JobStatus.FAILED or config.hydra.mode != RunMode.MULTIRUN:
             return
         from mfjax.results import write_json
 
         path, reason = Path(config.hydra.runtime.output_dir) / "results.json", str(job_return._return_value)
         log.error(reason)
-        found = json.loads(path.read_text()) if path.exists() else {}
-        write_json(path, {"status": "failed", "reason": reason} | found)
+        its_own = path.exists() and path.stat().st_mtime >= self._job_began
+        write_json(path, {"status": "failed", "reason": reason} | (json.loads(path.read_text()) if its_own else {}))
 
 
 def job_rows(folder: Path) -> list[dict[str, Any]]:
@@ -176,7 +215,7 @@ def job_rows(folder: Path) -> list[dict[str, Any]]:
         of = {"status": "finished", "metrics": {}, "reason": None} | json.loads(results.read_text())
         metrics = of["metrics"] if of["status"] == "finished" else {}
         row: dict[str, Any] = {"job": results.parent.name}
-        row |= {key.lstrip("+~"): value for key, _, value in (one.partition("=") for one in overrides)}
+        row |= {key.lstrip("+~"): value for key, _, value in (one.partition("=") for one in overrides) if key != "job"}
         for metric in ("validation_rmse", "test_rmse"):
             row |= {f"{metric}{end}": metrics.get(metric, {}).get(part) for end, part in _ENDS.items()}
         rows.append(row | {"status": of["status"], "reason": of["reason"]})

@@ -91,7 +91,9 @@ class Program:
         self.lane_batch = self._fitting(blank, data)
         self.blank = jax.tree.map(lambda leaf: np.zeros((self.width, *leaf.shape), leaf.dtype), blank)
         data = jax.tree.map(_stacked, *data)
-        self.data = jax.device_put(data, placement(data, tiling, leading=1) if self.by_row else NamedSharding(self.mesh, P()))
+        with self._in_memory():
+            place = placement(data, tiling, leading=1) if self.by_row else NamedSharding(self.mesh, P())
+            self.data = jax.device_put(data, place)
         self.compile_seconds = 0.0
         self._compiled = None
         # neighbours in a grid take alike long, so they go to the devices in turn
@@ -185,7 +187,8 @@ class Program:
         epoch, chunk = max((int(track.run.epoch) for track in tracks), default=0), self.sweep.schedule.chunk
         ahead, of_lanes = self._orders(epoch), (hparams, split, epochs)
         if not self.by_row:
-            runs, of_lanes = jax.device_put((runs, of_lanes), NamedSharding(self.mesh, P("lane")))
+            with self._in_memory():
+                runs, of_lanes = jax.device_put((runs, of_lanes), NamedSharding(self.mesh, P("lane")))
         while epoch == 0 or is_live(_host(runs), self.sweep.schedule, epochs).any():
             with self._in_memory():
                 runs, latest = self._call(runs, self.data, *of_lanes, ahead)

@@ -111,10 +111,14 @@ def carry_out_together(
     halving: Halving | None = None,
 ) -> list[Outcome]:
     """As `carry_out`, for several jobs, each with its own lanes to choose from: all train as lanes of the same programs."""
+    epochs = sweep.schedule.epochs
+    halved = [halving is not None and len({hparams.setting for hparams in lanes}) > 1 for lanes in jobs]  # one: none to drop
+    whole = [[] if h else [Lane(hparams, epochs) for hparams in lanes] for h, lanes in zip(halved, jobs, strict=True)]
+    fits = _trained(sweep, whole, watch)
     if halving is not None:
-        fits = [halve(sweep, lanes, halving, watch) for lanes in jobs]
-    else:
-        fits = _trained(sweep, [[Lane(hparams, sweep.schedule.epochs) for hparams in lanes] for lanes in jobs], watch)
+        fits = [
+            halve(sweep, lanes, halving, watch) if h else of_job for h, lanes, of_job in zip(halved, jobs, fits, strict=True)
+        ]
     metrics = ["validation_rmse" if _holds_out(of_job) else "train_rmse" for of_job in fits]
     settings = [settings_of(of_job, metric) for of_job, metric in zip(fits, metrics, strict=True)]
     refitted = [refit and _holds_out(s[0].fits) and bool(np.isfinite(s[0].criterion)) for s in settings]

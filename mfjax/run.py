@@ -77,7 +77,10 @@ def interrupted(stop: BaseException) -> str:
     """What a reader is told whose run a signal ended."""
     if not (isinstance(stop, Interrupted) and stop.kept):
         return "stopped; what was written before is kept"
-    return f"stopped by {signal.Signals(stop.signal).name} and saved; to go on:\n{resumption(sys.argv[1:], stop.folder)}"
+    folder = stop.folder
+    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+        folder = Path(HydraConfig.get().sweep.dir).resolve()
+    return f"stopped by {signal.Signals(stop.signal).name} and saved; to go on:\n{resumption(sys.argv[1:], folder)}"
 
 
 def resumption(arguments: Sequence[str], folder: Path) -> str:

@@ -55,7 +55,8 @@ class Halving(NamedTuple):
         """
         rungs, rung = [], self.first * self.eta**bracket
         while (rounded := -(-rung // eval_every) * eval_every) < epochs:
-            rungs.append(rounded)
+            if rounded not in rungs:
+                rungs.append(rounded)
             rung *= self.eta
         return [*rungs, epochs]
 
@@ -76,7 +77,8 @@ def halve(sweep: Sweep, lanes: Sequence[Hparams], halving: Halving, watch: Watch
     A setting is its lanes on all splits and seeds, judged by the mean of their best validation RMSE so far; one that diverged
     in any lane is never promoted. Survivors are gathered in a program as wide as they need (a power of two, and at most
     `sweep.width`), and train on from where they were, so that a fit is bitwise that of the same lane without halving, up to
-    the rung at which it was dropped.
+    the rung at which it was dropped. (A survivor that is alone shares its rows out where it works on tiles, and is so up to
+    the rounding of its sums.)
 
     Raises InputError where nothing is held out to judge by.
     """

@@ -168,6 +168,8 @@ class Sweep:
 
         tracks = program.run(lanes, tracks, epochs, between)
         checkpoints.finished(name, lambda: _packed(tracks))
+        if jax.process_count() > 1:  # the others may be waited for now, and for long
+            checkpoints.flush()
         return tracks
 
     def fit(self, lane: Lane, track: Track) -> Fit:

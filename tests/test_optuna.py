@@ -68,4 +68,7 @@ def test_trials_under_way_when_a_run_ended_are_its_first_with_resume(tmp_path):
     assert [trial.params for trial in found[:3]] == before and len(found) == 6
     assert {trial.state for trial in found} == {optuna.trial.TrialState.COMPLETE}
     all_results = [strict_json(tmp_path / f"out/{trial.number}/results.json") for trial in found]
-    assert {(of["compilations"], of["seconds"]["compile"]) for of in all_results} == {(1, all_results[0]["seconds"]["compile"])}
+    assert {of["compilations"] for of in all_results} == {1}
+    assert all_results[0]["seconds"]["compile"] > 0 == all_results[5]["seconds"]["compile"]  # of the batch after it
+    done = command(tmp_path, *arguments, "epochs=900")
+    assert done.returncode == 1 and "differ in epochs=1000, epochs=900" in done.stderr

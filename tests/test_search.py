@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from mfjax import Halving, Hparams, InputError, Lane, carry_out, grid
+from mfjax.protocol import carry_out_together
 from mfjax.search import halve, sample
 
 HPARAMS = Hparams(learning_rate=0.05, reg=0.1, rank=4, init_scale=0.3)
@@ -51,6 +52,7 @@ def test_an_axis_without_a_logarithm_is_refused():
         (Halving(eta=2, first=3), 12, 1, [3, 6, 12]),
         (Halving(eta=3, first=2), 40, 5, [5, 10, 20, 40]),  # 2, 6, 18, 54: to the next evaluation
         (Halving(eta=3, first=60), 50, 1, [50]),
+        (Halving(eta=2, first=1), 40, 5, [5, 10, 20, 35, 40]),
     ],
 )
 def test_rungs_end_at_the_last_epoch_and_fall_on_evaluations(halving, epochs, eval_every, rungs):
@@ -67,6 +69,13 @@ def test_brackets_share_the_settings_and_begin_later():
 
 
 # halving
+
+
+def test_jobs_of_one_setting_train_together(sweep):
+    seen = []
+    jobs = [[HPARAMS._replace(reg=reg)] for reg in (0.1, 0.2, 0.3)]
+    outcomes = carry_out_together(sweep, jobs, False, seen.append, Halving(eta=2, first=3))
+    assert len(seen) == 3 and [outcome.chosen.fits[0].status for outcome in outcomes] == ["finished"] * 3  # one block of chunks
 
 
 @pytest.fixture(scope="module")

@@ -18,17 +18,18 @@ FOLDER = Path(__file__).parent
 TINY = ("data=synthetic", "data.num_users=40", "data.num_items=30", "data.num_ratings=300", "data.rank=2", "epochs=1")
 MOVIELENS = ("+exp=movielens", "sweep=none", "sweep.data_seed=[0,1,2]", "plots=false", "refit=false")
 GRID = {"learning_rate": "0.005,0.01,0.02", "reg": "0.08,0.1,0.12", "reg_bias": "0.01,0.04"}
-LONG = ("hparams.rank=64", "sweep.data_seed=${range:6}")
+LONG = ("hparams.rank=64", "sweep.data_seed=${range:9}")
 SWEPT = tuple(f"sweep.{key}=[{values}]" for key, values in GRID.items())
 JOBS = tuple(f"hparams.{key}={values}" for key, values in GRID.items())
 
 
 class Ran(NamedTuple):
-    """What a command took: seconds on the clock, seconds of the CPUs, and seconds of training alone."""
+    """What a command took: seconds on the clock, of the CPUs, of training alone, and of it those of saving checkpoints."""
 
     wall: float
     cpu: float
     train: float
+    saving: float
 
 
 def main() -> None:
@@ -37,25 +38,34 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of each pair, of which medians are taken")
     rounds = parser.parse_args().rounds
     rows = []
-    for row in (launcher(rounds), checkpoints(rounds), *an_item(rounds)):
-        print(*row, sep="; ", flush=True)
-        rows.append(row)
+    for measured in (launcher, checkpoints, an_item):
+        for row in measured(rounds):
+            print(*row, sep="; ", flush=True)
+            rows.append(row)
     with (FOLDER / "overhead.csv").open("w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows([("what", "without", "with", "cost", "unit", "rounds"), *rows])
 
 
-def launcher(rounds: int) -> tuple:
+def launcher(rounds: int) -> list[tuple]:
     """18 settings on 3 splits: one job with a `sweep`, against 18 jobs of `-m`. Seconds of training."""
     plain, multi = paired(rounds, (*MOVIELENS, *SWEPT), ("-m", *MOVIELENS, *JOBS), lambda ran: ran.train)
-    return "training, sweep= against -m", *ratio(plain, multi), rounds
+    return [("training, sweep= against -m", *ratio(plain, multi), rounds)]
 
 
-def checkpoints(rounds: int) -> tuple:
-    """A run of more than a minute, without checkpoints and as it is by default. Seconds of training."""
-    never, default = paired(
-        rounds, (*MOVIELENS, *SWEPT, *LONG, "checkpoint.every=0"), (*MOVIELENS, *SWEPT, *LONG), lambda ran: ran.train
-    )
-    return "training, checkpoint.every=0 against the default", *ratio(never, default), rounds
+def checkpoints(rounds: int) -> list[tuple]:
+    """A run of more than a minute, without checkpoints and as it is by default: seconds of training, and of saving in them."""
+    long, saving = (*MOVIELENS, *SWEPT, *LONG), []
+
+    def train(ran: Ran) -> float:
+        saving.extend([ran.saving / ran.train] if ran.saving else [])
+        return ran.train
+
+    never, default = paired(max(rounds // 2, 1), (*long, "checkpoint.every=0"), long, train)
+    share = round(100 * float(np.median(saving)), 2) if saving else 0.0
+    return [
+        ("training, checkpoint.every=0 against the default", *ratio(never, default), len(never)),
+        ("of the default's training, saving", "", "", share, "% of the time", len(saving)),
+    ]
 
 
 def an_item(rounds: int) -> list[tuple]:
@@ -102,8 +112,10 @@ def ran(*arguments: str) -> Ran:
         assert done.returncode == 0, done.stderr
         wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
         results = next(Path(folder).glob("out/**/results.json"))
-        train = json.loads(results.read_text())["seconds"]["train"]
-    return Ran(wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, train)
+        seconds = json.loads(results.read_text())["seconds"]
+    return Ran(
+        wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, seconds["train"], seconds["checkpoints"]
+    )
 
 
 if __name__ == "__main__":

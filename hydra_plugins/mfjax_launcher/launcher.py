@@ -20,7 +20,7 @@ class LauncherConfig:
     """`width`: lanes a program. It is the same for any number of jobs, so that which of them run together changes no bit."""
 
     _target_: str = "hydra_plugins.mfjax_launcher.launcher.MfjaxLauncher"
-    width: int = 32
+    width: int = 64
 
 
 ConfigStore.instance().store(group="hydra/launcher", name="mfjax", node=LauncherConfig, provider="mfjax")
@@ -44,7 +44,7 @@ class MfjaxLauncher(Launcher):
         """Run a batch of jobs, and return what became of each, in their order."""
         from mfjax.checkpoint import remove
         from mfjax.errors import InputError
-        from mfjax.multirun import handing
+        from mfjax.multirun import FINISHED, handing
 
         if self.width < 1:
             raise InputError(f"hydra.launcher.width: expected a positive number, got {self.width}")
@@ -69,7 +69,7 @@ class MfjaxLauncher(Launcher):
                     )
                 )
             self._log_as_a_multirun()
-        if trained is not None:
+        if trained is not None and any(ready != FINISHED for ready in trained):
             remove(sweep_dir)
         return returns
 

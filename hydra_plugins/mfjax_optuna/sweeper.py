@@ -57,6 +57,7 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials. Raises InputError where Optuna is not installed."""
+        from mfjax.config import CHANGES_NO_NUMBER
         from mfjax.errors import InputError
 
         try:
@@ -80,6 +81,7 @@ class OptunaSweeper(Sweeper):
             direction="minimize",
             load_if_exists=True,
         )
+        _the_same(study, [one for one in fixed if not one.startswith(CHANGES_NO_NUMBER)])
         for trials in self._batches(study, axes):
             jobs = [[*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
             self.validate_batch_is_legal(jobs)
@@ -108,6 +110,17 @@ class OptunaSweeper(Sweeper):
             trials = [study.ask(axes) for _ in range(min(self.batch, left))]
             left -= len(trials)
             yield trials
+
+
+def _the_same(study: Any, fixed: list[str]) -> None:
+    """Raises InputError where the study is of jobs with other overrides than these."""
+    from mfjax.errors import InputError
+
+    theirs = study.user_attrs.get("fixed")
+    if theirs is None:
+        study.set_user_attr("fixed", fixed)
+    elif differing := sorted({*theirs} ^ {*fixed}):
+        raise InputError(f"the study is of other jobs; they differ in {', '.join(differing)}\nchoose another hydra.sweep.dir")
 
 
 def _distribution(override: Override) -> Any:

@@ -22,7 +22,7 @@ DENSE = 60  # users and items of a problem small enough to show as matrices
 
 
 class Trained(NamedTuple):
-    """What came of an experiment, the seconds that it took, and the jobs that were trained at once (1: this alone)."""
+    """What came of an experiment, the seconds that it took, and how many jobs were trained at once."""
 
     experiment: Experiment
     outcome: Outcome
@@ -49,13 +49,20 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
                 checkpoints = Checkpoints(folder, of_run, cfg.checkpoint.every, cfg.resume, stop=stop)
                 (ready,) = train([cfg], [experiment], checkpoints)
             ready.seconds["data"] = data_seconds
+    elif ready != multirun.FINISHED:
+        began -= ready.seconds["compile"] + ready.seconds["train"]  # which were before this job
     if ready == multirun.FINISHED:
         report.say(f"finished already: {folder / 'results.json'}")
+        return report.meets_expectations(cfg, json.loads((folder / "results.json").read_text()))
+    if not is_first():
         return True
-    passed = write(cfg, folder, ready, began) if is_first() else True
-    if checkpoints is not None and is_first():
+    summary = write(cfg, folder, ready, began)
+    if checkpoints is not None:
         remove(folder)
-    return passed
+    show(ready.experiment, ready.outcome, summary, folder)
+    as_expected = report.meets_expectations(cfg, results.plain(summary))
+    report.say(f"Files: {folder}")
+    return as_expected
 
 
 def is_first() -> bool:
@@ -84,7 +91,7 @@ def train(
 ) -> list[Trained]:
     """Carry the protocol of experiments that share one sweep out, under one progress bar."""
     cfg, sweep = cfgs[0], experiments[0].sweep
-    began, sweep.checkpoints = time.perf_counter(), checkpoints
+    began, compiled, sweep.checkpoints = time.perf_counter(), sweep.compile_seconds, checkpoints
     count = len(dict.fromkeys(lane for experiment in experiments for lane in experiment.lanes))
     lanes = f"{count} lane{'s' * (count > 1)}"
     log.info("%s; %s; %s", lanes, experiments[0].protocol, experiments[0].conventions)
@@ -93,13 +100,13 @@ def train(
         outcomes = protocol.carry_out_together(sweep, jobs, cfg.refit, watch, experiments[0].halving)
     if checkpoints and checkpoints.restored:
         report.say(f"went on from {checkpoints.restored} checkpoint(s)")
-    took = time.perf_counter() - began
-    seconds = {"compile": sweep.compile_seconds, "train": took - sweep.compile_seconds}
+    took, compiling = time.perf_counter() - began, sweep.compile_seconds - compiled
+    seconds = {"compile": compiling, "train": took - compiling, "checkpoints": checkpoints.spent if checkpoints else 0.0}
     return [Trained(e, o, dict(seconds), len(experiments)) for e, o in zip(experiments, outcomes, strict=True)]
 
 
-def write(cfg: DictConfig, folder: Path, trained: Trained, began: float) -> bool:
-    """Measure what was trained, write it all to `folder` and show it; False where an expected figure did not come out."""
+def write(cfg: DictConfig, folder: Path, trained: Trained, began: float) -> dict[str, Any]:
+    """Measure what was trained, and write it all to `folder`; the content of its results.json."""
     experiment, outcome, seconds, jobs = trained
     evaluating = time.perf_counter()
     metrics, over = measure(outcome)
@@ -108,21 +115,17 @@ def write(cfg: DictConfig, folder: Path, trained: Trained, began: float) -> bool
     if cfg.plots and outcome.chosen.alive:
         draw(experiment, outcome, folder)
     now = time.perf_counter()
-    total = now - began + (seconds["compile"] + seconds["train"] if jobs > 1 else 0)
     summary = summarise(cfg, experiment, outcome) | {
         "metrics": metrics,
         "interval_over": over,
         "baselines": baselines,
         "trained_together": jobs,
-        "seconds": {"total": total, **seconds, "evaluate": now - evaluating},
+        "seconds": {"total": now - began, **seconds, "evaluate": now - evaluating},
     }
     if not outcome.chosen.alive:
         summary["reason"] = diverged(outcome)
     results.write_json(folder / "results.json", summary)
-    show(experiment, outcome, summary, folder)
-    as_expected = report.meets_expectations(cfg, results.plain(summary))
-    report.say(f"Files: {folder}")
-    return as_expected
+    return summary
 
 
 def measure(outcome: Outcome) -> tuple[dict[str, Interval], str]:
