@@ -67,9 +67,10 @@ class OptunaSweeper(Sweeper):
 
         if self.batch < 1:
             raise InputError(f"hydra.sweeper.batch: expected a positive number, got {self.batch}")
-        overrides = OverridesParser.create(config_loader=self.hydra_context.config_loader).parse_overrides(arguments)
-        axes = {one.get_key_element(): _distribution(one) for one in overrides if one.is_sweep_override()}
-        fixed = [one.input_line for one in overrides if not one.is_sweep_override()]
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = {one.get_key_element(): one for one in parser.parse_overrides(arguments)}  # the last of a key
+        axes = {key: _distribution(one) for key, one in overrides.items() if one.is_sweep_override()}
+        fixed = [str(one.input_line) for one in overrides.values() if not one.is_sweep_override()]
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
