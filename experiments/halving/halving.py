@@ -1,5 +1,6 @@
 """Successive halving against the full sweep of the same 256 settings: `python experiments/halving/halving.py`."""
 
+import argparse
 import csv
 import json
 import os
@@ -18,15 +19,19 @@ FOLDER = Path(__file__).parent
 SETTINGS = 256
 SPACE = ("sweep.learning_rate=[0.002,0.05]", "sweep.reg=[0.02,0.3]", "sweep.reg_bias=[0.005,0.1]")
 COMMON = ("+exp=movielens", "sweep=none", *SPACE, "sweep.data_seed=[0,1,2]", "search.kind=random", f"search.samples={SETTINGS}")
-HALVING = ("search.eta=4", "search.first=6")
 TOGETHER = 16  # settings that the full sweep trains before the next point of its curve
 
 
 def main() -> None:
     """Train both, and write their curves and what they reached."""
+    parser = argparse.ArgumentParser(description="Train 256 settings to their ends, and by successive halving.")
+    parser.add_argument("--eta", type=int, default=4, help="the best 1/eta train on")
+    parser.add_argument("--first", type=int, default=6, help="epochs before the first are dropped")
+    arguments = parser.parse_args()
+    halving = (f"search.eta={arguments.eta}", f"search.first={arguments.first}")
     config.register()
     with initialize_config_dir(str(config.CONF), version_base="1.3"):
-        cfgs = [compose("config", [*COMMON, "compilation_cache=false", *more]) for more in ((), HALVING)]
+        cfgs = [compose("config", [*COMMON, "compilation_cache=false", *more]) for more in ((), halving)]
     machine.set_up(cfgs[0])
     full, halved = (build(cfg) for cfg in cfgs)
     curves = {"full sweep": full.train_all(), "successive halving": halved.halve_all()}
