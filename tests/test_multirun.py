@@ -153,6 +153,8 @@ def test_a_killed_multirun_loses_nothing_and_trains_nothing_twice(tmp_path):
     process.send_signal(signal.SIGTERM)
     said = "".join(process.communicate(timeout=100))
     assert process.returncode == 128 + signal.SIGTERM and "resume=true" in said and "hydra.sweep.dir=" in said
+    done = multi(tmp_path, *arguments, "resume=true", "epochs=300")
+    assert done.returncode == 1 and "is of another run" in done.stderr and "epochs: 400 there, 300 here" in done.stderr
     process = popen(tmp_path, *command, "resume=true")
     while not jobs(tmp_path / "out") and process.poll() is None:
         time.sleep(0.001)
