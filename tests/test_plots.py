@@ -304,3 +304,14 @@ def test_save_writes_both_formats(tmp_path):
     plots.save(plots.learning_curves(OUTCOMES["one lane"]), tmp_path, "curves")
     png, pdf = ((tmp_path / f"curves.{kind}").read_bytes() for kind in ("png", "pdf"))
     assert png.startswith(b"\x89PNG") and pdf.startswith(b"%PDF") and len(png) > 10_000
+
+
+def test_jobs_that_fill_a_grid_are_cells_and_drawn_ones_are_points():
+    rows = [{"hparams.reg": str(r), "optimizer": o, "validation_rmse": 1 + r} for r in (0.1, 0.2) for o in ("sgd", "adam")]
+    assert len(plots.jobs_map(rows, ["hparams.reg", "optimizer"]).axes[0].images) == 1
+    drawn = [{"a": str(0.001 * 3**i), "b": str(7 * i % 5), "validation_rmse": None if i == 2 else 1 + i} for i in range(5)]
+    panel = plots.jobs_map(drawn, ["a", "b"]).axes[0]
+    good, best, bad = (points.get_offsets().tolist() for points in panel.collections[:3])
+    assert not panel.images and panel.get_xscale() == "log" and panel.get_yscale() == "linear"
+    assert len(good) == 4 and best == [[0.001, 0.0]] and len(bad) == 1 and bad[0][1] == 4.0
+    assert plots.jobs_map(drawn, ["a"]) is None
