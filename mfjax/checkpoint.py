@@ -83,7 +83,7 @@ class Checkpoints:
         self._finished: dict[str, Callable[[], Arrays]] = {}  # blocks that no file holds yet
         files = sorted(self.folder.glob("*.ckpt"))
         if files and not resume:
-            raise CheckpointError(f"{self.folder} is of an unfinished run\nresume=true goes on with it; or remove that folder")
+            raise unfinished(self.folder)
         for file in files:
             self._refuse_another_run(file)
 
@@ -163,6 +163,11 @@ class Checkpoints:
 
     def _file(self, block: str, before: bool = False) -> Path:
         return self.folder / f"{block}{'.before' if before else ''}.ckpt"
+
+
+def unfinished(folder: Path) -> CheckpointError:
+    """What is raised where a folder has checkpoints, and none were asked for."""
+    return CheckpointError(f"{folder} is of an unfinished run\nresume=true goes on with it; or remove that folder")
 
 
 def remove(of: Path) -> None:

@@ -21,7 +21,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from mfjax import config, machine
-from mfjax.checkpoint import FOLDER, Checkpoints, Stop, finishing_the_chunk
+from mfjax.checkpoint import FOLDER, Checkpoints, Stop, finishing_the_chunk, unfinished
 from mfjax.errors import CheckpointError, InputError, Interrupted, OutOfMemory
 
 log = logging.getLogger("mfjax")
@@ -31,24 +31,26 @@ _handed: ContextVar[Any] = ContextVar("handed", default=None)
 
 
 class Group(NamedTuple):
-    """Jobs whose programs are one: their indices, configs and output folders."""
+    """Jobs whose programs are one: the name of their checkpoints, their indices, configs and output folders."""
 
+    name: str
     jobs: list[int]
     cfgs: list[DictConfig]
     folders: list[Path]
 
     def half(self, part: slice) -> "Group":
-        return Group(self.jobs[part], self.cfgs[part], self.folders[part])
+        return Group(self.name, self.jobs[part], self.cfgs[part], self.folders[part])
 
 
 class Launch(NamedTuple):
-    """What the groups of one launch share: where, since when, the Sweeps of launches before, and the groups' checkpoints."""
+    """What the groups of one launch share: where, since when, the Sweeps of launches before by group and width, the names of
+    all groups, and the checkpoints of those that have begun."""
 
     sweep_dir: Path
     stop: Stop
     began: float
     kept: dict[tuple[str, int], Any]
-    cfgs: Sequence[DictConfig]
+    names: set[str]
     checkpoints: list[Checkpoints]
 
 
@@ -88,16 +90,18 @@ def train_together(
             continue
         if cfg.job != "train":
             continue
-        group = groups.setdefault(_key(cfg), Group([], [], []))
-        for all_jobs, of_job in zip(group, (i, cfg, folder), strict=True):
-            all_jobs.append(of_job)
+        name = _name(cfg)
+        group = groups.setdefault(name, Group(name, [], [], []))
+        group.jobs.append(i)
+        group.cfgs.append(cfg)
+        group.folders.append(folder)
     begun = (sweep_dir / FOLDER).exists()
     if groups and begun and not cfgs[0].resume:
-        raise InputError(f"{sweep_dir / FOLDER} is of an unfinished run\nresume=true goes on with it; or remove that folder")
+        raise unfinished(sweep_dir / FOLDER)
     if groups and cfgs[0].resume and not begun and not any(sweep_dir.glob("*/results.json")):
         log.warning("resume=true: nothing to go on from in %s, so from the start; hydra.sweep.dir=… says where", sweep_dir)
     with finishing_the_chunk() as stop:
-        launch = Launch(sweep_dir, stop, time.monotonic(), kept, cfgs, [])
+        launch = Launch(sweep_dir, stop, time.monotonic(), kept, set(groups), [])
         try:
             for group in groups.values():
                 ready |= _trained(group, launch, width)
@@ -107,12 +111,12 @@ def train_together(
     return [ready.get(i) for i in range(len(cfgs))]
 
 
-def _key(cfg: DictConfig) -> str:
-    """The same for jobs that the same programs train: all that is static, and the groups of their ranks."""
+def _name(cfg: DictConfig) -> str:
+    """The same for jobs that the same programs train: a digest of all that is static, and of the groups of their ranks."""
     from mfjax.sweep import rank_group
 
     groups = sorted({rank_group(rank) for rank in cfg.sweep.rank or [cfg.hparams.rank]})
-    return json.dumps([config.static(cfg), groups], default=str)
+    return hashlib.sha256(json.dumps([config.static(cfg), groups], default=str).encode()).hexdigest()[:16]
 
 
 def _flush(launch: Launch) -> None:
@@ -145,19 +149,22 @@ def _train(group: Group, launch: Launch, width: int) -> list[Any]:
 
     first = group.cfgs[0]
     machine.set_up(first)
-    key = _key(first), width
+    key = group.name, width
     experiments = config.build_together(group.cfgs, width, launch.kept.get(key))
     launch.kept[key] = experiments[0].sweep
     finished = [
         cfg.resume and is_finished(folder, about(config.flat(cfg), experiment))
-        for cfg, folder, experiment in zip(*group[1:], experiments, strict=True)
+        for cfg, folder, experiment in zip(group.cfgs, group.folders, experiments, strict=True)
     ]
-    of_group, name = about(config.static(first), experiments[0]), _name(first)
-    others = sorted(folder.name for folder in (launch.sweep_dir / FOLDER).glob("*"))
-    if others and not launch.checkpoints and name not in others:  # then it is of another run, and refuses
-        name = others[0] if not {_name(cfg) for cfg in launch.cfgs} & set(others) else name
+    there = sorted(folder.name for folder in (launch.sweep_dir / FOLDER).glob("*"))
     checkpoints = Checkpoints(
-        launch.sweep_dir, of_group, first.checkpoint.every, resume=True, name=name, stop=launch.stop, began=launch.began
+        launch.sweep_dir,
+        about(config.static(first), experiments[0]),
+        first.checkpoint.every,
+        resume=True,
+        name=group.name if not there or launch.names & set(there) else there[0],  # of another run, which it refuses
+        stop=launch.stop,
+        began=launch.began,
     )
     launch.checkpoints.append(checkpoints)
     # blocks that were saved have the lanes of all jobs; without any, those of the unfinished jobs are enough
@@ -167,11 +174,6 @@ def _train(group: Group, launch: Launch, width: int) -> list[Any]:
     checkpoints.end_if_asked()
     ready = dict(zip(wanted, trained, strict=True))
     return [FINISHED if done else ready[i] for i, done in enumerate(finished)]
-
-
-def _name(cfg: DictConfig) -> str:
-    """What the checkpoints of a group are called."""
-    return hashlib.sha256(_key(cfg).encode()).hexdigest()[:16]
 
 
 class Summary(Callback):

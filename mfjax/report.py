@@ -1,4 +1,4 @@
-"""What the terminal shows: progress while training, and tables at the end."""
+"""What the terminal shows: progress while training, and tables at the end. Jobs of a multirun have theirs in their logs."""
 
 import io
 import logging
@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from mfjax import expected, program
+from mfjax.jobs import is_multirun
 from mfjax.protocol import Interval, Outcome
 
 log = logging.getLogger("mfjax")
@@ -139,11 +139,6 @@ def meets_expectations(cfg: DictConfig, figures: Mapping[str, Any]) -> bool:
     columns = ("figure", "expected", "seen", "tolerance", "status")
     show(plain_table("Expected and seen", columns, [[str(row[c]) for c in columns] for row in rows]))
     return all(row["status"] == "ok" for row in rows)
-
-
-def is_multirun() -> bool:
-    """Whether this is one job of several, whose tables are for its log alone."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def experiment_name() -> str:

@@ -16,7 +16,6 @@ BEGAN = time.perf_counter()  # before the imports: they are part of what a user 
 import hydra  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
 from hydra.errors import HydraException  # noqa: E402
-from hydra.types import RunMode  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
@@ -78,7 +77,7 @@ def interrupted(stop: BaseException) -> str:
     if not (isinstance(stop, Interrupted) and stop.kept):
         return "stopped; what was written before is kept"
     folder = stop.folder
-    if HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN:
+    if jobs.is_multirun():
         folder = Path(HydraConfig.get().sweep.dir).resolve()
     return f"stopped by {signal.Signals(stop.signal).name} and saved; to go on:\n{resumption(sys.argv[1:], folder)}"
 
@@ -95,8 +94,7 @@ def resumption(arguments: Sequence[str], folder: Path) -> str:
 @hydra.main(config_path=str(config.CONF), config_name="config", version_base="1.3")
 def run(cfg: DictConfig) -> float | None:
     """Run one job in Hydra's output folder."""
-    alone = HydraConfig.get().mode != RunMode.MULTIRUN
-    return jobs.run(cfg, BEGAN if alone else time.perf_counter())
+    return jobs.run(cfg, time.perf_counter() if jobs.is_multirun() else BEGAN)
 
 
 def help_text() -> str:

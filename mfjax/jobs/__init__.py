@@ -14,6 +14,11 @@ from mfjax.errors import CheckFailed
 JOBS = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
 
 
+def is_multirun() -> bool:
+    """Whether this is one job of several."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
 def run(cfg: DictConfig, began: float) -> float | None:
     """Run one job in Hydra's output folder; the validation RMSE of what it chose, which a sweeper may minimise.
 
@@ -24,7 +29,7 @@ def run(cfg: DictConfig, began: float) -> float | None:
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     if cfg.plots is None:
-        cfg.plots = hydra.mode != RunMode.MULTIRUN  # a multirun has its own, over all jobs
+        cfg.plots = not is_multirun()  # which has its own, over all jobs
     machine.set_up(cfg)
     from mfjax import report  # which loads jax
 
