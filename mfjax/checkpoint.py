@@ -27,6 +27,7 @@ FOLDER = "checkpoint"  # of an output folder
 ABOUT = "about"  # the array that holds, as JSON, what a file is a checkpoint of
 SHARE = 0.01  # of a run's time, the most that checkpoints take where `every` is not given
 MINUTE = 60.0  # a run that is shorter saves none
+SPEED = 2e8  # bytes a second, until one has been written: of a slow disk
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 Arrays = dict[str, np.ndarray]
@@ -43,6 +44,13 @@ class Stop:
     signal: int | None = None
 
 
+class Block(NamedTuple):
+    """What may be saved of a block: about how many bytes, and its arrays, which are asked for only then."""
+
+    size: int
+    arrays: Callable[[], Arrays]
+
+
 class Saved(NamedTuple):
     """The content of a checkpoint: its arrays, and what it is of."""
 
@@ -56,7 +64,8 @@ class Checkpoints:
     Args:
       of: the output folder that a run is resumed in; the files go to its subfolder `checkpoint/name`.
       about: what identifies the run, flat: a block saved by a run of which any value differs is refused.
-      every: save after so many chunks; 0: never; None: after a minute, and then as often as `SHARE` of the time allows.
+      every: save after so many chunks; 0: never; None: after a minute, as much as `SHARE` of the time allows, and first what
+        is finished.
       resume: go on from what is in the folder.
       stop: when it is set, the chunk at hand is the last.
       began: when the run began (`time.monotonic()`), if not now.
@@ -78,9 +87,10 @@ class Checkpoints:
         self.stop = stop or Stop()
         self.restored = 0  # blocks
         self.spent = 0.0  # seconds of saving
-        self._began, self._last, self._chunks = began or time.monotonic(), 0.0, 0
+        self._began, self._speed, self._chunks = began or time.monotonic(), SPEED, 0
         self._known_whole: set[Path] = set()  # files that were written or read here
-        self._finished: dict[str, Callable[[], Arrays]] = {}  # blocks that no file holds yet
+        self._finished: dict[str, Block] = {}  # that no file holds yet
+        self._held: set[str] = set()  # blocks that a file holds as they are now
         files = sorted(self.folder.glob("*.ckpt"))
         if files and not resume:
             raise unfinished(self.folder)
@@ -98,33 +108,35 @@ class Checkpoints:
             head = f"{file.parent} is of another run: choose another folder, or give these as there{more}"
             raise CheckpointError("\n".join([head, *lines]))
 
-    def find(self, block: str) -> Arrays | None:
+    def find(self, name: str) -> Arrays | None:
         """What was saved of a block, or None: the newest file that is whole."""
-        for file in (self._file(block), self._file(block, before=True)):
+        for file in (self._file(name), self._file(name, before=True)):
             try:
                 saved = read(file)
             except Damaged:
                 continue
             self.restored += 1
             self._known_whole.add(file)
+            self._held.add(name)
             return saved.arrays
         return None
 
-    def finished(self, block: str, arrays: Callable[[], Arrays]) -> None:
-        """Note that a block is trained to its end; the next save writes it."""
-        if self.every != 0:
-            self._finished[block] = arrays
+    def finished(self, name: str, block: Block) -> None:
+        """Note that a block is trained to its end; it is saved when it is time to."""
+        if self.every != 0 and name not in self._held:
+            self._finished[name] = block
 
     def flush(self) -> None:
-        """Save the finished blocks that no file holds, if the run is one that saves, or is to end now."""
-        if self._finished and (self.every or self.stop.signal or time.monotonic() - self._began > MINUTE):
-            self._write({})
+        """Save the finished blocks that no file holds: all where `every` says so or the run is to end now, else what may be."""
+        self._save(self._finished, all_of_it=bool(self.every or self.stop.signal))
 
-    def after_chunk(self, block: str, arrays: Callable[[], Arrays]) -> None:
-        """Save what no file holds yet, where it is time to. Raises Interrupted after the chunk in which `stop` was set."""
+    def after_chunk(self, name: str, block: Block) -> None:
+        """Save what no file holds, where it is time to. Raises Interrupted after the chunk in which `stop` was set."""
         self._chunks += 1
-        if self.every != 0 and (self.stop.signal or self._is_due()):
-            self._write({block: arrays})
+        self._held.discard(name)
+        if self.every != 0:
+            due = self.every is not None and self._chunks % self.every == 0
+            self._save({**self._finished, name: block}, all_of_it=due or bool(self.stop.signal))
         self.end_if_asked()
 
     def end_if_asked(self) -> None:
@@ -132,28 +144,29 @@ class Checkpoints:
         if self.stop.signal:
             raise Interrupted(self.stop.signal, kept=self.every != 0, folder=self.of)
 
-    def _write(self, running: Mapping[str, Callable[[], Arrays]]) -> None:
-        began = time.monotonic()
-        for block, arrays in {**self._finished, **running}.items():
-            self._save(block, arrays())
-        self._finished = {}
-        self._last = time.monotonic() - began
-        self.spent += self._last
+    def _save(self, blocks: Mapping[str, Block], all_of_it: bool) -> None:
+        for name, block in list(blocks.items()):
+            if not (all_of_it or self._may_take(block.size / self._speed)):
+                return
+            began = time.monotonic()
+            self._write(name, block.arrays())
+            self._finished.pop(name, None)
+            self._held.add(name)
+            took = time.monotonic() - began
+            self.spent, self._speed = self.spent + took, block.size / took
 
-    def _is_due(self) -> bool:
-        if self.every is not None:
-            return self._chunks % self.every == 0
+    def _may_take(self, seconds: float) -> bool:
         elapsed = time.monotonic() - self._began
-        return elapsed > MINUTE and self.spent + self._last <= SHARE * elapsed
+        return self.every is None and elapsed > MINUTE and self.spent + seconds <= SHARE * elapsed
 
-    def _save(self, block: str, arrays: Arrays) -> None:
-        file = self._file(block)
+    def _write(self, name: str, arrays: Arrays) -> None:
+        file = self._file(name)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with _whole(file) as part:
                 write(part, Saved(arrays, self.about))
                 if file in self._known_whole:  # another would take the place of one that is whole
-                    file.replace(self._file(block, before=True))
+                    file.replace(self._file(name, before=True))
             self._known_whole.add(file)
         except OSError as error:
             raise CheckpointError(
@@ -161,8 +174,8 @@ class Checkpoints:
                 "the one before it is whole: make room, and go on from there with resume=true"
             ) from error
 
-    def _file(self, block: str, before: bool = False) -> Path:
-        return self.folder / f"{block}{'.before' if before else ''}.ckpt"
+    def _file(self, name: str, before: bool = False) -> Path:
+        return self.folder / f"{name}{'.before' if before else ''}.ckpt"
 
 
 def unfinished(folder: Path) -> CheckpointError:

@@ -91,7 +91,7 @@ class SearchConfig:
 @dataclass
 class CheckpointConfig:
     """`every`: save the state of the sweep after so many chunks of epochs; 0: never. Where it is not given: after a minute,
-    and from then on as often as a hundredth of the time allows."""
+    as much as a hundredth of the time allows, and first the lanes that are finished."""
 
     every: int | None = None
 

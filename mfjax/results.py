@@ -24,7 +24,7 @@ from mfjax.train import History
 
 
 def provenance() -> dict[str, Any]:
-    """What is needed to run it again: versions, commit, devices, platform, precision and the command line."""
+    """What is needed to run it again: versions, commit, devices, platform, precision, XLA's flags and the command line."""
     import jax
 
     return {
@@ -39,6 +39,7 @@ def provenance() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "x64": bool(jax.config.read("jax_enable_x64")),
+        "xla_flags": os.environ.get("XLA_FLAGS"),
         "command": sys.argv,
     }
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mfjax.checkpoint import Checkpoints
+from mfjax.checkpoint import Block, Checkpoints
 from mfjax.distributed import gather, share
 from mfjax.errors import InputError
 from mfjax.program import Lane, Problem, Program, Progress, Track
@@ -106,19 +106,19 @@ class Sweep:
         Raises InputError for an unknown data_seed, a lane that the method cannot train, and what does not fit in memory.
         """
         fits: dict[int, Fit] = {}
-        for members, tracks in self._blocks(lanes, None, self.width, watch):
+        for members, tracks in self._blocks(lanes, None, self.width, watch, to_the_end=True):
             fits |= {i: self.fit(lanes[i], track) for i, track in zip(members, tracks, strict=True)}
         return [fits[i] for i in range(len(lanes))]
 
     def advance(self, lanes: Sequence[Lane], tracks: Sequence[Track] | None, width: int, watch: Watch) -> list[Track]:
         """The Tracks of `lanes`, from those given (None: from the start) to the last of their epochs, in blocks of `width`."""
         after: dict[int, Track] = {}
-        for members, block in self._blocks(lanes, tracks, width, watch):
+        for members, block in self._blocks(lanes, tracks, width, watch, to_the_end=False):
             after |= dict(zip(members, block, strict=True))
         return [after[i] for i in range(len(lanes))]
 
     def _blocks(
-        self, lanes: Sequence[Lane], tracks: Sequence[Track] | None, width: int, watch: Watch
+        self, lanes: Sequence[Lane], tracks: Sequence[Track] | None, width: int, watch: Watch, to_the_end: bool
     ) -> Iterator[tuple[list[int], list[Track]]]:
         """Block after block, as soon as it is trained: which lanes, and their tracks."""
         groups: dict[int, list[int]] = {}
@@ -140,6 +140,7 @@ class Sweep:
                     [] if tracks is None else [tracks[i] for i in ours],
                     epochs,
                     partial(_ahead, watch, done, total),
+                    to_the_end,
                 )
                 yield members, gather(block, len(members), program.blank_track(epochs))
                 done += sum(lanes[i].epochs for i in members)
@@ -150,24 +151,32 @@ class Sweep:
         return self.programs[max_rank, width]
 
     def _block(
-        self, program: Program, lanes: Sequence[Lane], tracks: Sequence[Track], epochs: int, watch: Watch
+        self,
+        program: Program,
+        lanes: Sequence[Lane],
+        tracks: Sequence[Track],
+        epochs: int,
+        watch: Watch,
+        to_the_end: bool,
     ) -> list[Track]:
-        """The tracks of one block, from its checkpoint where there is one, with a history of `epochs`."""
+        """The tracks of one block, from its checkpoint where there is one, with a history of `epochs`. Of lanes that are
+        trained `to_the_end` a checkpoint then leaves out what a next epoch would need."""
         if not lanes:
             return []
         checkpoints = self.checkpoints
         if checkpoints is None:
             return program.run(lanes, tracks, epochs, lambda progress, tracks: watch(progress))
-        name = _name(lanes)
+        name, blank = _name(lanes), program.blank_track(epochs)
         if saved := checkpoints.find(name):
-            tracks = _unpacked(saved, program.blank_track(epochs), len(lanes))
+            tracks = _unpacked(saved, blank, len(lanes))
 
         def between(progress: Progress, tracks: Callable[[], list[Track]]) -> None:
             watch(progress)
-            checkpoints.after_chunk(name, lambda: _packed(tracks()))
+            checkpoints.after_chunk(name, Block(len(lanes) * _bytes(blank), lambda: _packed(tracks())))
 
         tracks = program.run(lanes, tracks, epochs, between)
-        checkpoints.finished(name, lambda: _packed(tracks))
+        kept = [track._replace(run=track.run._replace(state=())) for track in tracks] if to_the_end else tracks
+        checkpoints.finished(name, Block(len(lanes) * _bytes(kept[0]), lambda: _packed(kept)))
         if jax.process_count() > 1:  # the others may be waited for now, and for long
             checkpoints.flush()
         return tracks
@@ -207,6 +216,10 @@ def _packed(tracks: Sequence[Track]) -> dict[str, np.ndarray]:
 
 
 def _unpacked(arrays: Mapping[str, np.ndarray], like: Track, lanes: int) -> list[Track]:
-    """The tracks that were packed, of the same structure as `like`."""
-    stacked = jax.tree.map_with_path(lambda path, _: arrays[jax.tree_util.keystr(path)], like)
+    """The tracks that were packed, of the same structure as `like`, whose leaves stand for those that were left out."""
+    stacked = jax.tree.map_with_path(lambda path, leaf: arrays.get(jax.tree_util.keystr(path), np.stack([leaf] * lanes)), like)
     return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in range(lanes)]
+
+
+def _bytes(track: Track) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(track))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from mfjax import METHODS, Halving, Hparams, InputError, Lane, Problem, Ratings, Schedule, Spec, Sweep, optimizer
-from mfjax.checkpoint import Checkpoints, Damaged, Saved, finishing_the_chunk, read, remove, write
+from mfjax.checkpoint import SPEED, Block, Checkpoints, Damaged, Saved, finishing_the_chunk, read, remove, write
 from mfjax.errors import Interrupted
 from mfjax.search import halve
 
@@ -92,7 +92,7 @@ def test_halving_resumes_bitwise_too(small, tmp_path):
 
 def test_a_checkpoint_of_another_run_is_refused_with_what_differs(tmp_path):
     saved = Checkpoints(tmp_path, ABOUT, every=1)
-    saved.after_chunk("block", lambda: {"x": np.arange(3)})
+    saved.after_chunk("block", Block(24, lambda: {"x": np.arange(3)}))
     with pytest.raises(InputError, match="unfinished run\nresume=true"):
         Checkpoints(tmp_path, ABOUT)
     with pytest.raises(InputError, match=r"(?s)another run.*reg: 0.1 there, 0.2 here"):
@@ -101,14 +101,48 @@ def test_a_checkpoint_of_another_run_is_refused_with_what_differs(tmp_path):
 
 def test_never_means_never(tmp_path):
     never = Checkpoints(tmp_path, ABOUT, every=0)
-    never.finished("a", dict)
+    never.finished("a", Block(8, dict))
     never.flush()
-    never.after_chunk("b", dict)
+    never.after_chunk("b", Block(8, dict))
     assert not any(tmp_path.iterdir())
     never.stop.signal = signal.SIGINT
     with pytest.raises(Interrupted) as stop:
-        never.after_chunk("b", dict)
+        never.after_chunk("b", Block(8, dict))
     assert not stop.value.kept
+
+
+def saved_in(checkpoints: Checkpoints) -> list[str]:
+    return sorted(path.stem for path in checkpoints.folder.glob("*.ckpt"))
+
+
+def test_by_default_a_minute_passes_and_a_hundredth_of_the_time_is_taken_for_what_is_finished_first(tmp_path):
+    half_a_second = Block(int(SPEED / 2), lambda: {"x": np.arange(3)})  # by estimate
+    early = Checkpoints(tmp_path / "early", ABOUT, began=time.monotonic() - 50)
+    early.after_chunk("a", half_a_second)
+    assert saved_in(early) == []
+    late = Checkpoints(tmp_path / "late", ABOUT, began=time.monotonic() - 100)
+    late.finished("done", half_a_second)
+    late.finished("too big", Block(10**15, dict))
+    late.after_chunk("running", half_a_second)
+    assert saved_in(late) == ["done"] and 0 < late.spent < 1
+    late.stop.signal = signal.SIGTERM  # then all is saved, whatever it costs
+    with pytest.raises(Interrupted):
+        late.after_chunk("running", half_a_second)
+    assert saved_in(late) == ["done", "running", "too big"]
+
+
+def test_what_a_file_holds_is_not_written_again(tmp_path):
+    first = Checkpoints(tmp_path, ABOUT, every=1)
+    asked: list[str] = []
+    block = {name: Block(8, lambda name=name: asked.append(name) or {"x": np.arange(1)}) for name in "abc"}
+    first.after_chunk("a", block["a"])
+    first.finished("a", block["a"])  # as it was saved after its last chunk
+    first.after_chunk("b", block["b"])
+    again = Checkpoints(tmp_path, ABOUT, every=1, resume=True)
+    again.find("a")
+    again.finished("a", block["a"])  # of which nothing was left to train
+    again.after_chunk("c", block["c"])
+    assert asked == ["a", "b", "c"]
 
 
 def test_signals_are_noted_and_their_handlers_put_back():
@@ -155,13 +189,13 @@ def test_one_wrong_bit_and_every_missing_end_are_noticed(file, tmp_path):
 def test_a_damaged_file_gives_way_to_the_one_before(tmp_path):
     checkpoints = Checkpoints(tmp_path, ABOUT, every=1)
     for i in range(3):
-        checkpoints.after_chunk("block", lambda i=i: {"x": np.full(3, i)})
+        checkpoints.after_chunk("block", Block(24, lambda i=i: {"x": np.full(3, i)}))
     (newest,) = checkpoints.folder.glob("block.ckpt")
     assert checkpoints.find("block")["x"][0] == 2
     newest.write_bytes(newest.read_bytes()[:-1])
     again = Checkpoints(tmp_path, ABOUT, every=1, resume=True)
     assert again.find("block")["x"][0] == 1
-    again.after_chunk("block", lambda: {"x": np.full(3, 7)})  # takes the place of the damaged one, not of the one before
+    again.after_chunk("block", Block(24, lambda: {"x": np.full(3, 7)}))  # in place of the damaged one, not of the one before
     newest.write_bytes(newest.read_bytes()[:-1])
     assert again.find("block")["x"][0] == 1
     assert checkpoints.find("another") is None
@@ -169,12 +203,12 @@ def test_a_damaged_file_gives_way_to_the_one_before(tmp_path):
 
 def test_a_full_disk_leaves_the_checkpoint_before_and_no_other_file(tmp_path):
     checkpoints = Checkpoints(tmp_path, ABOUT, every=1)
-    checkpoints.after_chunk("block", lambda: {"x": np.zeros(10)})
+    checkpoints.after_chunk("block", Block(80, lambda: {"x": np.zeros(10)}))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
     try:
         with pytest.raises(InputError, match=r"(?s)no checkpoint could be written.*the one before it is whole"):
-            checkpoints.after_chunk("block", lambda: {"x": np.zeros(10_000)})
+            checkpoints.after_chunk("block", Block(80_000, lambda: {"x": np.zeros(10_000)}))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert [path.name for path in checkpoints.folder.iterdir()] == ["block.ckpt"]

@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 import mfjax
-from mfjax.checkpoint import Checkpoints, Damaged, read
+from mfjax.checkpoint import Block, Checkpoints, Damaged, read
 from mfjax.errors import Interrupted
 
 FOLDER = Path(__file__).parent
@@ -32,6 +33,14 @@ MULTIRUN = (
     "hydra.sweep.dir=out",
 )
 SAME = ("factors.npz", "history.csv", "lanes.csv")
+
+
+class Moment(NamedTuple):
+    """Seconds, from `low` to `high`, after a run began; or after the first file like `after` is there."""
+
+    low: float
+    high: float
+    after: str = ""
 
 
 def main() -> None:
@@ -104,7 +113,7 @@ def killed(folder: Path, rng: np.random.Generator, times: int) -> tuple[str, int
     reference, seconds = uninterrupted(folder, RUN)
     held, files, whole = 0, 0, 0
     for i in range(times):
-        place = killed_before_its_end(folder, RUN, rng, seconds, i)
+        place = killed_before_its_end(folder, RUN, rng, Moment(seconds / 2, seconds), i)
         left = list(place.rglob("*.ckpt"))
         sound = sum(is_sound(file) for file in left)
         files, whole = files + len(left), whole + sound
@@ -122,9 +131,11 @@ def killed(folder: Path, rng: np.random.Generator, times: int) -> tuple[str, int
 def killed_multirun(folder: Path, rng: np.random.Generator, times: int) -> tuple[str, int, int, str]:
     """`kill -9` a multirun of six jobs in two groups: are only the unfinished jobs run again, none lost or doubled?"""
     reference, seconds = uninterrupted(folder, MULTIRUN)
+    written = [path.stat().st_mtime for path in (reference / "out").glob("*/results.json")]
+    training, writing = Moment(seconds / 2, seconds), Moment(0, max(written) - min(written), "out/*/results.json")
     held, kept = 0, []
     for i in range(times):
-        place = killed_before_its_end(folder, MULTIRUN, rng, seconds, i)
+        place = killed_before_its_end(folder, MULTIRUN, rng, writing if i % 2 else training, i)
         before = {path: path.stat().st_mtime_ns for path in place.glob("out/*/results.json")}
         done = command(place, *MULTIRUN, "resume=true")
         untouched = all(path.stat().st_mtime_ns == at for path, at in before.items())
@@ -154,14 +165,15 @@ def uninterrupted(folder: Path, arguments: tuple[str, ...]) -> tuple[Path, float
     return place, seconds
 
 
-def killed_before_its_end(folder: Path, arguments: tuple[str, ...], rng: np.random.Generator, seconds: float, i: int) -> Path:
-    """The folder of a run that was killed at a moment drawn from the second half of its length, in which it trains and writes;
-    another is drawn where it ended before."""
+def killed_before_its_end(folder: Path, arguments: tuple[str, ...], rng: np.random.Generator, moment: Moment, i: int) -> Path:
+    """The folder of a run that was killed at a moment that is drawn; another is drawn where it ended before."""
     for attempt in range(100):
         place = folder / f"{i}.{attempt}"
         place.mkdir()
         process = subprocess.Popen(mfjax_run(*arguments), cwd=place, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(rng.uniform(seconds / 2, seconds))
+        while moment.after and process.poll() is None and not any(place.glob(moment.after)):
+            time.sleep(0.001)
+        time.sleep(rng.uniform(moment.low, moment.high))
         process.kill()
         if process.wait() == -signal.SIGKILL:
             return place
@@ -173,7 +185,7 @@ def damaged(folder: Path, rng: np.random.Generator) -> Iterator[tuple[str, int, 
     checkpoints = Checkpoints(folder, {"reg": 0.1}, every=1)
     for i in range(2):
         arrays = {"user": rng.normal(size=(3, 60, 18)).astype(np.float32), "number": np.int32(i)}
-        checkpoints.after_chunk("block", lambda arrays=arrays: arrays)
+        checkpoints.after_chunk("block", Block(1, lambda arrays=arrays: arrays))
     (file,) = folder.rglob("block.ckpt")
     content = file.read_bytes()
 

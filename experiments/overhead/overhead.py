@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parent
 TINY = ("data=synthetic", "data.num_users=40", "data.num_items=30", "data.num_ratings=300", "data.rank=2", "epochs=1")
 MOVIELENS = ("+exp=movielens", "sweep=none", "sweep.data_seed=[0,1,2]", "plots=false", "refit=false")
 GRID = {"learning_rate": "0.005,0.01,0.02", "reg": "0.08,0.1,0.12", "reg_bias": "0.01,0.04"}
-LONG = ("hparams.rank=64", "sweep.data_seed=${range:9}")
+LONG = ("hparams.rank=64", "sweep.data_seed=${range:15}")
 SWEPT = tuple(f"sweep.{key}=[{values}]" for key, values in GRID.items())
 JOBS = tuple(f"hparams.{key}={values}" for key, values in GRID.items())
 
