@@ -5,16 +5,18 @@ Colours are Okabe and Ito's or viridis, and line styles and markers differ with 
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from textwrap import fill, shorten
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from mfjax.metrics import Bounds, errors
 from mfjax.protocol import Outcome
@@ -108,12 +110,12 @@ def _axes(values: Mapping[str, Sequence[Any]]) -> list[str]:
 def _scattered(
     points: Sequence[tuple[Mapping[str, Any], float]], x: str, y: str, others: Sequence[str], label: str, what: str
 ) -> Figure:
-    """The criterion of points that were drawn, and fill no grid; a cross where one diverged, the best of all outlined."""
+    """The criterion of points that were drawn, and fill no grid; a cross where there is none, the best of all outlined."""
     best = min(points, key=lambda p: p[1])
     rest = f"differing in {', '.join(others)} too; " if others else ""
-    outlined = f"outlined: the {'chosen' if what == 'setting' else 'best'} {what}; ×: diverged"
-    figure, (panel,) = _panels(f"{label[0].upper()}{label[1:]} by {x} and {y}\n{rest}{outlined}", size=(6.5, 4.8))
     good, bad = ([point for point in points if np.isfinite(point[1]) == finite] for finite in (True, False))
+    outlined = f"outlined: the {'chosen' if what == 'setting' else 'best'} {what}{f'; ×: {_LOST[what]}' if bad else ''}"
+    figure, (panel,) = _panels(f"{label[0].upper()}{label[1:]} by {x} and {y}\n{rest}{outlined}", size=(6.5, 4.8))
     if good:
         values = np.array([criterion for _, criterion in good])
         low, high = _range(values)
@@ -122,16 +124,17 @@ def _scattered(
         panel.scatter(best[0][x], best[0][y], s=110, facecolors="none", edgecolors="black", linewidths=1.8, zorder=3)
         figure.colorbar(dots, label="RMSE (lower is better)", extend="max" if (values > high).any() else "neither")
     panel.scatter([point[x] for point, _ in bad], [point[y] for point, _ in bad], marker="x", color="0.6", zorder=1)
-    for key, scale in ((x, panel.set_xscale), (y, panel.set_yscale)):
+    for key, axis, scale in ((x, panel.xaxis, panel.set_xscale), (y, panel.yaxis, panel.set_yscale)):
         at = [point[key] for point, _ in points]
         if not any(isinstance(value, str) for value in at) and 0 < 10 * min(at) <= max(at):
             scale("log")
+            _log_ticks(axis)
     panel.set(xlabel=x, ylabel=y)
     return figure
 
 
 def _map(points: Sequence[tuple[Mapping[str, Any], float]], names: Sequence[str], label: str, what: str) -> Figure:
-    """The least criterion (infinite: diverged) over the first two of `names`, the best of all outlined."""
+    """The least criterion (infinite: there is none) over the first two of `names`, the best of all outlined."""
     (x, y), others = names[:2], names[2:]
     cells = math.prod(len({point[key] for point, _ in points}) for key in (x, y))
     if 2 * len({(point[x], point[y]) for point, _ in points}) < cells:
@@ -146,7 +149,7 @@ def _map(points: Sequence[tuple[Mapping[str, Any], float]], names: Sequence[str]
     size = max(6, 0.75 * len(ticks[x]) + 2.2), max(3, 0.5 * len(ticks[y]) + 1.6)
     figure, (panel,) = _panels(f"{title}\n{rest}outlined: the {'chosen' if what == 'setting' else 'best'} {what}", size=size)
     low, high = _range(values)
-    image = _cells(panel, values, _criterion, cmap="viridis_r", vmin=low, vmax=high)
+    image = _cells(panel, values, partial(_criterion, _LOST[what]), cmap="viridis_r", vmin=low, vmax=high)
     if np.isfinite(values).any():
         above = np.isfinite(values) & (values > high)
         figure.colorbar(image, label="RMSE (lower is better)", extend="max" if above.any() else "neither")
@@ -159,8 +162,11 @@ def _map(points: Sequence[tuple[Mapping[str, Any], float]], names: Sequence[str]
     return figure
 
 
-def _criterion(value: float) -> str:
-    return f"{value:#.4g}" if np.isfinite(value) else "not run" if np.isnan(value) else "diverged"
+def _criterion(lost: str, value: float) -> str:
+    return f"{value:#.4g}" if np.isfinite(value) else "not run" if np.isnan(value) else lost
+
+
+_LOST = {"setting": "diverged", "job": "failed"}  # what is said where a criterion is infinite
 
 
 def _profile(outcome: Outcome, name: str) -> Figure:
@@ -273,6 +279,7 @@ def _gradient_times(axes: Axes, rows: Sequence[dict[str, Any]]) -> None:
     colors = [VERMILLION if row["status"] == "FAILED" else SKY for row in rows]
     axes.barh(range(len(rows)), ms, xerr=[ms - low, high - ms], color=colors, capsize=2)
     axes.set(xscale="log", xlim=(least / 2, most * 8), xlabel="time a call (ms; whiskers: quartiles)")
+    _log_ticks(axes.xaxis)
     axes.grid(visible=False, axis="y")
     for y, row in enumerate(rows):
         note = ([] if row["ms"] is None else [f"{row['ms']:.3g} ms"]) + [row["status"]] * (row["status"] != "ok")
@@ -407,6 +414,14 @@ def _scale_y(axes: Axes, values: np.ndarray, fenced: bool = False) -> None:
         axes.set(yscale="log", ylim=(low / (high / low) ** 0.05, high * (high / low) ** 0.05))
     elif low < high:
         axes.set_ylim(low - 0.05 * (high - low), high + 0.05 * (high - low))
+
+
+def _log_ticks(axis: Axis) -> None:
+    """Label a logarithmic axis at 1, 2, 5, 10, …; one of three decades or more at 1, 10, 100, …"""
+    low, high = axis.get_view_interval()
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 1000 * low else (1,)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _cells(axes: Axes, values: np.ndarray, write: Callable[[float], str], **scale: Any) -> AxesImage:

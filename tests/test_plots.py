@@ -66,7 +66,7 @@ OUTCOMES = {
 
 
 def drawn(figure: Figure | None) -> Figure:
-    """The figure, laid out, having checked what every figure owes its reader: a title, labels, and nothing cut off."""
+    """The figure, laid out, having checked what every figure owes its reader: a title, labels apart, and nothing cut off."""
     assert figure is not None
     figure.draw_without_rendering()
     box, page = figure.get_tightbbox(), figure.bbox_inches
@@ -74,6 +74,9 @@ def drawn(figure: Figure | None) -> Figure:
     assert figure.get_suptitle()
     for axes in figure.axes:
         assert axes.get_ylabel() if axes.get_label() == "<colorbar>" else axes.get_xlabel()
+        labels = [label.get_window_extent() for label in axes.get_xticklabels(which="both") if label.get_text()]
+        labels.sort(key=lambda box: box.x0)
+        assert all(left.x1 < right.x0 for left, right in itertools.pairwise(labels))
     assert sum(len(legend.get_texts()) for legend in figure.legends) <= 20
     return figure
 
@@ -308,10 +311,13 @@ def test_save_writes_both_formats(tmp_path):
 
 def test_jobs_that_fill_a_grid_are_cells_and_drawn_ones_are_points():
     rows = [{"hparams.reg": str(r), "optimizer": o, "validation_rmse": 1 + r} for r in (0.1, 0.2) for o in ("sgd", "adam")]
-    assert len(plots.jobs_map(rows, ["hparams.reg", "optimizer"]).axes[0].images) == 1
-    drawn = [{"a": str(0.001 * 3**i), "b": str(7 * i % 5), "validation_rmse": None if i == 2 else 1 + i} for i in range(5)]
-    panel = plots.jobs_map(drawn, ["a", "b"]).axes[0]
+    assert len(drawn(plots.jobs_map(rows, ["hparams.reg", "optimizer"])).axes[0].images) == 1
+    rows = [{"a": str(0.001 * 3**i), "b": str(7 * i % 5), "validation_rmse": None if i == 2 else 1 + i} for i in range(5)]
+    figure = drawn(plots.jobs_map(rows, ["a", "b"]))
+    assert "×: failed" in figure.get_suptitle()
+    panel = figure.axes[0]
     good, best, bad = (points.get_offsets().tolist() for points in panel.collections[:3])
     assert not panel.images and panel.get_xscale() == "log" and panel.get_yscale() == "linear"
     assert len(good) == 4 and best == [[0.001, 0.0]] and len(bad) == 1 and bad[0][1] == 4.0
-    assert plots.jobs_map(drawn, ["a"]) is None
+    assert {"0.001", "0.002", "0.05"} <= {label.get_text() for label in panel.get_xticklabels()}
+    assert plots.jobs_map(rows, ["a"]) is None
