@@ -53,6 +53,20 @@ def test_a_second_command_goes_on_with_the_study_and_its_numbers(searched):
     assert strict_json(folder / "out/7/results.json")
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((*SEARCH, "hydra.sweeper.n_trials=0"), "hydra.sweeper.n_trials: expected a positive number, got 0"),
+        ((*SEARCH, "hydra.sweeper.batch=0"), "hydra.sweeper.batch: expected a positive number, got 0"),
+        (("-m", *SMALL, "hydra/sweeper=mfjax_optuna"), "expected an axis to search, such as 'hparams.reg=interval(0.02,0.3)'"),
+    ],
+)
+def test_a_search_of_nothing_is_refused(tmp_path, arguments, expected):
+    done = command(tmp_path, *arguments)
+    assert done.returncode == 1 and expected in done.stderr and "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
 def test_trials_under_way_when_a_run_ended_are_its_first_with_resume(tmp_path):
     arguments = (*SEARCH, "optimizer=sgd", "epochs=1000", "chunk=10", "checkpoint.every=1", "hparams.learning_rate=0.001,0.002")
     process = popen(tmp_path, *arguments)

@@ -56,7 +56,7 @@ class OptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the trials. Raises InputError where Optuna is not installed."""
+        """Run the trials. Raises InputError where Optuna is not installed, and where there is nothing to search or to run."""
         from mfjax.config import CHANGES_NO_NUMBER
         from mfjax.errors import InputError
 
@@ -65,11 +65,14 @@ class OptunaSweeper(Sweeper):
         except ModuleNotFoundError as error:
             raise InputError('hydra/sweeper=mfjax_optuna needs Optuna\npip install "mfjax[optuna]"') from error
 
-        if self.batch < 1:
-            raise InputError(f"hydra.sweeper.batch: expected a positive number, got {self.batch}")
+        for key, number in {"n_trials": self.n_trials, "batch": self.batch}.items():
+            if number < 1:
+                raise InputError(f"hydra.sweeper.{key}: expected a positive number, got {number}")
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = {one.get_key_element(): one for one in parser.parse_overrides(arguments)}  # the last of a key
         axes = {key: _distribution(one) for key, one in overrides.items() if one.is_sweep_override()}
+        if not axes:
+            raise InputError("hydra/sweeper=mfjax_optuna: expected an axis to search, such as 'hparams.reg=interval(0.02,0.3)'")
         fixed = [str(one.input_line) for one in overrides.values() if not one.is_sweep_override()]
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
