@@ -44,7 +44,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
 def learning_curves(outcome: Outcome) -> Figure:
     """Errors (left) and objective (right) of the chosen setting by epoch, the other settings behind it in grey."""
     chosen, others = outcome.chosen, outcome.settings[1:]
-    swept = ", ".join(f"{k} {v:g}" for k, v in chosen.hparams.items() if any(s.hparams[k] != v for s in others))
+    swept = ", ".join(f"{k} {v:.4g}" for k, v in chosen.hparams.items() if any(s.hparams[k] != v for s in others))
     title = f"Learning curves of the chosen setting{swept and f': {swept}'}\n{_over(chosen.fits)}"
     figure, (left, right) = _panels(title, ("errors", OBJECTIVE), sharex=True)
     for i, setting in enumerate(others):
@@ -82,7 +82,9 @@ def heat_map(outcome: Outcome, axes: dict[str, list[float]]) -> Figure | None:
     if len(names) < 2:
         return _profile(outcome, names[0]) if names else None
     points = [(setting.hparams, setting.criterion) for setting in outcome.settings]
-    return _map(points, names, CURVES[outcome.criterion]["label"], "setting")
+    dropped = any(fit.status.startswith("dropped") for setting in outcome.settings for fit in setting.fits)
+    label = CURVES[outcome.criterion]["label"] + (" (to where each was dropped)" if dropped else "")
+    return _map(points, names, label, "setting")
 
 
 def jobs_map(rows: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> Figure | None:

@@ -189,6 +189,13 @@ def test_heat_map_bears(criterion):
     drawn(plots.heat_map(outcome(*swept(criterion, {"learning_rate": RATES, "reg": REGS})), AXES))
 
 
+def test_heat_map_says_that_settings_were_dropped():
+    fits = swept(lambda rate, reg: 0.8 + rate + reg, {"learning_rate": RATES, "reg": REGS})
+    halved = [fits[0]._replace(status="dropped at epoch 2"), *fits[1:]]
+    for of, said in ((fits, False), (halved, True)):
+        assert ("to where each was dropped" in drawn(plots.heat_map(outcome(*of), AXES)).get_suptitle()) == said
+
+
 def test_heat_map_bears_many_cells():
     axes = {"reg": [i / 1000 for i in range(1, 11)], "learning_rate": [i / 10000 for i in range(1, 9)]}
     assert len(texts(drawn(plots.heat_map(outcome(*swept(lambda a, b: 0.9 + a - b, axes)), axes)).axes[0])) == 80
