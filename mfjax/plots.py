@@ -29,6 +29,7 @@ CURVES = {
     "validation_rmse": {"label": "validation RMSE", "color": VERMILLION, "linestyle": "-"},
 }
 OBJECTIVE = "objective, which training minimises"
+WORDS = {"setting": ("chosen", "diverged"), "job": ("best", "failed")}  # for the least criterion, and for an infinite one
 LEVELS = 12  # ratings of at most so many distinct values are shown value by value
 CELLS = 60  # a matrix of at most so many cells, and 10 columns, has its values written in
 
@@ -79,11 +80,11 @@ def side_by_side(curves: dict[str, Outcome]) -> Figure:
 def heat_map(outcome: Outcome, axes: dict[str, list[float]]) -> Figure | None:
     """The criterion over the two axes with the most values, at the best of the others; over an only axis, a line."""
     names = _axes({k: v for k, v in axes.items() if k not in REPLICATES})
-    if len(names) < 2:
-        return _profile(outcome, names[0]) if names else None
-    points = [(setting.hparams, setting.criterion) for setting in outcome.settings]
     dropped = any(fit.status.startswith("dropped") for setting in outcome.settings for fit in setting.fits)
     label = CURVES[outcome.criterion]["label"] + (" (to where each was dropped)" if dropped else "")
+    if len(names) < 2:
+        return _profile(outcome, names[0], label) if names else None
+    points = [(setting.hparams, setting.criterion) for setting in outcome.settings]
     return _map(points, names, label, "setting")
 
 
@@ -116,7 +117,8 @@ def _scattered(
     best = min(points, key=lambda p: p[1])
     rest = f"differing in {', '.join(others)} too; " if others else ""
     good, bad = ([point for point in points if np.isfinite(point[1]) == finite] for finite in (True, False))
-    outlined = f"outlined: the {'chosen' if what == 'setting' else 'best'} {what}{f'; ×: {_LOST[what]}' if bad else ''}"
+    least, lost = WORDS[what]
+    outlined = f"outlined: the {least} {what}{f'; ×: {lost}' if bad else ''}"
     figure, (panel,) = _panels(f"{label[0].upper()}{label[1:]} by {x} and {y}\n{rest}{outlined}", size=(6.5, 4.8))
     if good:
         values = np.array([criterion for _, criterion in good])
@@ -149,9 +151,10 @@ def _map(points: Sequence[tuple[Mapping[str, Any], float]], names: Sequence[str]
     title = f"Mean {label} by {x} and {y}" if what == "setting" else f"{label[0].upper()}{label[1:]} by {x} and {y}"
     rest = f"each at its best {', '.join(others)}; " if others else ""
     size = max(6, 0.75 * len(ticks[x]) + 2.2), max(3, 0.5 * len(ticks[y]) + 1.6)
-    figure, (panel,) = _panels(f"{title}\n{rest}outlined: the {'chosen' if what == 'setting' else 'best'} {what}", size=size)
+    least, lost = WORDS[what]
+    figure, (panel,) = _panels(f"{title}\n{rest}outlined: the {least} {what}", size=size)
     low, high = _range(values)
-    image = _cells(panel, values, partial(_criterion, _LOST[what]), cmap="viridis_r", vmin=low, vmax=high)
+    image = _cells(panel, values, partial(_criterion, lost), cmap="viridis_r", vmin=low, vmax=high)
     if np.isfinite(values).any():
         above = np.isfinite(values) & (values > high)
         figure.colorbar(image, label="RMSE (lower is better)", extend="max" if above.any() else "neither")
@@ -168,12 +171,9 @@ def _criterion(lost: str, value: float) -> str:
     return f"{value:#.4g}" if np.isfinite(value) else "not run" if np.isnan(value) else lost
 
 
-_LOST = {"setting": "diverged", "job": "failed"}  # what is said where a criterion is infinite
-
-
-def _profile(outcome: Outcome, name: str) -> Figure:
+def _profile(outcome: Outcome, name: str, label: str) -> Figure:
     """The criterion along one axis: every fit, the mean of each setting, and the settings of which a fit diverged."""
-    label, settings = CURVES[outcome.criterion]["label"], sorted(outcome.settings, key=lambda s: s.hparams[name])
+    settings = sorted(outcome.settings, key=lambda s: s.hparams[name])
     alive, diverged = ([s for s in settings if s.alive == kind] for kind in (True, False))
     figure, (axes,) = _panels(f"Mean {label} by {name}", size=(6, 3.8))
     fits = np.array([(s.hparams[name], fit.at_best(outcome.criterion)) for s in alive for fit in s.fits]).reshape(-1, 2)
@@ -188,7 +188,7 @@ def _profile(outcome: Outcome, name: str) -> Figure:
         axes.set_xticks(values, [f"{v:g}" for v in values])
         axes.xaxis.minorticks_off()
     _scale_y(axes, fits[:, 1], fenced=True)
-    axes.set(xlabel=name, ylabel=f"{label} (lower is better)")
+    axes.set(xlabel=name, ylabel=f"{CURVES[outcome.criterion]['label']} (lower is better)")
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return figure
 

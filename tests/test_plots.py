@@ -193,7 +193,8 @@ def test_heat_map_says_that_settings_were_dropped():
     fits = swept(lambda rate, reg: 0.8 + rate + reg, {"learning_rate": RATES, "reg": REGS})
     halved = [fits[0]._replace(status="dropped at epoch 2"), *fits[1:]]
     for of, said in ((fits, False), (halved, True)):
-        assert ("to where each was dropped" in drawn(plots.heat_map(outcome(*of), AXES)).get_suptitle()) == said
+        for axes in (AXES, {"reg": REGS}):
+            assert ("to where each was dropped" in drawn(plots.heat_map(outcome(*of), axes)).get_suptitle()) == said
 
 
 def test_heat_map_bears_many_cells():
