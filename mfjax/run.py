@@ -19,7 +19,8 @@ from hydra.errors import HydraException  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
-from mfjax import config, jobs  # noqa: E402
+from mfjax.app import build as config
+from mfjax.app import jobs
 from mfjax.errors import CheckFailed, InputError, Interrupted  # noqa: E402
 
 HELP = """mfjax: matrix factorisation of rating matrices in JAX

@@ -95,7 +95,7 @@ class Hparams(NamedTuple):
 
 @dataclass(frozen=True)
 class Tiling:
-    """How the ratings are cut for the tile engine (`mfjax.tiles`); every choice gives the same sums, to rounding.
+    """How the ratings are cut for the tile engine (`mfjax.kernels.tiles`); every choice gives the same sums, to rounding.
 
     `width`: ratings of a row in one tile; `chunk`: ratings worked on at once, so many as stay in cache; `group`: rows whose
     normal equations are solved at once; `shards`: devices that share the rows of one fit.

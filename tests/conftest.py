@@ -5,8 +5,8 @@ from beartype import BeartypeConf, beartype
 
 checked = beartype(conf=BeartypeConf(is_pep484_tower=True))  # an int is a float
 CHECKED = (  # not what takes a DictConfig: beartype refuses its own hints
-    *("objective", "tiles", "normal", "gradients", "methods", "optimizers", "metrics", "train", "program"),
-    *("sweep", "search", "protocol", "distributed", "checkpoint", "memory", "check", "expected", "examples", "plots"),
+    *("objective", "kernels", "gradients", "methods", "metrics"),
+    *("training", "memory", "checks", "reporting"),
 )
 jaxtyping.install_import_hook([f"mfjax.{module}" for module in CHECKED], "conftest.checked")  # before they are imported
 

@@ -10,8 +10,8 @@ from test_gradients import at
 from test_methods import HPARAMS, PLAIN, assert_close, epochs, held_in, make, random_factors
 
 from mfjax import METHODS, Factors, Hparams, InputError, Lane, Problem, Ratings, Schedule, Spec, Sweep, Tiling
-from mfjax.check import relative_error
-from mfjax.normal import _solved, _solved_in_pieces
+from mfjax.checks.compare import relative_error
+from mfjax.kernels.normal import _solved, _solved_in_pieces
 from mfjax.types import LOSS_SCALE, MISSING, NO_FOLD, REG_BY
 
 LARGE = Spec(20, 310, max_rank=16, reg_by="row", dtype="float64", tiling=Tiling(width=8, group=8))

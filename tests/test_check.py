@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
-from mfjax import GRADIENTS, Factors, Hparams, InputError, Spec, check, expected
-from mfjax.examples import draft_checker, draft_gradient, draft_loss
+from mfjax import GRADIENTS, Factors, Hparams, InputError, Spec
+from mfjax.checks import compare as check
+from mfjax.checks.examples import draft_checker, draft_gradient, draft_loss
+from mfjax.reporting import expected
 
 POINT = check.small_point(Spec(1, 1, bias=False, reg_by="row"), Hparams(seed=3), 4, 5, 2)
 STEP, TOLERANCE = 1e-3, 1e-8
@@ -94,12 +96,12 @@ def test_the_draft_satisfies_its_own_checker_and_not_ours():
 
 
 PLACES = {
-    "a module": ("mfjax.examples:draft_loss", None),
+    "a module": ("mfjax.checks.examples:draft_loss", None),
     "a file": ("mine.py:double", None),
     "no colon": ("mine.py", "module:function or file.py:function, got 'mine.py'"),
     "no module": ("nowhere.at_all:f", "cannot import nowhere.at_all.*No module"),
     "no file": ("none.py:f", "cannot import none.py.*give a module on the path, or a file.py"),
-    "no function": ("mfjax.examples:draft", "mfjax.examples has no function 'draft'"),
+    "no function": ("mfjax.checks.examples:draft", "mfjax.checks.examples has no function 'draft'"),
     "no function in the file": ("mine.py:triple", "mine.py has no function 'triple'"),
     "not a function": ("mine.py:two", "mine.py has no function 'two'"),
     "broken file": ("broken.py:f", "cannot import broken.py"),

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from mfjax import METHODS, Halving, Hparams, InputError, Lane, Problem, Ratings, Schedule, Spec, Sweep, optimizer
-from mfjax.checkpoint import SPEED, Block, Checkpoints, Damaged, Saved, finishing_the_chunk, read, remove, write
 from mfjax.errors import Interrupted
-from mfjax.search import halve
+from mfjax.training.checkpoint import SPEED, Block, Checkpoints, Damaged, Saved, finishing_the_chunk, read, remove, write
+from mfjax.training.search import halve
 
 ABOUT = {"reg": 0.1, "data": "abc"}
 HPARAMS = Hparams(learning_rate=0.05, reg=0.1, rank=4, init_scale=0.3)

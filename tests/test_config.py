@@ -9,9 +9,9 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import ConfigCompositionException, HydraException
 from omegaconf import OmegaConf
 
-from mfjax import config
+from mfjax.app import build as config
+from mfjax.app.jobs import JOBS
 from mfjax.errors import InputError
-from mfjax.jobs import JOBS
 from mfjax.types import Hparams, Spec, Tiling
 
 config.register()
@@ -46,7 +46,7 @@ def axes(cfg):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_composes_and_builds(name):
     cfg = composed(f"+exp={name}")
-    assert cfg.job in JOBS and importlib.util.find_spec(f"mfjax.jobs.{cfg.job}")
+    assert cfg.job in JOBS and importlib.util.find_spec(f"mfjax.app.jobs.{cfg.job}")
     if cfg.job == "train":
         experiment = config.build(cfg)
         assert len(experiment.lanes) == math.prod(map(len, axes(cfg).values())) == len(set(experiment.lanes))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from test_run import command, rows_of, strict_json, succeeded
 
-from mfjax.jobs import device
-from mfjax.jobs.device import Shape, Work
+from mfjax.app.jobs import device
+from mfjax.app.jobs.device import Shape, Work
 
 TINY = (
     *("+exp=device", "data.num_users=30", "data.num_items=20", "data.num_ratings=300", "batch_size=64", "check.repeats=3"),
@@ -115,7 +115,7 @@ def test_a_verdict(error, status):
 
 
 def test_a_device_that_disagrees_exits_2(tmp_path):
-    program = "import sys; from mfjax import run; from mfjax.jobs import device; device.TOLERANCE = 1e-12; run.main()"
+    program = "import sys; from mfjax import run; from mfjax.app.jobs import device; device.TOLERANCE = 1e-12; run.main()"
     done = command(tmp_path, *TINY, "device.ranks=[3]", python=("-c", program))
     assert done.returncode == 2 and "gradient at rank 3 is" in done.stdout and "from the CPU" in done.stdout
 

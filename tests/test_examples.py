@@ -7,7 +7,8 @@ import sys
 import pytest
 from omegaconf import OmegaConf
 
-from mfjax import config, expected
+from mfjax.app import build as config
+from mfjax.reporting import expected
 
 STATED = {path.stem: stated for path in config.CONF.glob("exp/*.yaml") if (stated := OmegaConf.load(path).get("expected"))}
 CAUGHT = {"draft"}  # a variant under test fails there, which is the point: exit 2

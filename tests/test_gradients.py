@@ -12,7 +12,7 @@ import pytest
 from test_objective import compiled, random_factors
 
 from mfjax import GRADIENTS, Factors, Hparams, InputError, Spec, as_loss
-from mfjax.check import relative_error
+from mfjax.checks.compare import relative_error
 from mfjax.types import LOSS_SCALE, MISSING, REG_BY
 
 SPEC = Spec(6, 5, max_rank=3, dtype="float64")

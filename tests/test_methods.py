@@ -12,8 +12,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from mfjax import GRADIENTS, METHODS, Factors, Hparams, InputError, Spec, optimizer
+from mfjax.methods.optimizers import SCHEDULES
 from mfjax.methods.sgd import shuffle
-from mfjax.optimizers import SCHEDULES
 from mfjax.types import LOSS_SCALE, NO_FOLD, REG_BY
 
 CONF = Path(__file__).parents[1] / "conf" / "optimizer"

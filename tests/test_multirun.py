@@ -10,9 +10,10 @@ from hydra import compose, initialize_config_dir
 from hydra.test_utils.launcher_common_tests import LauncherTestSuite
 from test_run import SMALL, command, rows_of, strict_json
 
-from mfjax import config, multirun
+from mfjax.app import build as config
+from mfjax.app import multirun
 from mfjax.errors import InputError, OutOfMemory
-from mfjax.program import Program
+from mfjax.training.program import Program
 
 JOBS = ("hparams.learning_rate=0.01,0.02,1e30", "hparams.reg=0.05,0.1", "gradient=tiles,coo")
 DESCENT = (*SMALL, "method=descent", "optimizer=adam")
@@ -183,7 +184,7 @@ def test_a_killed_multirun_loses_nothing_and_trains_nothing_twice(tmp_path):
 @pytest.fixture
 def composed(monkeypatch, tmp_path):
     """Jobs as the launcher composes them, trained in this process; of each, what is handed to it."""
-    monkeypatch.setattr("mfjax.machine.set_up", lambda cfg: None)
+    monkeypatch.setattr("mfjax.app.machine.set_up", lambda cfg: None)
     config.register()
 
     def trained(*jobs, width=8):

@@ -106,7 +106,7 @@ def test_every_way_to_start_shows_the_same_config(installed, tmp_path):
 
 
 def test_the_wheel_trains_from_another_folder_on_its_own_data(installed, tmp_path):
-    where = "import mfjax, mfjax.config as c; print(mfjax.__file__); print(c.CONF)"
+    where = "import mfjax, mfjax.app.build as c; print(mfjax.__file__); print(c.CONF)"
     assert done([sys.executable, "-c", where], tmp_path, installed).split() == [
         str(installed / "mfjax" / "__init__.py"),
         str(installed / "mfjax" / "conf"),

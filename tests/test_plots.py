@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from mfjax import plots
-from mfjax.metrics import Bounds
-from mfjax.program import Lane
-from mfjax.protocol import Outcome, settings_of
-from mfjax.sweep import Fit
-from mfjax.train import History
+from mfjax.metrics.rating import Bounds
+from mfjax.reporting import plots
+from mfjax.training.epochs import History
+from mfjax.training.program import Lane
+from mfjax.training.protocol import Outcome, settings_of
+from mfjax.training.sweep import Fit
 from mfjax.types import Factors, Hparams
 
 NAN, INF = float("nan"), float("inf")

@@ -5,9 +5,18 @@ import pytest
 from scipy import stats
 
 from mfjax import Bounds, Factors, Hparams, Lane, Problem, Ratings, carry_out, grid
-from mfjax.protocol import Interval, baselines, interval, over_splits, predictions, refit_lanes, settings_of, test_errors
-from mfjax.sweep import Fit
-from mfjax.train import History
+from mfjax.training.epochs import History
+from mfjax.training.protocol import (
+    Interval,
+    baselines,
+    interval,
+    over_splits,
+    predictions,
+    refit_lanes,
+    settings_of,
+    test_errors,
+)
+from mfjax.training.sweep import Fit
 from mfjax.types import NO_FOLD
 
 HPARAMS = Hparams(learning_rate=0.15, reg=0.05, rank=4, init_scale=0.3)

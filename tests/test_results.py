@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 import mfjax
-from mfjax import results
 from mfjax.data import from_ids
 from mfjax.errors import InputError
-from mfjax.program import Lane
-from mfjax.sweep import Fit
+from mfjax.reporting import files as results
+from mfjax.training.program import Lane
+from mfjax.training.sweep import Fit
 from mfjax.types import Factors, Hparams
 
 RANK, COLUMNS, MEAN, BOUNDS = 3, 18, 3.5, (1.0, 5.0)  # 16 factor columns, of which the lane has 3, and the two of the biases

@@ -87,7 +87,7 @@ def test_a_folder_that_cannot_be_written_to_is_one_message(tmp_path, multirun):
 def test_looking_loads_no_jax(tmp_path, arguments):
     done = command(tmp_path, *arguments, python=("-X", "importtime", "-m", "mfjax.run"))
     modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
-    assert done.returncode == 0 and {"mfjax.config", "hydra.main"} <= modules
+    assert done.returncode == 0 and {"mfjax.app.build", "hydra.main"} <= modules
     assert not modules & {"jax", "jaxlib", "optax", "polars", "matplotlib"}
     assert ("+exp=movielens" if "--help" in arguments else "learning_rate: 0.02") in done.stdout
     assert not any(tmp_path.iterdir())

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from test_run import command, rows_of, strict_json, succeeded
 
-from mfjax import plots
-from mfjax.jobs import scale
+from mfjax.app.jobs import scale
+from mfjax.reporting import plots
 
 SIZES = (200, 500, 1000)
 TINY = (

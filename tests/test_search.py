@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mfjax import Halving, Hparams, InputError, Lane, carry_out, grid
-from mfjax.protocol import carry_out_together
-from mfjax.search import halve, sample
+from mfjax.training.protocol import carry_out_together
+from mfjax.training.search import halve, sample
 
 HPARAMS = Hparams(learning_rate=0.05, reg=0.1, rank=4, init_scale=0.3)
 AXES = {"learning_rate": [0.001, 0.01, 0.1], "reg": [0.01, 1.0], "rank": [2, 64], "fold": [0, 1], "seed": [7]}

@@ -23,9 +23,9 @@ from mfjax import (
     grid,
     optimizer,
 )
-from mfjax.program import Program
-from mfjax.protocol import predictions
-from mfjax.sweep import rank_group
+from mfjax.training.program import Program
+from mfjax.training.protocol import predictions
+from mfjax.training.sweep import rank_group
 from mfjax.types import NO_FOLD
 
 HPARAMS = Hparams(learning_rate=0.1, reg=0.02, rank=4, init_scale=0.3)
@@ -74,7 +74,7 @@ def test_a_lane_is_the_same_fit_alone_or_under_vmap(sweep, fits, width, lane_bat
 
 
 def test_a_surplus_column_changes_nothing(sweep, fits, monkeypatch):
-    monkeypatch.setattr("mfjax.sweep.RANK_GROUP", 8)
+    monkeypatch.setattr("mfjax.training.sweep.RANK_GROUP", 8)
     small = replace(sweep, programs={})
     eight = small.train([LANES[3]])
     assert list(small.programs) == [(8, 3)] and eight[0].factors.user.shape == (40, 10)
@@ -152,7 +152,7 @@ def test_sgd_alone_does_not_share_its_rows_out(sweep):
 @pytest.mark.parametrize("width, padded", [(1, 1), (3, 4)])
 def test_a_program_that_does_not_fit_is_refused(sweep, monkeypatch, width, padded):
     small = replace(sweep, width=width, programs={})
-    for place in ("mfjax.memory.memory_bytes", "mfjax.program.memory_bytes"):
+    for place in ("mfjax.memory.memory_bytes", "mfjax.training.program.memory_bytes"):
         monkeypatch.setattr(place, lambda: 40_000)
     with pytest.raises(InputError, match=rf"(?s){padded} lanes of rank .* need about [\d.]+ GB.* 4e-05 GB.*a lower width"):
         small.train(LANES[:1])

@@ -10,8 +10,8 @@ from test_gradients import assert_same, at
 from test_objective import compiled, random_factors
 
 from mfjax import GRADIENTS, Factors, Hparams, InputError, Ratings, Spec, Tiling, tile_width
+from mfjax.kernels.tiles import ALS_OVERHEAD, GRADIENT_OVERHEAD, ROWS, arranged, in_rows, prepare, tables, tiles_a_step
 from mfjax.objective import pinned, terms
-from mfjax.tiles import ALS_OVERHEAD, GRADIENT_OVERHEAD, ROWS, arranged, in_rows, prepare, tables, tiles_a_step
 from mfjax.types import MISSING, WIDTHS
 
 SPEC = Spec(20, 310, max_rank=5, dtype="float64")  # of the skewed ratings

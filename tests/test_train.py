@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from mfjax import GRADIENTS, METHODS, Bounds, Hparams, Lane, Schedule, Spec, Sweep, optimizer, train
-from mfjax.train import Data, is_live, start
+from mfjax import GRADIENTS, METHODS, Bounds, Hparams, Lane, Schedule, Spec, Sweep, optimizer
+from mfjax.training import epochs as train
+from mfjax.training.epochs import Data, is_live, start
 from mfjax.types import NO_FOLD
 
 HPARAMS = Hparams(learning_rate=0.2, reg=0.02, rank=4, init_scale=0.3)

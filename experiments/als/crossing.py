@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import mfjax
-from mfjax.tiles import ALS_OVERHEAD, GRADIENT_OVERHEAD
+from mfjax.kernels.tiles import ALS_OVERHEAD, GRADIENT_OVERHEAD
 
 FOLDER = Path(__file__).parent
 RANKS = (8, 16, 32, 64, 128)

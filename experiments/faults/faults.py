@@ -16,8 +16,8 @@ import jax
 import numpy as np
 
 import mfjax
-from mfjax.checkpoint import Block, Checkpoints, Damaged, read
 from mfjax.errors import Interrupted
+from mfjax.training.checkpoint import Block, Checkpoints, Damaged, read
 
 FOLDER = Path(__file__).parent
 DATA = ("data=synthetic", "data.num_users=300", "data.num_items=200", "data.num_ratings=20000", "data.rank=2")

@@ -13,7 +13,8 @@ import numpy as np
 from hydra import compose, initialize_config_dir
 from matplotlib.figure import Figure
 
-from mfjax import config, machine
+from mfjax.app import build as config
+from mfjax.app import machine
 
 FOLDER = Path(__file__).parent
 SETTINGS = 256
@@ -53,8 +54,8 @@ class Timed:
 
     def train_all(self) -> "Timed":
         """The full sweep, a share of its settings after another."""
-        from mfjax.protocol import settings_of
-        from mfjax.sweep import Lane
+        from mfjax.training.protocol import settings_of
+        from mfjax.training.sweep import Lane
 
         sweep, lanes = self.experiment.sweep, self.experiment.lanes
         share = TOGETHER * len(sweep.problems)
@@ -68,7 +69,7 @@ class Timed:
 
     def halve_all(self) -> "Timed":
         """Successive halving, each rung as it ends."""
-        from mfjax.search import halve
+        from mfjax.training.search import halve
 
         sweep, advance = self.experiment.sweep, self.experiment.sweep.advance
 

@@ -17,7 +17,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import mfjax
-from mfjax.tiles import gathered
+from mfjax.kernels.tiles import gathered
 from mfjax.types import WIDTHS
 
 FOLDER = Path(__file__).parent

@@ -27,7 +27,7 @@ ConfigStore.instance().store(group="hydra/launcher", name="mfjax", node=Launcher
 
 
 class MfjaxLauncher(Launcher):
-    """Composes each job, trains together what can be (`mfjax.multirun`), and hands each its share through Hydra's `run_job`:
+    """Composes each job, trains together what can be (`mfjax.app.multirun`), and hands each its share through Hydra's `run_job`:
     folders, callbacks and `JobReturn` are Hydra's own. Jobs whose config is not mfjax's run one after another."""
 
     def __init__(self, width: int) -> None:
@@ -42,9 +42,9 @@ class MfjaxLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run a batch of jobs, and return what became of each, in their order."""
-        from mfjax.checkpoint import remove
+        from mfjax.app.multirun import FINISHED, handing
         from mfjax.errors import InputError
-        from mfjax.multirun import FINISHED, handing
+        from mfjax.training.checkpoint import remove
 
         if self.width < 1:
             raise InputError(f"hydra.launcher.width: expected a positive number, got {self.width}")
@@ -88,8 +88,8 @@ class MfjaxLauncher(Launcher):
         """What to hand to each job; None where they are not mfjax's."""
         if not all({"job", "hparams", "sweep"} <= set(config) for config in configs):
             return None
-        from mfjax.config import shadowed
-        from mfjax.multirun import train_together
+        from mfjax.app.build import shadowed
+        from mfjax.app.multirun import train_together
 
         for line in dict.fromkeys(line for config in configs for line in shadowed(config, config.hydra.overrides.task)):
             log.warning(line)

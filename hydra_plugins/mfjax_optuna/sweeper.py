@@ -57,7 +57,7 @@ class OptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials. Raises InputError where Optuna is not installed, and where there is nothing to search or to run."""
-        from mfjax.config import CHANGES_NO_NUMBER
+        from mfjax.app.build import CHANGES_NO_NUMBER
         from mfjax.errors import InputError
 
         try:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import jax
 from jax.custom_derivatives import SymbolicZero
 
+from mfjax.gradients.by_kernel import tiles
 from mfjax.gradients.coo import coo, coo_autodiff
 from mfjax.gradients.dense import autodiff, matrix, numerical, rowwise
-from mfjax.gradients.tiled import tiles
 from mfjax.types import Factors, Gradient, Hparams, Spec
 
 GRADIENTS: dict[str, Callable[[Spec], Gradient]] = {

@@ -7,10 +7,10 @@ import optax
 from jaxtyping import Array, Float
 
 from mfjax.errors import InputError
+from mfjax.kernels.normal import solve_rows
+from mfjax.kernels.tiles import Tiles, error_sums, in_rows, prepare, tables
 from mfjax.methods.initial import initial_factors
-from mfjax.normal import solve_rows
 from mfjax.objective import Terms, everywhere, pinned, regulariser, terms
-from mfjax.tiles import Tiles, error_sums, in_rows, prepare, tables
 from mfjax.types import Factors, Gradient, Hparams, Info, Method, Optimizer, Ratings, Spec, State
 
 
@@ -18,7 +18,7 @@ def als(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
     """One epoch solves every user's row given the items, and then every item's given the users, biases jointly.
 
     Derivation: L is quadratic in one row, and the rows of a side do not meet: ∂L/∂u_i = 0 is (A_i + ρ_i diag(reg)) u_i = c_i
-    with A_i and c_i of equation (1) of `mfjax.normal`. Each half-step is the minimum of L over a whole side, so that L never
+    with A_i and c_i of equation (1) of `mfjax.kernels.normal`. Each half-step is the minimum of L over a whole side, so that L never
     rises, and s of `mfjax.objective` drops out. With `reg_by=count` this is ALS-WR (Zhou, Wilkinson, Schreiber and Pan,
     "Large-scale Parallel Collaborative Filtering for the Netflix Prize", 2008); with a background, the missing entries cost a
     Gram matrix a side (Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", 2008).

@@ -26,7 +26,7 @@ def sgd(spec: Spec, gradient: Gradient | None, optimizer: Optimizer) -> Method:
 
         u_i: s · (e v_j + reg ρ_i/n_i u_i)        v_j: s · (e u_i + reg σ_j/m_j v_j)
 
-    and a batch sums its ratings'. Plain SGD, and an optimiser that is lazy (`mfjax.optimizers`), update the rows that the
+    and a batch sums its ratings'. Plain SGD, and an optimiser that is lazy (`mfjax.methods.optimizers`), update the rows that the
     batch touches and no other; any other has moments, and takes the batch's gradient of all rows. `gradient` is not used:
     the batch is its own layout.
     The factors are one `joint` table during an epoch, which XLA updates in place.

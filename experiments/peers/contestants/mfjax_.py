@@ -25,7 +25,7 @@ from common import (
 )
 
 import mfjax
-from mfjax.tiles import ALS_OVERHEAD, GRADIENT_OVERHEAD
+from mfjax.kernels.tiles import ALS_OVERHEAD, GRADIENT_OVERHEAD
 
 RATES = (0.01, 0.014, 0.019, 0.026, 0.034, 0.045, 0.06, 0.08)
 REGS = (0.06, 0.085, 0.11, 0.14)

@@ -12,19 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from mfjax import check, config, report, results
-from mfjax.check import Cost, Point
+from mfjax.app import build as config
+from mfjax.app import terminal as report
+from mfjax.checks import compare as check
+from mfjax.checks.compare import Cost, Point
 from mfjax.data import SOURCES
 from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
+from mfjax.kernels.tiles import prepare, tile_width
 from mfjax.methods import METHODS
-from mfjax.metrics import Bounds
-from mfjax.optimizers import optimizer
-from mfjax.program import Lane, Problem
-from mfjax.sweep import Sweep, grid
-from mfjax.tiles import prepare, tile_width
-from mfjax.train import Schedule
+from mfjax.methods.optimizers import optimizer
+from mfjax.metrics.rating import Bounds
+from mfjax.reporting import files as results
+from mfjax.training.epochs import Schedule
+from mfjax.training.program import Lane, Problem
+from mfjax.training.sweep import Sweep, grid
 from mfjax.types import NO_FOLD, Factors, Ratings, Spec, State, Tiling
 
 COLUMNS = (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from mfjax.program import Track
+from mfjax.training.program import Track
 
 
 def share(members: Sequence[int]) -> list[int]:

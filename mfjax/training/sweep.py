@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from mfjax.checkpoint import Block, Checkpoints
-from mfjax.distributed import gather, share
 from mfjax.errors import InputError
-from mfjax.program import Lane, Problem, Program, Progress, Track
-from mfjax.train import History, Schedule
+from mfjax.training.checkpoint import Block, Checkpoints
+from mfjax.training.distributed import gather, share
+from mfjax.training.epochs import History, Schedule
+from mfjax.training.program import Lane, Problem, Program, Progress, Track
 from mfjax.types import Factors, Hparams, Method, Spec
 
 RANK_GROUP = 16  # lanes share a program with those whose rank rounds up to the same multiple

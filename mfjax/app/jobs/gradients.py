@@ -10,10 +10,13 @@ import jax
 import numpy as np
 from omegaconf import DictConfig
 
-from mfjax import check, config, report, results
-from mfjax.check import Point
+from mfjax.app import build as config
+from mfjax.app import terminal as report
+from mfjax.checks import compare as check
+from mfjax.checks.compare import Point
 from mfjax.data.dataset import Dataset, from_ids
 from mfjax.gradients import GRADIENTS
+from mfjax.reporting import files as results
 from mfjax.types import Ratings
 
 COLUMNS = (
@@ -126,7 +129,7 @@ def write(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def draw(largest: Sequence[dict[str, Any]], sizes: Sequence[dict[str, Any]], folder: Path) -> None:
-    from mfjax import plots
+    from mfjax.reporting import plots
 
     # the numerical gradient was timed on the small problem: its time has no place beside the others'
     untimed = {"ms": None, "ratings": max(row["ratings"] for row in largest)}

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
-from mfjax import expected, program
-from mfjax.jobs import is_multirun
-from mfjax.protocol import Interval, Outcome
+from mfjax.app.jobs import is_multirun
+from mfjax.reporting import expected
+from mfjax.training import program
+from mfjax.training.protocol import Interval, Outcome
 
 log = logging.getLogger("mfjax")
 WIDTH = 130  # of tables in files and pipes, which have no width of their own

@@ -23,11 +23,11 @@ from mfjax.errors import InputError
 from mfjax.types import LOSS_SCALE, MISSING, REG_BY, WIDTHS, Factors, Hparams, Ratings, Spec, Tiling
 
 if TYPE_CHECKING:
-    from mfjax.search import Halving
-    from mfjax.sweep import Sweep
+    from mfjax.training.search import Halving
+    from mfjax.training.sweep import Sweep
     from mfjax.types import Method, Optimizer
 
-HERE = Path(__file__).resolve().parent
+HERE = Path(__file__).resolve().parent.parent
 CONF = next(folder for folder in (HERE / "conf", HERE.parent / "conf") if (folder / "config.yaml").is_file())
 DEFAULTS = Hparams()
 
@@ -388,7 +388,7 @@ def build_tiling(cfg: DictConfig, dataset: Dataset, spec: Spec) -> Tiling:
     """How the tile engine cuts these ratings: as the config says, else as suits them, the method and the platform."""
     import jax
 
-    from mfjax.tiles import ALS_OVERHEAD, GRADIENT_OVERHEAD, tile_width
+    from mfjax.kernels.tiles import ALS_OVERHEAD, GRADIENT_OVERHEAD, tile_width
 
     platform = Tiling() if jax.default_backend() == "cpu" else Tiling(chunk=2**18, group=2**12)
     overhead = ALS_OVERHEAD if cfg.method == "als" else GRADIENT_OVERHEAD
@@ -447,10 +447,10 @@ def build_together(cfgs: Sequence[DictConfig], width: int | None = None, before:
     that is of the same config and splits. Raises InputError as `build`.
     """
     from mfjax.methods import METHODS
-    from mfjax.program import Problem
-    from mfjax.search import Halving, sample
-    from mfjax.sweep import Sweep, grid
-    from mfjax.train import Schedule
+    from mfjax.training.epochs import Schedule
+    from mfjax.training.program import Problem
+    from mfjax.training.search import Halving, sample
+    from mfjax.training.sweep import Sweep, grid
 
     for cfg in cfgs:
         check(cfg)
@@ -519,7 +519,7 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
 
 
 def _optimizer(cfg: DictConfig, num_ratings: int) -> "Optimizer":
-    from mfjax.optimizers import optimizer
+    from mfjax.methods.optimizers import optimizer
 
     an_epoch = -(-num_ratings // cfg.batch_size) if cfg.method == "sgd" else 1
     return optimizer(**plain(cfg.optimizer), updates=cfg.epochs * an_epoch)

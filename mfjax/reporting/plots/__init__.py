@@ -18,9 +18,9 @@ from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from mfjax.metrics import Bounds, errors
-from mfjax.protocol import Outcome
-from mfjax.sweep import Fit
+from mfjax.metrics.rating import Bounds, errors
+from mfjax.training.protocol import Outcome
+from mfjax.training.sweep import Fit
 from mfjax.types import REPLICATES
 
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#E69F00", "#CC79A7", "#56B4E9"
@@ -313,7 +313,7 @@ def scaling(rows: Sequence[dict[str, Any]]) -> Figure:
 def growth(rows: Sequence[dict[str, Any]], fits: Mapping[str, Any], dense_bytes: int, title: str) -> Figure:
     """Milliseconds a call (left) and bytes of memory (right) by number of ratings, with the power laws fitted to them.
 
-    `fits` has a `mfjax.jobs.scale.Power` for `time` and one for `memory`; `dense_bytes` is what one dense matrix would take.
+    `fits` has a `mfjax.app.jobs.scale.Power` for `time` and one for `memory`; `dense_bytes` is what one dense matrix would take.
     """
     figure, (left, right) = _panels(title, ("time", "memory"), (9, 4.4))
     ratings, ms, low, high = (_column(rows, key) for key in ("ratings", "ms", "ms_low", "ms_high"))

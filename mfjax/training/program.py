@@ -15,14 +15,14 @@ from jax.sharding import PartitionSpec as P
 
 from mfjax.data import Dataset, Split
 from mfjax.errors import OutOfMemory
+from mfjax.kernels.tiles import Tiles, placement, work_bytes
 from mfjax.memory import memory_bytes, refuse_beyond_memory
-from mfjax.metrics import Bounds
-from mfjax.tiles import Tiles, placement, work_bytes
-from mfjax.train import Data, History, fit, is_live, start
+from mfjax.metrics.rating import Bounds
+from mfjax.training.epochs import Data, History, fit, is_live, start
 from mfjax.types import Factors, Hparams, Ratings, Run, Spec
 
 if TYPE_CHECKING:
-    from mfjax.sweep import Sweep
+    from mfjax.training.sweep import Sweep
 
 
 class Problem(NamedTuple):

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from mfjax.kernels.tiles import ROWS, gathered
 from mfjax.objective import train_weight, validation_weight
-from mfjax.tiles import ROWS, gathered
 from mfjax.types import Factors, Hparams, Ratings
 
 CHUNK = 1024

@@ -17,10 +17,10 @@ import numpy as np
 
 from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
-from mfjax.metrics import Metrics
-from mfjax.protocol import Outcome
-from mfjax.sweep import Fit
-from mfjax.train import History
+from mfjax.metrics.rating import Metrics
+from mfjax.training.epochs import History
+from mfjax.training.protocol import Outcome
+from mfjax.training.sweep import Fit
 
 
 def provenance() -> dict[str, Any]:
@@ -46,7 +46,7 @@ def provenance() -> dict[str, Any]:
 
 def _git_commit() -> str | None:
     """The commit of the checkout that this package runs from; None for an installed package."""
-    here = Path(__file__).resolve().parent
+    here = Path(__file__).resolve().parent.parent
     if not (here.parent / ".git").exists():
         return None
     done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)

@@ -6,9 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from mfjax import config, report, results
+from mfjax.app import build as config
+from mfjax.app import terminal as report
+from mfjax.app.jobs import train
 from mfjax.errors import InputError
-from mfjax.jobs import train
+from mfjax.reporting import files as results
 
 
 def run(cfg: DictConfig, folder: Path, began: float) -> bool:
@@ -31,7 +33,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
         summary = train.summarise(variant, experiment, outcome)
         figures[str(name)] = summary | {"metrics": metrics, "interval_over": over, "seconds": seconds}
     if cfg.plots:
-        from mfjax import plots
+        from mfjax.reporting import plots
 
         plots.save(plots.side_by_side(outcomes), folder, "side_by_side")
     about: dict[str, Any] = {"experiment": report.experiment_name(), "seconds": {"total": time.perf_counter() - began}}

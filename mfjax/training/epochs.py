@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mfjax.metrics import Bounds, Metrics, evaluate
+from mfjax.metrics.rating import Bounds, Metrics, evaluate
 from mfjax.objective import terms
 from mfjax.types import Factors, Hparams, Method, Ratings, Run, Spec
 

@@ -1,8 +1,8 @@
 """The default gradient: sums over tiles of ratings, by user and by item, and no scatter-add a rating."""
 
-from mfjax import tiles as engine
+from mfjax.kernels import tiles as engine
+from mfjax.kernels.tiles import Tiles, error_sums, in_rows, tables
 from mfjax.objective import everywhere, free, pinned, terms
-from mfjax.tiles import Tiles, error_sums, in_rows, tables
 from mfjax.types import Factors, Gradient, Hparams, Spec
 
 

@@ -11,11 +11,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from omegaconf import DictConfig
 
-from mfjax import config, multirun, protocol, report, results
-from mfjax.checkpoint import FOLDER, Checkpoints, finishing_the_chunk, remove
-from mfjax.config import Experiment
+from mfjax.app import build as config
+from mfjax.app import multirun
+from mfjax.app import terminal as report
+from mfjax.app.build import Experiment
 from mfjax.errors import InputError
-from mfjax.protocol import Interval, Outcome
+from mfjax.reporting import files as results
+from mfjax.training import protocol
+from mfjax.training.checkpoint import FOLDER, Checkpoints, finishing_the_chunk, remove
+from mfjax.training.protocol import Interval, Outcome
 
 log = logging.getLogger("mfjax")
 DENSE = 60  # users and items of a problem small enough to show as matrices
@@ -177,7 +181,7 @@ def write_tables(cfg: DictConfig, experiment: Experiment, outcome: Outcome, fold
 
 
 def draw(experiment: Experiment, outcome: Outcome, folder: Path) -> None:
-    from mfjax import plots
+    from mfjax.reporting import plots
 
     fit, dataset = outcome.final[0], experiment.dataset
     problem = experiment.sweep.problems[fit.lane.hparams.data_seed]

@@ -13,13 +13,16 @@ import jax
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from mfjax import check, config, report, results
-from mfjax.check import Point
+from mfjax.app import build as config
+from mfjax.app import terminal as report
+from mfjax.app.jobs.gradients import full_point
+from mfjax.checks import compare as check
+from mfjax.checks.compare import Point
 from mfjax.data import SOURCES
 from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
-from mfjax.jobs.gradients import full_point
-from mfjax.tiles import placement
+from mfjax.kernels.tiles import placement
+from mfjax.reporting import files as results
 from mfjax.types import Spec
 
 GOAL = 1.05  # what the exponent of time should be at most; told, and not enforced, because a busy machine moves it
@@ -174,7 +177,7 @@ def tolerance(cfg: DictConfig) -> float:
 
 
 def draw(cfg: DictConfig, rows: Sequence[dict[str, Any]], fits: dict[str, Power], dense_bytes: int, folder: Path) -> None:
-    from mfjax import plots
+    from mfjax.reporting import plots
 
     shape = f"{cfg.data.num_users:,} users and {cfg.data.num_items:,} items, rank {cfg.hparams.rank}"
     title = f"One gradient with missing={cfg.missing} by number of ratings\n{shape}, {cfg.dtype}"

@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from mfjax.errors import InputError
-from mfjax.program import Lane, Progress, Track
-from mfjax.sweep import Fit, Sweep, Watch, grid
+from mfjax.training.program import Lane, Progress, Track
+from mfjax.training.sweep import Fit, Sweep, Watch, grid
 from mfjax.types import REPLICATES, Hparams
 
 

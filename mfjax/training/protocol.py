@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mfjax.metrics import errors
-from mfjax.program import Lane, Problem
-from mfjax.search import Halving, halve
-from mfjax.sweep import Fit, Sweep, Watch
+from mfjax.metrics.rating import errors
+from mfjax.training.program import Lane, Problem
+from mfjax.training.search import Halving, halve
+from mfjax.training.sweep import Fit, Sweep, Watch
 from mfjax.types import NO_FOLD, Hparams, Ratings
 
 

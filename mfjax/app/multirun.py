@@ -20,9 +20,10 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from mfjax import config, machine
-from mfjax.checkpoint import FOLDER, Checkpoints, Stop, finishing_the_chunk, unfinished
+from mfjax.app import build as config
+from mfjax.app import machine
 from mfjax.errors import CheckpointError, InputError, Interrupted, OutOfMemory
+from mfjax.training.checkpoint import FOLDER, Checkpoints, Stop, finishing_the_chunk, unfinished
 
 log = logging.getLogger("mfjax")
 
@@ -113,7 +114,7 @@ def train_together(
 
 def _name(cfg: DictConfig) -> str:
     """The same for jobs that the same programs train: a digest of all that is static, and of the groups of their ranks."""
-    from mfjax.sweep import rank_group
+    from mfjax.training.sweep import rank_group
 
     groups = sorted({rank_group(rank) for rank in cfg.sweep.rank or [cfg.hparams.rank]})
     return hashlib.sha256(json.dumps([config.static(cfg), groups], default=str).encode()).hexdigest()[:16]
@@ -145,7 +146,7 @@ def _trained(group: Group, launch: Launch, width: int) -> dict[int, Any]:
 
 def _train(group: Group, launch: Launch, width: int) -> list[Any]:
     """What to hand to each job of a group that trains at once. Raises whatever any of them raises."""
-    from mfjax.jobs.train import about, is_finished, train
+    from mfjax.app.jobs.train import about, is_finished, train
 
     first = group.cfgs[0]
     machine.set_up(first)
@@ -201,7 +202,7 @@ class Summary(Callback):
         """A job of a multirun that failed says so in its results, and in its log."""
         if job_return.status != JobStatus.FAILED or config.hydra.mode != RunMode.MULTIRUN:
             return
-        from mfjax.results import write_json
+        from mfjax.reporting.files import write_json
 
         path, reason = Path(config.hydra.runtime.output_dir) / "results.json", str(job_return._return_value)
         log.error(reason)
@@ -232,14 +233,15 @@ def summarise(folder: Path, plots: bool) -> None:
     rows = job_rows(folder)
     if not rows:
         return
-    from mfjax import report, results
+    from mfjax.app import terminal as report
+    from mfjax.reporting import files as results
 
     results.write_csv(folder / "sweep.csv", rows)
     keys = dict.fromkeys(key for row in rows for key in row if key not in OUTCOMES)
     varied = [key for key in keys if len({row.get(key) for row in rows}) > 1]
     report.show(report.jobs_table(rows, varied))
     if plots:
-        from mfjax import plots as figures
+        from mfjax.reporting import plots as figures
 
         if figure := figures.jobs_map(rows, varied):
             figures.save(figure, folder, "heat_map")

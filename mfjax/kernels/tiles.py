@@ -12,7 +12,7 @@ A scan works on `chunk` ratings at a time, which stay in cache. For each it gath
 matrix products, and adds to `chunk / width` rows: the two sums are, with v_j the gathered rows and Ω_i the ratings of row i,
 
     gradient          Σ_{j ∈ Ω_i} E_ij v_j                                                                       (1)
-    normal equations  A_i = Σ_{j ∈ Ω_i} w_ij v_j v_jᵀ        c_i = Σ_{j ∈ Ω_i} w_ij r_ij v_j        (`mfjax.normal`)
+    normal equations  A_i = Σ_{j ∈ Ω_i} w_ij v_j v_jᵀ        c_i = Σ_{j ∈ Ω_i} w_ij r_ij v_j        (`mfjax.kernels.normal`)
 
 A row is known by its position, place in that order. With shards, every second (third, …) strip belongs to one device, which
 reads the other side's table whole. Each device adds in the order of the layout: a CPU gives the same bits every run.

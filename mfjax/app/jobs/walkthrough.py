@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from mfjax import config, report, results
-from mfjax.check import Point, gradient_at
+from mfjax.app import build as config
+from mfjax.app import terminal as report
+from mfjax.checks.compare import Point, gradient_at
 from mfjax.gradients import GRADIENTS
-from mfjax.program import Lane
-from mfjax.sweep import Fit, Sweep
-from mfjax.train import Schedule
+from mfjax.reporting import files as results
+from mfjax.training.epochs import Schedule
+from mfjax.training.program import Lane
+from mfjax.training.sweep import Fit, Sweep
 from mfjax.types import Factors, Hparams
 
 FIRST_STEP = 0.01  # the learning rate of the one step that the text prints
@@ -41,7 +43,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     data[experiment.dataset.user, experiment.dataset.item] = experiment.dataset.value
     figures["descent"]["difference"] = product - data
     if cfg.plots:
-        from mfjax import plots
+        from mfjax.reporting import plots
 
         plots.save(plots.matrices(data, product, np.zeros(data.shape, bool)), folder, "matrices")
     seconds = {"total": time.perf_counter() - began}

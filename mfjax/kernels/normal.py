@@ -22,8 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mfjax.objective import Terms, train_weight
-from mfjax.tiles import (
+from mfjax.kernels.tiles import (
     ROWS,
     Side,
     Table,
@@ -37,6 +36,7 @@ from mfjax.tiles import (
     tiles_of,
     wide,
 )
+from mfjax.objective import Terms, train_weight
 from mfjax.types import Factors, Hparams, Spec
 
 

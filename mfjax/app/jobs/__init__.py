@@ -8,7 +8,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mfjax import config, machine
+from mfjax.app import build as config
+from mfjax.app import machine
 from mfjax.errors import CheckFailed
 
 JOBS = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
@@ -31,11 +32,11 @@ def run(cfg: DictConfig, began: float) -> float | None:
     if cfg.plots is None:
         cfg.plots = not is_multirun()  # which has its own, over all jobs
     machine.set_up(cfg)
-    from mfjax import report  # which loads jax
+    from mfjax.app import terminal as report
 
     for line in config.shadowed(cfg, hydra.overrides.task):
         report.warn(line)
-    if not importlib.import_module(f"mfjax.jobs.{cfg.job}").run(cfg, folder, began):
+    if not importlib.import_module(f"mfjax.app.jobs.{cfg.job}").run(cfg, folder, began):
         raise CheckFailed(f"a figure did not come out: {folder}")
     results = folder / "results.json"
     metrics = json.loads(results.read_text()).get("metrics", {}) if results.is_file() else {}
