@@ -15,20 +15,32 @@ class OutOfMemory(InputError):
 
 
 class CheckpointError(InputError):
-    """A checkpoint that is of another run, or cannot be written: no job's fault, so that it ends all that run together."""
+    """A checkpoint that is of another run, or cannot be written.
+
+    It is no single job's fault, so that it ends all that run together.
+    """
 
 
 class CheckFailed(Exception):
-    """A figure that did not come out, or a gradient that disagrees: the command has said which, and exits with 2."""
+    """A figure that did not come out, or a gradient that disagrees.
+
+    The command has said which, and exits with 2.
+    """
 
 
 class Interrupted(BaseException):
-    """A signal ended the run between two chunks: the command exits with 128 + `signal`. `kept`: whether a checkpoint is left
-    of what stands in `folder`.
+    """A signal ended the run between two chunks: the command exits with 128 + `signal`.
 
     No Exception, so that nothing between a job and the command takes it for a job that failed.
+
+    Args:
+      signal: its number.
+      kept: whether a checkpoint is left of what stands in `folder`.
+      folder: the output folder.
     """
 
     def __init__(self, signal: int, kept: bool, folder: Path):
         super().__init__(signal)
-        self.signal, self.kept, self.folder = signal, kept, folder
+        self.signal = signal
+        self.kept = kept
+        self.folder = folder

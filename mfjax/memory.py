@@ -6,16 +6,20 @@ import jax
 
 from mfjax.errors import OutOfMemory
 
+SHARE = 0.8  # of the memory, the most that may be asked for
+
 
 def memory_bytes() -> int:
-    """The memory of the device that computes: the accelerator's limit, or this machine's physical memory."""
+    """The accelerator's limit, or this machine's physical memory where it computes on its CPU."""
     stats = jax.local_devices()[0].memory_stats() or {}
     return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def refuse_beyond_memory(needed: int, what: str, instead: str) -> None:
-    """Raises OutOfMemory where `needed` bytes are more than four fifths of the memory, with what to change."""
-    if needed > 0.8 * memory_bytes():
+    """Raises OutOfMemory where `needed` bytes are too many, and says what to use `instead`."""
+    there = memory_bytes()
+    if needed > SHARE * there:
         raise OutOfMemory(
-            f"{what} need about {needed / 1e9:,.3g} GB, and this machine has {memory_bytes() / 1e9:.3g} GB\nuse {instead}"
+            f"{what} need about {needed / 1e9:,.3g} GB, and this machine has {there / 1e9:.3g} GB\n"
+            f"use {instead}"
         )

@@ -2,38 +2,45 @@ r"""The objective, stated once; every gradient, hand-derived or not, is of this 
 
 With Ω the entries whose weight is positive in this lane,
 
-    L(U, V) = s · [ ½ Σ_{(i,j) ∈ Ω} w_ij (u_i·v_j − r_ij)²                       observed
-                  + ½ α Σ_{(i,j) ∉ Ω} (u_i·v_j − b_j)²                            missing
-                  + ½ Σ_{i,c} reg_c ρ_i u_ic² + ½ Σ_{j,c} reg_c σ_j v_jc² ]       regulariser
+    L(U, V) = s · [ ½ Σ_{(i,j) ∈ Ω} w_ij (u_i·v_j − r_ij)²                  on the ratings
+                  + ½ α Σ_{(i,j) ∉ Ω} (u_i·v_j − b_j)²                       off the ratings
+                  + ½ Σ_{i,c} reg_c ρ_i u_ic² + ½ Σ_{j,c} reg_c σ_j v_jc² ]  regulariser
 
-`missing`    α, b_j: `ignore` 0, none · `item_mean` 1, item j's mean training rating · `zero` missing_weight, 0
+`missing`    α, b_j: `ignore` 0, none · `item_mean` 1, item j's mean training rating ·
+             `zero` missing_weight, 0
 `loss_scale` s: `half` 1 · `sum` 2 · `mean` 1/|Ω|
 `reg_by`     ρ_i (σ_j alike): `row` 1 · `count` max(n_i, 1) · `total` |Ω|
 
-The gradient, with E_ij = ∂L/∂(u_i·v_j) / s = w_ij (u_i·v_j − r_ij) on Ω and α (u_i·v_j − b_j) off it:
+The gradient, with E_ij = ∂L/∂(u_i·v_j) / s, which is w_ij (u_i·v_j − r_ij) on Ω and
+α (u_i·v_j − b_j) off it:
 
-    ∂L/∂U = s · (E V + reg ∘ ρ ∘ U)        ∂L/∂V = s · (Eᵀ U + reg ∘ σ ∘ V)                                    (1)
+    ∂L/∂U = s · (E V + reg ∘ ρ ∘ U)        ∂L/∂V = s · (Eᵀ U + reg ∘ σ ∘ V)                      (1)
 
-The missing part costs no more than the ratings: it is the same sum over *all* entries less what it says on Ω,
+The missing part costs no more than the ratings: it is the same sum over *all* entries less what it
+says on Ω,
 
-    ½ α Σ_all (u_i·v_j − b_j)² = ½ α [⟨UᵀU, VᵀV⟩ − 2 (1ᵀU)·(Vᵀb) + N bᵀb]                                      (2)
-    ∂U: α (U VᵀV − 1 bᵀV)        ∂V: α (V UᵀU − b 1ᵀU)                                                           (3)
+    ½ α Σ_all (u_i·v_j − b_j)² = ½ α [⟨UᵀU, VᵀV⟩ − 2 (1ᵀU)·(Vᵀb) + N bᵀb]                        (2)
+    ∂U: α (U VᵀV − 1 bᵀV)        ∂V: α (V UᵀU − b 1ᵀU)                                           (3)
 
-Biased factorisation μ + b_i + c_j + u_i·v_j is the same objective on ratings less μ with two more columns,
-U~ = [U | b | 1] and V~ = [V | 1 | c]. A pinned column, and a column beyond a lane's rank (pinned at 0), has no gradient.
+Biased factorisation μ + b_i + c_j + u_i·v_j is the same objective on ratings less μ with two more
+columns, U~ = [U | b | 1] and V~ = [V | 1 | c]. A pinned column, and a column beyond a lane's rank
+(pinned at 0), has no gradient.
 """
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from mfjax.types import Factors, Hparams, Ratings, Spec
+from mfjax.types import AnyArray, Factors, Hparams, Ratings, Sides, Spec
 
 
-class Margins(NamedTuple):
-    """Sums of the ratings of each fold: a lane leaves its own fold out by a mask, without another pass over the ratings."""
+class FoldSums(NamedTuple):
+    """Sums of the ratings of each fold.
+
+    A lane leaves its own fold out by a mask, without another pass over the ratings.
+    """
 
     fold: Int[Array, " folds"]
     user_count: Float[Array, "folds users"]
@@ -43,154 +50,254 @@ class Margins(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Per column of one side: `free` (0 or 1), `pin` (the value of a pinned column), `reg` (its λ)."""
+    """Per column of one side: `free` (0 or 1), `pin` (the value of a pinned column), `reg` (λ)."""
 
     free: Float[Array, " columns"]
     pin: Float[Array, " columns"]
     reg: Float[Array, " columns"]
 
 
-class Terms(NamedTuple):
+class LaneTerms(NamedTuple):
     """The constants of one lane's objective."""
 
-    columns: Factors  # of Columns
-    counts: Factors  # n_i and m_j: [users], [items]
-    row_reg: Factors  # ρ and σ: [users], [items]
-    total: Float[Array, ""]  # |Ω|
-    mean: Float[Array, ""]  # μ, the mean training rating
+    fold: Int[Array, ""]  # the fold that it holds out
+    columns: Sides  # of Columns
+    counts: Sides  # n_i and m_j, [users] and [items]
+    row_reg: Sides  # ρ and σ, [users] and [items]
     centre: Float[Array, ""]  # what is taken off every rating: μ with biases, else 0
     alpha: Float[Array, ""]
     background: Float[Array, " items"]  # b, centred
     scale: Float[Array, ""]  # s
 
 
-def train_weight(weight: Float[Array, "*n"], fold: Int[Array, "*n"], hparams: Hparams) -> Float[Array, "*n"]:
+# one lane's share of the ratings; NumPy and jax arrays alike
+
+
+def held_out(fold: Int[AnyArray, "*n"], lane: Hparams | LaneTerms) -> Bool[AnyArray, "*n"]:
+    """Which ratings a lane holds out: those of its own fold."""
+    return (fold >= 0) & (fold == lane.fold)
+
+
+def train_weight(
+    weight: Float[AnyArray, "*n"], fold: Int[AnyArray, "*n"], lane: Hparams | LaneTerms
+) -> Float[AnyArray, "*n"]:
     """The weights with which a lane trains: those of its held-out fold are 0."""
-    return jnp.where((fold >= 0) & (fold == hparams.fold), 0, weight)
+    return jnp.where(held_out(fold, lane), 0, weight)
 
 
-def validation_weight(weight: Float[Array, "*n"], fold: Int[Array, "*n"], hparams: Hparams) -> Float[Array, "*n"]:
+def validation_weight(
+    weight: Float[AnyArray, "*n"], fold: Int[AnyArray, "*n"], lane: Hparams | LaneTerms
+) -> Float[AnyArray, "*n"]:
     """The weights with which a lane validates: those of its held-out fold alone."""
-    return jnp.where((fold >= 0) & (fold == hparams.fold), weight, 0)
+    return jnp.where(held_out(fold, lane), weight, 0)
 
 
-def margins(ratings: Ratings, spec: Spec) -> Margins:
-    """The sums of each fold, on the host; `[folds, users]` and `[folds, items]`, the first row for fold -1."""
-    folds = np.arange(-1, max(int(np.max(ratings.fold, initial=-1)), 0) + 1)
+def mean_rating(ratings: Ratings, lane: Hparams) -> float:
+    """μ of a lane, its mean training rating, on the host."""
+    trained = ratings.weight * ~held_out(ratings.fold, lane)
+    return float(np.average(ratings.value, weights=trained))
+
+
+def mean_or(
+    otherwise: Float[AnyArray, ""] | float,
+    total: Float[AnyArray, "*n"],
+    weight: Float[AnyArray, "*n"],
+) -> Float[AnyArray, "*n"]:
+    """total / weight, and `otherwise` where there is no weight."""
+    xp = weight.__array_namespace__()
+    some = weight > 0
+    return xp.where(some, total / xp.where(some, weight, 1), otherwise)
+
+
+def dot(
+    user: Float[AnyArray, "*n columns"], item: Float[AnyArray, "*n columns"]
+) -> Float[AnyArray, "*n"]:
+    """u_i·v_j, row by row."""
+    return (user * item).sum(-1)
+
+
+# the constants of a lane
+
+
+def fold_sums(ratings: Ratings, spec: Spec) -> FoldSums:
+    """The sums of each fold, on the host; the first row is fold -1's."""
+    last = max(int(np.max(ratings.fold, initial=-1)), 0)
+    folds = np.arange(-1, last + 1)
 
     def sums(row: np.ndarray, num_rows: int, amount: np.ndarray) -> np.ndarray:
         cell = (ratings.fold + 1).astype(np.int64) * num_rows + row
         flat = np.bincount(cell, weights=amount, minlength=len(folds) * num_rows)
         return flat.reshape(len(folds), num_rows).astype(spec.dtype)
 
-    observed = ratings.weight > 0
-    return Margins(
+    real = ratings.weight > 0
+    return FoldSums(
         fold=folds.astype(np.int32),
-        user_count=sums(ratings.user, spec.num_users, observed),
-        item_count=sums(ratings.item, spec.num_items, observed),
+        user_count=sums(ratings.user, spec.num_users, real),
+        item_count=sums(ratings.item, spec.num_items, real),
         item_weight=sums(ratings.item, spec.num_items, ratings.weight),
         item_sum=sums(ratings.item, spec.num_items, ratings.weight * ratings.value),
     )
 
 
-def columns(hparams: Hparams, spec: Spec) -> Factors:
-    """The `Columns` of each side: factors up to the lane's rank, then the user bias against 1 and 1 against the item bias."""
-    latent = jnp.arange(spec.max_rank) < hparams.rank
-    free, reg, none = latent.astype(spec.dtype), jnp.where(latent, hparams.reg, 0), jnp.zeros(spec.max_rank, spec.dtype)
+def columns(hparams: Hparams, spec: Spec) -> Sides:
+    """The `Columns` of each side.
+
+    Factors up to the lane's rank, then the user bias against 1 and 1 against the item bias.
+    """
+    in_rank = jnp.arange(spec.max_rank) < hparams.rank
+    latent = Columns(
+        free=in_rank.astype(spec.dtype),
+        pin=jnp.zeros(spec.max_rank, spec.dtype),
+        reg=jnp.where(in_rank, hparams.reg, 0).astype(spec.dtype),
+    )
     if not spec.bias:
-        return Factors(*[Columns(free, none, reg.astype(spec.dtype))] * 2)
+        return Sides(latent, latent)
 
     def side(is_free: tuple[int, int]) -> Columns:
-        extra = jnp.asarray(is_free, spec.dtype)
-        return Columns(*map(jnp.concatenate, ((free, extra), (none, 1 - extra), (reg, extra * hparams.reg_bias))))
+        free = jnp.asarray(is_free, spec.dtype)
+        reg = (free * hparams.reg_bias).astype(spec.dtype)
+        extra = Columns(free, 1 - free, reg)
+        return Columns(*map(lambda a, b: jnp.concatenate([a, b]), latent, extra))
 
-    return Factors(side((1, 0)), side((0, 1)))
+    return Sides(user=side((1, 0)), item=side((0, 1)))
 
 
-def terms(margins: Margins, hparams: Hparams, spec: Spec) -> Terms:
+def lane_terms(sums: FoldSums, hparams: Hparams, spec: Spec) -> LaneTerms:
     """The constants of the lane that `hparams` describes, from its own training ratings."""
-    trained = ~((margins.fold >= 0) & (margins.fold == hparams.fold))[:, None]
-    user_count, item_count, item_weight, item_sum = (jnp.where(trained, x, 0).sum(0) for x in margins[1:])
-    total = jnp.maximum(user_count.sum(), 1)
+    trained = ~held_out(sums.fold, hparams)[:, None]
+
+    def over_folds(of_fold: Float[Array, "folds rows"]) -> Float[Array, " rows"]:
+        return jnp.where(trained, of_fold, 0).sum(0)
+
+    counts = Sides(over_folds(sums.user_count), over_folds(sums.item_count))
+    item_weight = over_folds(sums.item_weight)
+    item_sum = over_folds(sums.item_sum)
+    num_ratings = jnp.maximum(counts.user.sum(), 1)
     mean = item_sum.sum() / jnp.maximum(item_weight.sum(), jnp.finfo(spec.dtype).tiny)
-    item_mean = jnp.where(item_weight > 0, item_sum / jnp.where(item_weight > 0, item_weight, 1), mean)
     centre = mean * spec.bias
-    per_row = {
-        "row": lambda count: jnp.ones_like(count),
-        "count": lambda count: jnp.maximum(count, 1),
-        "total": lambda count: jnp.full_like(count, total),
-    }[spec.reg_by]
-    alpha = {"ignore": jnp.zeros_like(mean), "item_mean": jnp.ones_like(mean), "zero": hparams.missing_weight}
-    return Terms(
+    one = jnp.ones_like(mean)
+    alpha = {"ignore": 0 * one, "item_mean": one, "zero": hparams.missing_weight}
+    scale = {"half": one, "sum": 2 * one, "mean": 1 / num_ratings}
+    background = {
+        "ignore": jnp.zeros_like(item_sum),
+        "item_mean": mean_or(mean, item_sum, item_weight),
+        "zero": jnp.zeros_like(item_sum),
+    }
+    return LaneTerms(
+        fold=jnp.asarray(hparams.fold),
         columns=columns(hparams, spec),
-        counts=Factors(user_count, item_count),
-        row_reg=Factors(per_row(user_count), per_row(item_count)),
-        total=total,
-        mean=mean,
+        counts=counts,
+        row_reg=Sides(*(_row_reg(count, num_ratings, spec) for count in counts)),
         centre=centre,
         alpha=alpha[spec.missing],
-        background=(item_mean if spec.missing == "item_mean" else jnp.zeros_like(item_mean)) - centre,
-        scale={"half": jnp.ones_like(total), "sum": 2 * jnp.ones_like(total), "mean": 1 / total}[spec.loss_scale],
+        background=background[spec.missing] - centre,
+        scale=scale[spec.loss_scale],
     )
 
 
-def pinned(factors: Factors, columns: Factors) -> Factors:
+def _row_reg(
+    count: Float[Array, " rows"], num_ratings: Float[Array, ""], spec: Spec
+) -> Float[Array, " rows"]:
+    """ρ or σ from the number of training ratings of each row."""
+    if spec.reg_by == "row":
+        return jnp.ones_like(count)
+    if spec.reg_by == "count":
+        return jnp.maximum(count, 1)
+    return jnp.full_like(count, num_ratings)
+
+
+# the parts of L, each without s
+
+
+def pin(factors: Factors, columns: Sides) -> Factors:
     """The factors with every pinned column at its value; the objective sees no other."""
     return Factors(*(f * c.free[None] + c.pin[None] for f, c in zip(factors, columns, strict=True)))
 
 
-def free(update: Factors, columns: Factors) -> Factors:
+def zero_pinned(update: Factors, columns: Sides) -> Factors:
     """A gradient or an update with nothing in the pinned columns."""
     return Factors(*(u * c.free[None] for u, c in zip(update, columns, strict=True)))
 
 
-def regulariser(factors: Factors, terms: Terms) -> tuple[Float[Array, ""], Factors]:
-    """The regulariser of pinned factors, without s, and its gradient reg ∘ ρ ∘ U (and the mirror image)."""
-    grad = Factors(*(r[:, None] * c.reg[None] * f for f, c, r in zip(factors, terms.columns, terms.row_reg, strict=True)))
-    return sum(((f * g).sum() for f, g in zip(factors, grad, strict=True)), start=jnp.zeros_like(terms.scale)) / 2, grad
+def regulariser(factors: Factors, lane: LaneTerms) -> tuple[Float[Array, ""], Factors]:
+    """The regulariser of pinned factors and its gradient, reg ∘ ρ ∘ U and the mirror image."""
+
+    def gradient(table, columns: Columns, row_reg):
+        return row_reg[:, None] * columns.reg[None] * table
+
+    grad = Factors(*map(gradient, factors, lane.columns, lane.row_reg))
+    zero = jnp.zeros_like(lane.scale)
+    return sum(((f * g).sum() for f, g in zip(factors, grad, strict=True)), start=zero) / 2, grad
 
 
-def background(factors: Factors, terms: Terms) -> tuple[Float[Array, ""], Factors]:
-    """The missing part over all entries, without s: equations (2) and (3) of this module, O((users + items) k²)."""
-    (user, item), b = factors, terms.background
-    gram_user, gram_item, user_sum, item_b = user.T @ user, item.T @ item, user.sum(0), item.T @ b
+def background(factors: Factors, lane: LaneTerms) -> tuple[Float[Array, ""], Factors]:
+    """The missing part over all entries, equations (2) and (3), in O((users + items) k²)."""
+    user, item = factors
+    b = lane.background
+    gram_user = user.T @ user
+    gram_item = item.T @ item
+    user_sum = user.sum(0)
+    item_b = item.T @ b
     loss = (gram_user * gram_item).sum() - 2 * user_sum @ item_b + user.shape[0] * b @ b
     grad_user = user @ gram_item - item_b[None]
     grad_item = item @ gram_user - b[:, None] * user_sum[None]
-    return terms.alpha * loss / 2, Factors(terms.alpha * grad_user, terms.alpha * grad_item)
+    return lane.alpha * loss / 2, Factors(lane.alpha * grad_user, lane.alpha * grad_item)
 
 
-def everywhere(factors: Factors, terms: Terms, spec: Spec) -> tuple[Float[Array, ""], Factors]:
-    """All of the objective but its ratings, without s: the regulariser, and the missing part over all entries."""
-    loss, grad = regulariser(factors, terms)
+def off_ratings(factors: Factors, lane: LaneTerms, spec: Spec) -> tuple[Float[Array, ""], Factors]:
+    """All of L but its ratings: the regulariser, and the missing part over all entries."""
+    loss, grad = regulariser(factors, lane)
     if spec.missing == "ignore":
         return loss, grad
-    missing, missing_grad = background(factors, terms)
-    return loss + missing, Factors(grad.user + missing_grad.user, grad.item + missing_grad.item)
+    missing, missing_grad = background(factors, lane)
+    return loss + missing, Factors(*map(jnp.add, grad, missing_grad))
 
 
-def observed(prediction, value, weight, background, terms: Terms, spec: Spec) -> tuple[Array, Array]:
-    """E and the loss of each rating, without s, less what `everywhere` already says there; all arrays of one shape.
+class Seen(NamedTuple):
+    """Some ratings as a gradient sees them, all of one shape.
 
-    `value` is as rated (not centred), `background` is b of the rating's item (not read under `ignore`).
+    `value` as rated (not centred); `weight` of the lane; `background` is b of the rating's item,
+    which `missing=ignore` does not read.
     """
-    residual = prediction - (value - terms.centre)
-    error, loss = weight * residual, weight * residual**2 / 2
+
+    value: Float[Array, "*n"]
+    weight: Float[Array, "*n"]
+    background: Float[Array, "*n"] | None
+
+
+def on_ratings(
+    prediction: Float[Array, "*n"], seen: Seen, lane: LaneTerms, spec: Spec
+) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    """E and the loss of each rating, less what `off_ratings` already says there."""
+    residual = prediction - (seen.value - lane.centre)
+    error = seen.weight * residual
+    loss = seen.weight * residual**2 / 2
     if spec.missing == "ignore":
         return error, loss
-    alpha, gap = jnp.where(weight > 0, terms.alpha, 0), prediction - background
+    alpha = jnp.where(seen.weight > 0, lane.alpha, 0)
+    gap = prediction - seen.background
     return error - alpha * gap, loss - alpha * gap**2 / 2
 
 
 def dense_loss(
-    factors: Factors, values: Float[Array, "users items"], weights: Float[Array, "users items"], terms: Terms
+    factors: Factors,
+    values: Float[Array, "users items"],
+    weights: Float[Array, "users items"],
+    lane: LaneTerms,
 ) -> Float[Array, ""]:
     """The objective of this module's docstring, written on the full matrices.
 
-    `values` r_ij (anything where missing) and `weights` w_ij of the lane (0: missing); returns the scalar L.
+    Args:
+      factors: pinned here, so that a pinned column has no gradient.
+      values: r_ij, and anything where missing.
+      weights: w_ij of the lane, and 0 where missing.
+
+    Returns:
+      The scalar L.
     """
-    user, item = factors = pinned(factors, terms.columns)
+    user, item = factors = pin(factors, lane.columns)
     prediction = user @ item.T
-    observed = weights * (prediction - (values - terms.centre)) ** 2
-    missing = jnp.where(weights > 0, 0, terms.alpha * (prediction - terms.background[None]) ** 2)
-    return terms.scale * ((observed + missing).sum() / 2 + regulariser(factors, terms)[0])
+    on_ratings = weights * (prediction - (values - lane.centre)) ** 2
+    gap = prediction - lane.background[None]
+    off_ratings = jnp.where(weights > 0, 0, lane.alpha * gap**2)
+    return lane.scale * ((on_ratings + off_ratings).sum() / 2 + regulariser(factors, lane)[0])

@@ -1,31 +1,49 @@
-"""The nouns of mfjax, and the line between what is traced (`Hparams`) and what is static (`Spec`).
-
-Importing this module loads neither jax nor Hydra: the config schema is generated from it.
-"""
+"""The nouns of mfjax, and the line between what is traced (`Hparams`) and static (`Spec`)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 MISSING = ("ignore", "item_mean", "zero")
 LOSS_SCALE = ("half", "sum", "mean")
 REG_BY = ("row", "count", "total")
 WIDTHS = (8, 16, 32, 64)  # of tiles
+MOVES = ("rows", "lazy", "table")  # what a batch of `sgd` moves
 NO_FOLD = -2  # a lane with this fold holds nothing out
-REPLICATES = ("data_seed", "fold", "seed")  # the Hparams that repeat a setting; the others make it
+AnyArray = Array | np.ndarray
+REPLICATES = ("split_seed", "fold", "init_seed")  # the Hparams that repeat a setting
+
+
+class Sides(NamedTuple):
+    """A pair of anything, one of each side of the matrix."""
+
+    user: Any
+    item: Any
+
+
+class Factors(NamedTuple):
+    """The factor tables: what is trained."""
+
+    user: Float[Array, "users columns"]
+    item: Float[Array, "items columns"]
+
+
+class Bounds(NamedTuple):
+    """The range that predictions are clipped to before an error is taken; (-inf, inf): none."""
+
+    low: Float[Array, ""] | float
+    high: Float[Array, ""] | float
 
 
 class Ratings(NamedTuple):
     """Ratings in coordinate form; (user, item) pairs with positive weight are unique.
 
-    Shapes: every field `[n]`. `weight` 0 is padding; `fold` f >= 0 is held out by a lane whose fold is f, and fold -1 by none.
+    `weight` 0 is padding. `fold` f >= 0 is held out by a lane whose fold is f, and fold -1 by none.
     """
 
     user: Int[Array, " n"]
@@ -35,38 +53,45 @@ class Ratings(NamedTuple):
     fold: Int[Array, " n"]
 
     @classmethod
-    def of(cls, user, item, value, weight=None, fold=None, *, dtype: str = "float32") -> Ratings:
+    def of(
+        cls,
+        user: Iterable,
+        item: Iterable,
+        value: Iterable,
+        weight: Iterable | None = None,
+        fold: Iterable | None = None,
+        *,
+        dtype: str = "float32",
+    ) -> Ratings:
         """Ratings from any sequences, with weight 1 and fold -1 where they are not given."""
+        value = np.asarray(value, dtype)
         n = len(value)
         return cls(
             user=np.asarray(user, np.int32),
             item=np.asarray(item, np.int32),
-            value=np.asarray(value, dtype),
+            value=value,
             weight=np.ones(n, dtype) if weight is None else np.asarray(weight, dtype),
             fold=np.full(n, -1, np.int32) if fold is None else np.asarray(fold, np.int32),
         )
 
     def padded(self, n: int) -> Ratings:
         """The same ratings followed by weight-0 padding up to `n` rows."""
-        extra = n - len(self.value)
+        extra = (0, n - len(self.value))
         return Ratings(
-            *(np.pad(x, (0, extra)) for x in (self.user, self.item, self.value, self.weight)),
-            fold=np.pad(self.fold, (0, extra), constant_values=-1),
+            user=np.pad(self.user, extra),
+            item=np.pad(self.item, extra),
+            value=np.pad(self.value, extra),
+            weight=np.pad(self.weight, extra),
+            fold=np.pad(self.fold, extra, constant_values=-1),
         )
-
-
-class Factors(NamedTuple):
-    """One value a side: `user` is `[num_users, columns]` and `item` `[num_items, columns]` for the factors themselves."""
-
-    user: Any
-    item: Any
 
 
 class Hparams(NamedTuple):
     """All that a sweep may batch: traced scalars, so that a new value never compiles again.
 
-    Ranges: learning_rate > 0; reg, reg_bias, init_scale, missing_weight >= 0; 0 <= momentum < 1; rank >= 0;
-    fold >= 0 names the held-out fold and -2 holds nothing out; seeds are any 31-bit integers.
+    Ranges: learning_rate > 0; reg, reg_bias, init_scale, missing_weight >= 0; 0 <= momentum < 1;
+    rank >= 0; fold >= 0 names the held-out fold and -2 holds nothing out; seeds are any 31-bit
+    integers, `init_seed` of the factors and `split_seed` of the split and the shuffles.
     """
 
     learning_rate: float = 0.02
@@ -77,28 +102,42 @@ class Hparams(NamedTuple):
     momentum: float = 0.9
     rank: int = 16
     fold: int = 0
-    seed: int = 0
-    data_seed: int = 0
+    init_seed: int = 0
+    split_seed: int = 0
 
     @classmethod
     def of(cls, dtype: str = "float32", **fields: Any) -> Hparams:
-        """Hparams whose every field has a fixed dtype (0.5, 0 and float32(1) would otherwise be three traces)."""
-        kinds = cls()._asdict()
-        values = kinds | fields
-        return cls(**{k: np.asarray(v, dtype if isinstance(kinds[k], float) else np.int32) for k, v in values.items()})
+        """Hparams whose every field has a fixed dtype.
+
+        Without it, 0.5, 0 and float32(1) would be three traces.
+        """
+        defaults = cls()._asdict()
+        values = defaults | fields
+
+        def cast(key: str) -> np.ndarray:
+            is_float = isinstance(defaults[key], float)
+            return np.asarray(values[key], dtype if is_float else np.int32)
+
+        return cls(**{key: cast(key) for key in values})
 
     @property
     def setting(self) -> tuple[tuple[str, float], ...]:
-        """What a search chooses: the Hparams, but for those that repeat a setting on another split or from another start."""
+        """What a search chooses: the Hparams, but for those that repeat a setting.
+
+        A setting is repeated on another split, another fold or from another start.
+        """
         return tuple((key, value) for key, value in self._asdict().items() if key not in REPLICATES)
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """How the ratings are cut for the tile engine (`mfjax.kernels.tiles`); every choice gives the same sums, to rounding.
+    """How the ratings are cut for `mfjax.kernels.tiles`; any choice gives the same sums, rounded.
 
-    `width`: ratings of a row in one tile; `chunk`: ratings worked on at once, so many as stay in cache; `group`: rows whose
-    normal equations are solved at once; `shards`: devices that share the rows of one fit.
+    Args:
+      width: ratings of a row in one tile.
+      chunk: ratings worked on at once, so many as stay in cache.
+      group: rows whose normal equations are solved at once.
+      shards: devices that share the rows of one fit.
     """
 
     width: int = 8
@@ -109,7 +148,7 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Spec:
-    """All that shapes the program: hashable, no pytree. The conventions are those of `mfjax.objective`."""
+    """All that shapes a program: hashable, no pytree. The conventions are `mfjax.objective`'s."""
 
     num_users: int
     num_items: int
@@ -118,8 +157,6 @@ class Spec:
     missing: str = "ignore"
     loss_scale: str = "half"
     reg_by: str = "count"
-    batch_size: int = 256
-    cg_steps: int = 3
     dtype: str = "float32"
     tiling: Tiling = Tiling()
 
@@ -129,16 +166,38 @@ class Spec:
         return self.max_rank + 2 * self.bias
 
 
+@runtime_checkable
+class PrepareFn(Protocol):
+    """`prepare(ratings) -> layout`, once and on the host. May raise InputError or OutOfMemory."""
+
+    def __call__(self, ratings: Ratings, /) -> Any: ...
+
+
+@runtime_checkable
+class GradientFn(Protocol):
+    """`(factors, layout, hparams) -> (L, ∂L)`: the objective and its gradient, a pure function.
+
+    The gradient of a pinned column is 0. `layout` holds the `fold_sums` of its ratings.
+    """
+
+    def __call__(
+        self, factors: Factors, layout: Any, hparams: Hparams, /
+    ) -> tuple[Float[Array, ""], Factors]: ...
+
+
 class Gradient(NamedTuple):
     """One way to compute the gradient of the objective.
 
-    `prepare(ratings) -> layout` once, on the host; `value_and_grad(factors, layout, hparams) -> (loss, Factors)`.
-    Every layout holds the `margins` of its ratings. `tolerance`: max|a - b| / max|b| against `jax.grad` in float64.
+    `tolerance` is the most that max|a - b| / max|b| may be against `jax.grad` in float64.
+    `work_bytes` are the temporaries of one lane. `shares_rows` says that devices may share the rows
+    of a lane that is alone.
     """
 
-    prepare: Callable[[Ratings], Any]
-    value_and_grad: Callable[[Factors, Any, Hparams], tuple[Float[Array, ""], Factors]]
+    prepare: PrepareFn
+    value_and_grad: GradientFn
     tolerance: float = 1e-10
+    work_bytes: int = 0
+    shares_rows: bool = False
 
 
 class State(NamedTuple):
@@ -149,49 +208,118 @@ class State(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What a reader wants of an epoch, never fed back: the objective as visited, and the norm of the factors' change."""
+    """What a reader wants of an epoch, never fed back.
+
+    The objective as the epoch saw it, and the norm of the factors' change.
+    """
 
     loss: Float[Array, ""]
     update_norm: Float[Array, ""]
 
 
+@runtime_checkable
+class InitFn(Protocol):
+    """`init(key, layout, hparams, factors=None) -> State`; `factors` are those of a warm start."""
+
+    def __call__(
+        self, key: Array, layout: Any, hparams: Hparams, factors: Factors | None = None, /
+    ) -> State: ...
+
+
+Visits = Int[Array, "batches batch"]  # places in the ratings
+
+
+@runtime_checkable
+class StepFn(Protocol):
+    """`step(state, layout, hparams, visits) -> (State, Info)`: one epoch, a pure function.
+
+    `visits` is what `VisitsFn` gave for this epoch.
+    """
+
+    def __call__(
+        self,
+        state: State,
+        layout: Any,
+        hparams: Hparams,
+        visits: Int[Array, "batches batch"] | None,
+        /,
+    ) -> tuple[State, Info]: ...
+
+
+@runtime_checkable
+class VisitsFn(Protocol):
+    """`visits(num_ratings, split_seed, epoch)`: the host's shuffle of the ratings of one epoch.
+
+    A pure function; `[batches, batch_size]` places in the ratings, or None for a method that
+    visits them in no order.
+    """
+
+    def __call__(self, num_ratings: int, split_seed: int, epoch: int, /) -> np.ndarray | None: ...
+
+
+@runtime_checkable
+class CheckFn(Protocol):
+    """`check(ratings, hparams)` raises InputError, on the host, for a lane it cannot train."""
+
+    def __call__(self, ratings: Ratings, hparams: Hparams, /) -> None: ...
+
+
+def in_no_order(num_ratings: int, split_seed: int, epoch: int) -> None:
+    """The visits of a method that takes all ratings at once."""
+
+
+def any_lane(ratings: Ratings, hparams: Hparams) -> None:
+    """The check of a method that can train every lane."""
+
+
 class Method(NamedTuple):
     """A way to train: pure functions around one epoch.
 
-    `prepare(ratings) -> layout`; `init(key, layout, hparams, factors=None) -> State` (factors: warm start);
-    `step(state, layout, hparams, order) -> (State, Info)`, one epoch;
-    `order(num_ratings, data_seed, epoch) -> [batches, batch_size] | None`, the host's shuffle.
-    `takes` names the Hparams that the method reads beside the objective's; `check(ratings, hparams)` raises InputError, on
-    the host, for a lane that it cannot train.
+    `reads` names the Hparams that the method reads beside the objective's. `solves_rows` says that
+    it solves normal equations, for which wider tiles are faster; `work_bytes` and `shares_rows` are
+    those of `Gradient`.
     """
 
-    prepare: Callable[[Ratings], Any]
-    init: Callable[..., State]
-    step: Callable[[State, Any, Hparams, Any], tuple[State, Info]]
-    order: Callable[[int, int, int], np.ndarray | None]
-    takes: tuple[str, ...]
-    check: Callable[[Ratings, Hparams], None] = lambda ratings, hparams: None
+    prepare: PrepareFn
+    init: InitFn
+    step: StepFn
+    visits: VisitsFn = in_no_order
+    reads: tuple[str, ...] = ()
+    check: CheckFn = any_lane
+    solves_rows: bool = False
+    work_bytes: int = 0
+    shares_rows: bool = False
+
+
+@runtime_checkable
+class MakeTransformation(Protocol):
+    """`make(hparams, updates_per_epoch)`: the optax transformation of a lane."""
+
+    def __call__(self, hparams: Hparams, updates_per_epoch: int, /) -> Any: ...
 
 
 class Optimizer(NamedTuple):
-    """`make(hparams)` gives the optax transformation; `takes` names the Hparams it reads.
+    """An optax optimiser whose hyperparameters are traced.
 
-    `rowwise`: an update is linear in the gradient and keeps no moments, so a batch may update only the rows it touches.
-    `lazy`: it does so too, with moments (`mfjax.methods.sgd`).
+    `reads` names the Hparams that it reads. `moves` says what a batch of `sgd` moves with it:
+    `rows`, those that it touches, where an update is linear in the gradient and keeps no moments;
+    `lazy`, the same rows and their moments; `table`, every row.
     """
 
-    make: Callable[[Hparams], Any]
-    takes: tuple[str, ...]
-    rowwise: bool
-    lazy: bool = False
+    make: MakeTransformation
+    reads: tuple[str, ...]
+    moves: str = "table"
 
 
 class Run(NamedTuple):
-    """The scan carry of training, and all that a run needs to go on. Epochs count from 1; 0 is none."""
+    """The scan carry of training, and all that a run needs to go on.
+
+    Epochs count from 1; 0 is none. `best_score` is lower where better.
+    """
 
     state: State
     best: Factors
-    best_metric: Float[Array, ""]
+    best_score: Float[Array, ""]
     best_epoch: Int[Array, ""]
     epoch: Int[Array, ""]
     alive: Bool[Array, ""]

@@ -1,4 +1,7 @@
-"""Hydra's `-m` as few programs: jobs that differ in traced hyperparameters alone train as lanes of one."""
+"""Hydra's `-m` as few programs.
+
+Jobs that differ in traced hyperparameters alone train as lanes of one.
+"""
 
 import logging
 from collections.abc import Sequence
@@ -17,61 +20,109 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class LauncherConfig:
-    """`width`: lanes a program. It is the same for any number of jobs, so that which of them run together changes no bit."""
+    """`lanes_per_program` is the same for any number of jobs.
+
+    So which of them run together changes no bit.
+    """
 
     _target_: str = "hydra_plugins.mfjax_launcher.launcher.MfjaxLauncher"
-    width: int = 64
+    lanes_per_program: int = 64
 
 
-ConfigStore.instance().store(group="hydra/launcher", name="mfjax", node=LauncherConfig, provider="mfjax")
+ConfigStore.instance().store(
+    group="hydra/launcher", name="mfjax", node=LauncherConfig, provider="mfjax"
+)
 
 
 class MfjaxLauncher(Launcher):
-    """Composes each job, trains together what can be (`mfjax.app.multirun`), and hands each its share through Hydra's `run_job`:
-    folders, callbacks and `JobReturn` are Hydra's own. Jobs whose config is not mfjax's run one after another."""
+    """Composes each job, trains together what can be, and hands each its share.
 
-    def __init__(self, width: int) -> None:
-        self.width = width
-        self.kept: dict[Any, Any] = {}
+    They are trained by `mfjax.app.multirun`, and each then runs through Hydra's `run_job`: folders,
+    callbacks and `JobReturn` are Hydra's own. Jobs whose config is not mfjax's run one after
+    another.
+    """
+
+    def __init__(self, lanes_per_program: int) -> None:
+        self.lanes_per_program = lanes_per_program
+        self.sweeps: dict[Any, Any] = {}  # with the programs of the launches before
         self.config: DictConfig | None = None
         self.task_function: TaskFunction | None = None
         self.hydra_context: HydraContext | None = None
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config, self.hydra_context, self.task_function = config, hydra_context, task_function
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.config = config
+        self.hydra_context = hydra_context
+        self.task_function = task_function
 
-    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+    def launch(
+        self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int
+    ) -> Sequence[JobReturn]:
         """Run a batch of jobs, and return what became of each, in their order."""
-        from mfjax.app.multirun import FINISHED, handing
-        from mfjax.errors import InputError
-        from mfjax.training.checkpoint import remove
-
-        if self.width < 1:
-            raise InputError(f"hydra.launcher.width: expected a positive number, got {self.width}")
-        assert self.config is not None and self.hydra_context is not None and self.task_function is not None
+        self._check()
+        assert self.config is not None
         setup_globals()
         self._log_as_a_multirun()
         sweep_dir = Path(str(self.config.hydra.sweep.dir))
         sweep_dir.mkdir(parents=True, exist_ok=True)
-        log.info(f"Launching {len(job_overrides)} jobs, {self.width} lanes a program")
-        configs = [self._composed(list(overrides), initial_job_idx + i) for i, overrides in enumerate(job_overrides)]
-        trained, returns = self._trained(configs, sweep_dir), []
-        for config, overrides, ready in zip(configs, job_overrides, trained or [None] * len(configs), strict=True):
-            log.info(f"\t#{config.hydra.job.num} : {' '.join(filter_overrides(overrides))}")
-            with handing(ready):
-                returns.append(
-                    run_job(
-                        hydra_context=self.hydra_context,
-                        task_function=self.task_function,
-                        config=config,
-                        job_dir_key="hydra.sweep.dir",
-                        job_subdir_key="hydra.sweep.subdir",
-                    )
-                )
-            self._log_as_a_multirun()
-        if trained is not None and any(ready != FINISHED for ready in trained):
+        log.info(f"Launching {len(job_overrides)} jobs, {self.lanes_per_program} lanes a program")
+        configs = [
+            self._composed(list(overrides), number)
+            for number, overrides in enumerate(job_overrides, initial_job_idx)
+        ]
+        if not all(map(_is_of_mfjax, configs)):
+            return [self._run(config) for config in configs]
+        return self._run_trained(configs, sweep_dir)
+
+    def _check(self) -> None:
+        from mfjax.errors import InputError
+
+        if self.lanes_per_program < 1:
+            raise InputError(
+                "hydra.launcher.lanes_per_program: expected a positive number, "
+                f"got {self.lanes_per_program}"
+            )
+
+    def _run_trained(self, configs: list[DictConfig], sweep_dir: Path) -> list[JobReturn]:
+        from mfjax.app.check import shadowed
+        from mfjax.app.handover import Finished, handing_over
+        from mfjax.app.multirun import train_together
+        from mfjax.training.checkpoint import remove
+
+        overrides = [list(config.hydra.overrides.task) for config in configs]
+        lines = (line for pair in zip(configs, overrides, strict=True) for line in shadowed(*pair))
+        for line in dict.fromkeys(lines):
+            log.warning(line)
+        cases = train_together(
+            [_of_the_job(config) for config in configs],
+            [sweep_dir / str(config.hydra.sweep.subdir) for config in configs],
+            sweep_dir,
+            self.lanes_per_program,
+            self.sweeps,
+        )
+        returns = []
+        for config, case in zip(configs, cases, strict=True):
+            with handing_over(case):
+                returns.append(self._run(config))
+        if any(case != Finished() for case in cases):
             remove(sweep_dir)
         return returns
+
+    def _run(self, config: DictConfig) -> JobReturn:
+        """Run one job, through Hydra."""
+        assert self.hydra_context is not None and self.task_function is not None
+        overrides = filter_overrides(config.hydra.overrides.task)
+        log.info(f"\t#{config.hydra.job.num} : {' '.join(overrides)}")
+        done = run_job(
+            hydra_context=self.hydra_context,
+            task_function=self.task_function,
+            config=config,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        self._log_as_a_multirun()
+        return done
 
     def _log_as_a_multirun(self) -> None:
         assert self.config is not None
@@ -81,20 +132,13 @@ class MfjaxLauncher(Launcher):
         assert self.config is not None and self.hydra_context is not None
         config = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         with open_dict(config):
-            config.hydra.job.id = config.hydra.job.num = number
+            config.hydra.job.id = number
+            config.hydra.job.num = number
         return config
 
-    def _trained(self, configs: list[DictConfig], sweep_dir: Path) -> Sequence[Any] | None:
-        """What to hand to each job; None where they are not mfjax's."""
-        if not all({"job", "hparams", "sweep"} <= set(config) for config in configs):
-            return None
-        from mfjax.app.build import shadowed
-        from mfjax.app.multirun import train_together
 
-        for line in dict.fromkeys(line for config in configs for line in shadowed(config, config.hydra.overrides.task)):
-            log.warning(line)
-        folders = [sweep_dir / str(config.hydra.sweep.subdir) for config in configs]
-        return train_together([_of_the_job(config) for config in configs], folders, sweep_dir, self.width, self.kept)
+def _is_of_mfjax(config: DictConfig) -> bool:
+    return {"job", "hparams", "sweep"} <= set(config)
 
 
 def _of_the_job(config: DictConfig) -> DictConfig:

@@ -1,12 +1,13 @@
 """Optuna through Hydra: batches of trials are asked for, run as the jobs of one launch, and told.
 
-The study lies in the multirun's folder, and a trial's number is its job's. A second command in that folder goes on with it.
+The study lies in the multirun's folder, and a trial's number is its job's. A second command in that
+folder goes on with it.
 """
 
 import logging
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,89 +26,129 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class SweeperConfig:
-    """`n_trials`: how many more (with `resume=true`, how many in all); `batch`: how many at once, which are lanes of one
-    program; `seed`: of the sampler; `storage`: where the study is kept, if not in the multirun's folder."""
+    """A search.
+
+    Args:
+      params: the axes, a key and what stands after its `=` on the command line, where the same key
+        takes its place.
+      n_trials: how many more; with `resume=true`, how many in all.
+      batch: how many at once, which are lanes of one program.
+      seed: of the sampler.
+      storage: where the study is kept, if not in the multirun's folder.
+    """
 
     _target_: str = "hydra_plugins.mfjax_optuna.sweeper.OptunaSweeper"
+    params: dict[str, Any] = field(default_factory=dict)
     n_trials: int = 64
     batch: int = 16
     seed: int = 0
     storage: str | None = None
 
 
-ConfigStore.instance().store(group="hydra/sweeper", name="mfjax_optuna", node=SweeperConfig, provider="mfjax")
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="mfjax_optuna", node=SweeperConfig, provider="mfjax"
+)
 
 
 class OptunaSweeper(Sweeper):
-    """Minimises what the jobs return, over the axes of the command line: `a=1,2` is a choice, `a=range(1,9)` whole numbers,
-    `a=interval(0.1,1)` numbers, and `a=tag(log,interval(0.01,1))` numbers on a logarithmic scale.
+    """Minimises what the jobs return, over the axes of `params` and of the command line.
 
-    A job that fails, or returns no finite number, is a failed trial. Sampled by TPE, which takes the trials of a batch that
-    have no value yet for bad ones, so that a batch does not repeat itself (Bergstra, Bardenet, Bengio and Kégl, 2011).
+    `a=1,2` is a choice, `a=range(1,9)` whole numbers, `a=interval(0.1,1)` numbers, and
+    `a=tag(log,interval(0.01,1))` numbers on a logarithmic scale.
+
+    A job that fails, or returns no finite number, is a failed trial. Sampled by TPE, which takes
+    the trials of a batch that have no value yet for bad ones, so that a batch does not repeat
+    itself (Bergstra, Bardenet, Bengio and Kégl, 2011).
     """
 
-    def __init__(self, n_trials: int, batch: int, seed: int, storage: str | None) -> None:
-        self.n_trials, self.batch, self.seed, self.storage = n_trials, batch, seed, storage
+    def __init__(
+        self, params: DictConfig, n_trials: int, batch: int, seed: int, storage: str | None
+    ) -> None:
+        self.params = params
+        self.n_trials = n_trials
+        self.batch = batch
+        self.seed = seed
+        self.storage = storage
 
-    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        self.config, self.hydra_context = config, hydra_context
+    def setup(
+        self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
+    ) -> None:
+        self.config = config
+        self.hydra_context = hydra_context
         self.launcher: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> None:
-        """Run the trials. Raises InputError where Optuna is not installed, and where there is nothing to search or to run."""
-        from mfjax.app.build import CHANGES_NO_NUMBER
+        """Run the trials.
+
+        Raises InputError where Optuna is not installed, and where there is nothing to search or to
+        run.
+        """
+        optuna = _optuna()
+        self._check()
+        overrides = self._overrides(arguments)
+        axes = {
+            key: _distribution(one) for key, one in overrides.items() if one.is_sweep_override()
+        }
+        _refuse_no_axis(axes)
+        fixed = [str(one.input_line) for one in overrides.values() if not one.is_sweep_override()]
+        study = self._study(optuna)
+        _refuse_other_jobs(study, fixed)
+        for trials in self._batches(study, axes):
+            self._run(study, trials, fixed)
+        if study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
+            best = study.best_trial
+            number = f"#{best.number}"
+            log.info(
+                f"Best of {len(study.trials)} trials: {number}, {best.value:.5f}, {best.params}"
+            )
+
+    def _check(self) -> None:
         from mfjax.errors import InputError
 
-        try:
-            import optuna
-        except ModuleNotFoundError as error:
-            raise InputError('hydra/sweeper=mfjax_optuna needs Optuna\npip install "mfjax[optuna]"') from error
-
-        for key, number in {"n_trials": self.n_trials, "batch": self.batch}.items():
+        for key in ("n_trials", "batch"):
+            number = getattr(self, key)
             if number < 1:
                 raise InputError(f"hydra.sweeper.{key}: expected a positive number, got {number}")
+
+    def _overrides(self, arguments: Sequence[str]) -> dict[str, Override]:
+        """What is overridden, by key: the last of a key, those of the command line at the end."""
+        own = [f"{key}={value}" for key, value in self.params.items()]
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        overrides = {one.get_key_element(): one for one in parser.parse_overrides(arguments)}  # the last of a key
-        axes = {key: _distribution(one) for key, one in overrides.items() if one.is_sweep_override()}
-        if not axes:
-            raise InputError("hydra/sweeper=mfjax_optuna: expected an axis to search, such as 'hparams.reg=interval(0.02,0.3)'")
-        fixed = [str(one.input_line) for one in overrides.values() if not one.is_sweep_override()]
+        return {one.get_key_element(): one for one in parser.parse_overrides([*own, *arguments])}
+
+    def _study(self, optuna: Any) -> Any:
+        """The study in the multirun's folder, which is made where there is none."""
         folder = Path(self.config.hydra.sweep.dir)
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = optuna.create_study(
+        sampler = optuna.samplers.TPESampler(
+            seed=self.seed, n_startup_trials=self.batch, constant_liar=True
+        )
+        return optuna.create_study(
             storage=self.storage or f"sqlite:///{(folder / 'study.db').resolve()}",
-            sampler=optuna.samplers.TPESampler(seed=self.seed, n_startup_trials=self.batch, constant_liar=True),
+            sampler=sampler,
             study_name="mfjax",
             direction="minimize",
             load_if_exists=True,
         )
-        _the_same(study, [one for one in fixed if not one.startswith(CHANGES_NO_NUMBER)])
-        for trials in self._batches(study, axes):
-            jobs = [[*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials]
-            self.validate_batch_is_legal(jobs)
-            for trial, job in zip(trials, self.launcher.launch(jobs, initial_job_idx=trials[0].number), strict=True):
-                value = _value(job)
-                study.tell(trial.number, value, state=None if value is not None else optuna.trial.TrialState.FAIL)
-        if study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
-            best = study.best_trial
-            log.info(f"Best of {len(study.trials)} trials: #{best.number}, {best.value:.5f}, {best.params}")
 
     def _batches(self, study: Any, axes: dict[str, Any]) -> Iterator[Sequence[Any]]:
-        """The trials of one launch after another; first, with `resume=true`, those that were under way when a run ended."""
+        """The trials of one launch after another.
+
+        First, with `resume=true`, those that were under way when a run ended.
+        """
         from optuna.trial import TrialState
 
-        resume, left = bool(self.config.get("resume")), self.n_trials
+        resume = bool(self.config.get("resume"))
         stale = study.get_trials(states=[TrialState.RUNNING])
         whole = [trial for trial in stale if resume and trial.params.keys() == axes.keys()]
         for trial in stale:
             if trial not in whole:
                 study.tell(trial.number, state=TrialState.FAIL)
-        if resume:
-            left -= len(study.trials)
+        left = self.n_trials - (len(study.trials) if resume else 0)
         if whole:
             yield whole
         while left > 0:
@@ -115,16 +156,56 @@ class OptunaSweeper(Sweeper):
             left -= len(trials)
             yield trials
 
+    def _run(self, study: Any, trials: Sequence[Any], fixed: Sequence[str]) -> None:
+        """Run the trials of one launch, and tell the study what they came to."""
+        from optuna.trial import TrialState
 
-def _the_same(study: Any, fixed: list[str]) -> None:
-    """Raises InputError where the study is of jobs with other overrides than these."""
+        jobs = [
+            [*fixed, *(f"{key}={value}" for key, value in trial.params.items())] for trial in trials
+        ]
+        self.validate_batch_is_legal(jobs)
+        returns = self.launcher.launch(jobs, initial_job_idx=trials[0].number)
+        for trial, job in zip(trials, returns, strict=True):
+            value = _value(job)
+            study.tell(trial.number, value, state=TrialState.FAIL if value is None else None)
+
+
+def _optuna() -> Any:
     from mfjax.errors import InputError
 
+    try:
+        import optuna
+    except ModuleNotFoundError as error:
+        raise InputError(
+            'hydra/sweeper=mfjax_optuna needs Optuna\npip install "mfjax[optuna]"'
+        ) from error
+    return optuna
+
+
+def _refuse_no_axis(axes: dict[str, Any]) -> None:
+    from mfjax.errors import InputError
+
+    if not axes:
+        raise InputError(
+            "hydra/sweeper=mfjax_optuna: expected an axis to search, "
+            "such as 'hparams.reg=interval(0.02,0.3)'"
+        )
+
+
+def _refuse_other_jobs(study: Any, fixed: Sequence[str]) -> None:
+    """Raises InputError where the study is of jobs with other overrides than these."""
+    from mfjax.app.schema import CHANGES_NO_NUMBER
+    from mfjax.errors import InputError
+
+    ours = [one for one in fixed if not one.startswith(CHANGES_NO_NUMBER)]
     theirs = study.user_attrs.get("fixed")
     if theirs is None:
-        study.set_user_attr("fixed", fixed)
-    elif differing := sorted({*theirs} ^ {*fixed}):
-        raise InputError(f"the study is of other jobs; they differ in {', '.join(differing)}\nchoose another hydra.sweep.dir")
+        study.set_user_attr("fixed", ours)
+    elif differing := sorted({*theirs} ^ {*ours}):
+        raise InputError(
+            f"the study is of other jobs; they differ in {', '.join(differing)}\n"
+            "choose another hydra.sweep.dir"
+        )
 
 
 def _distribution(override: Override) -> Any:
@@ -135,16 +216,21 @@ def _distribution(override: Override) -> Any:
     if override.is_choice_sweep():
         return CategoricalDistribution(list(override.sweep_string_iterator()))
     if isinstance(axis, RangeSweep):
-        last = axis.start + axis.step * (math.ceil((axis.stop - axis.start) / axis.step) - 1)
-        whole = isinstance(axis.start, int) and isinstance(axis.step, int)
-        return (IntDistribution if whole else FloatDistribution)(axis.start, last, step=axis.step)
+        steps = math.ceil((axis.stop - axis.start) / axis.step) - 1
+        last = axis.start + axis.step * steps
+        is_whole = isinstance(axis.start, int) and isinstance(axis.step, int)
+        kind = IntDistribution if is_whole else FloatDistribution
+        return kind(axis.start, last, step=axis.step)
     assert isinstance(axis, IntervalSweep)  # there is no other
-    whole = isinstance(axis.start, int) and isinstance(axis.end, int)
-    return (IntDistribution if whole else FloatDistribution)(axis.start, axis.end, log="log" in axis.tags)
+    is_whole = isinstance(axis.start, int) and isinstance(axis.end, int)
+    kind = IntDistribution if is_whole else FloatDistribution
+    return kind(axis.start, axis.end, log="log" in axis.tags)
 
 
 def _value(job: JobReturn) -> float | None:
     """What a job returned; None where it failed, or returned no finite number."""
-    if job.status != JobStatus.COMPLETED or job.return_value is None or not math.isfinite(job.return_value):
+    if job.status != JobStatus.COMPLETED or job.return_value is None:
+        return None
+    if not math.isfinite(job.return_value):
         return None
     return float(job.return_value)

@@ -1,4 +1,7 @@
-"""Ratings and splits, on the host and in NumPy: `SOURCES` makes a `Dataset`, `SPLITS` says who is held out."""
+"""Ratings and splits, on the host and in NumPy.
+
+`SOURCES` makes a `Dataset`, and `SPLITS` says which of its ratings are held out.
+"""
 
 from collections.abc import Callable
 
@@ -7,7 +10,16 @@ from mfjax.data.reading import read
 from mfjax.data.splits import Split, blocks, kfold, random
 from mfjax.data.synthetic import matrix, synthetic, toy
 
-SOURCES: dict[str, Callable[..., Dataset]] = {"file": read, "synthetic": synthetic, "toy": toy, "matrix": matrix}
-SPLITS: dict[str, Callable[..., Split]] = {"random": random, "kfold": kfold, "blocks": blocks}
+SOURCES: dict[str, Callable[..., Dataset]] = {
+    "file": read,
+    "synthetic": synthetic,
+    "toy": toy,
+    "matrix": matrix,
+}
+SPLITS: dict[str, Callable[..., Split]] = {
+    "random": random,
+    "kfold": kfold,
+    "blocks": blocks,
+}
 
 __all__ = ["SOURCES", "SPLITS", "Dataset", "Split", "from_ids", "read"]

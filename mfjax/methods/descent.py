@@ -1,25 +1,36 @@
-"""Full-batch descent: one step of any optax optimiser an epoch, on any gradient of the objective."""
+"""Full-batch descent: one step of any optax optimiser an epoch, on any gradient."""
+
+from typing import Any
 
 import optax
+from jaxtyping import Array
 
 from mfjax.gradients import as_loss
 from mfjax.methods.initial import initial_factors
-from mfjax.objective import free, pinned, terms
+from mfjax.objective import columns, lane_terms, zero_pinned
 from mfjax.types import Factors, Gradient, Hparams, Info, Method, Optimizer, Spec, State
 
 
-def descent(spec: Spec, gradient: Gradient, optimizer: Optimizer) -> Method:
-    """x ← x + optimiser(∂L/∂x) once an epoch; L-BFGS and other line searches evaluate L as often as they need."""
+def descent(spec: Spec, *, gradient: Gradient, optimizer: Optimizer) -> Method:
+    """x ← x + optimiser(∂L/∂x) once an epoch.
+
+    L-BFGS and other line searches evaluate L as often as they need.
+    """
     loss = as_loss(gradient)
 
-    def init(key, layout, hparams: Hparams, factors: Factors | None = None) -> State:
-        t = terms(layout.margins, hparams, spec)
-        start = initial_factors(key, t, hparams, spec) if factors is None else pinned(factors, t.columns)
-        return State(start, optimizer.make(hparams).init(start))
+    def init(
+        key: Array,
+        layout: Any,
+        hparams: Hparams,
+        factors: Factors | None = None,
+    ) -> State:
+        lane = lane_terms(layout.sums, hparams, spec)
+        start = initial_factors(key, lane, hparams, spec, factors)
+        return State(start, optimizer.make(hparams, 1).init(start))
 
-    def step(state: State, layout, hparams: Hparams, order) -> tuple[State, Info]:
+    def step(state: State, layout: Any, hparams: Hparams, visits: None) -> tuple[State, Info]:
         value, grad = gradient.value_and_grad(state.factors, layout, hparams)
-        updates, memory = optimizer.make(hparams).update(
+        updates, memory = optimizer.make(hparams, 1).update(
             grad,
             state.optimizer,
             state.factors,
@@ -27,7 +38,15 @@ def descent(spec: Spec, gradient: Gradient, optimizer: Optimizer) -> Method:
             grad=grad,
             value_fn=lambda factors: loss(factors, layout, hparams),
         )
-        updates = free(updates, terms(layout.margins, hparams, spec).columns)
-        return State(optax.apply_updates(state.factors, updates), memory), Info(value, optax.tree.norm(updates))
+        updates = zero_pinned(updates, columns(hparams, spec))
+        after = optax.apply_updates(state.factors, updates)
+        return State(after, memory), Info(value, optax.tree.norm(updates))
 
-    return Method(gradient.prepare, init, step, order=lambda num_ratings, data_seed, epoch: None, takes=optimizer.takes)
+    return Method(
+        prepare=gradient.prepare,
+        init=init,
+        step=step,
+        reads=optimizer.reads,
+        work_bytes=gradient.work_bytes,
+        shares_rows=gradient.shares_rows,
+    )

@@ -2,23 +2,43 @@
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
-from mfjax.objective import Terms, pinned
+from mfjax.objective import LaneTerms, pin
 from mfjax.types import Factors, Hparams, Spec
 
 
-def initial_factors(key: jax.Array, terms: Terms, hparams: Hparams, spec: Spec) -> Factors:
-    """Normal factors of standard deviation `init_scale`; biases, and the rows of users and items without ratings, at 0.
+def initial_factors(
+    key: Array,
+    lane: LaneTerms,
+    hparams: Hparams,
+    spec: Spec,
+    given: Factors | None = None,
+) -> Factors:
+    """The factors of a warm start where they are `given`, else normal ones.
 
-    Column c draws from `fold_in(key, c)` on each side, so that a rank-8 lane of a rank-16 program equals the rank-8 fit.
-    Returns Factors of `[num_users, columns]` and `[num_items, columns]`.
+    Those have standard deviation `init_scale`; biases, and the rows of users and items without
+    ratings, are 0. Column c draws from `fold_in(key, c)` on each side, so that a rank-8 lane of a
+    rank-16 program equals the rank-8 fit.
+
+    Returns:
+      Factors `[users, columns]` and `[items, columns]`, their pinned columns at their pins.
     """
+    if given is not None:
+        return pin(given, lane.columns)
+    column = jnp.arange(spec.columns)
+    is_latent = column < hparams.rank
+
+    def side(key: Array, count: Float[Array, " rows"]):
+        def draw(column):
+            own_key = jax.random.fold_in(key, column)
+            return jax.random.normal(own_key, count.shape, spec.dtype)
+
+        normal = jax.vmap(draw)(column).T
+        is_drawn = is_latent[None] & (count > 0)[:, None]
+        return jnp.where(is_drawn, hparams.init_scale * normal, 0)
+
     user_key, item_key = jax.random.split(key)
-    latent = jnp.arange(spec.columns) < hparams.rank
-
-    def side(key, count):
-        column = jax.vmap(lambda c: jax.random.normal(jax.random.fold_in(key, c), count.shape, spec.dtype))
-        drawn = hparams.init_scale * column(jnp.arange(spec.columns)).T
-        return jnp.where(latent[None] & (count > 0)[:, None], drawn, 0)
-
-    return pinned(Factors(side(user_key, terms.counts.user), side(item_key, terms.counts.item)), terms.columns)
+    user = side(user_key, lane.counts.user)
+    item = side(item_key, lane.counts.item)
+    return pin(Factors(user, item), lane.columns)

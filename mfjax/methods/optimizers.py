@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,77 +11,107 @@ import optax
 from mfjax.errors import InputError
 from mfjax.types import Hparams, Optimizer
 
+# `(updates, final)`: a factor on the learning rate, which runs from 1 to `final`
 SCHEDULES: dict[str, Callable[[int, float], optax.Schedule]] = {
     "constant": lambda updates, final: optax.constant_schedule(1.0),
     "linear": lambda updates, final: optax.linear_schedule(1.0, final, updates),
     "exponential": lambda updates, final: optax.exponential_decay(1.0, updates, final),
     "cosine": lambda updates, final: optax.cosine_decay_schedule(1.0, updates, final),
-    "warmup_cosine": lambda updates, final: optax.warmup_cosine_decay_schedule(0.0, 1.0, max(updates // 10, 1), updates, final),
+    "warmup_cosine": lambda updates, final: optax.warmup_cosine_decay_schedule(
+        0.0, 1.0, max(updates // 10, 1), updates, final
+    ),
 }
 
 
 def optimizer(
     name: str = "sgd",
-    takes: Sequence[str] = ("learning_rate",),
+    reads: Sequence[str] = ("learning_rate",),
     options: dict | None = None,
+    *,
     schedule: str = "constant",
     final: float = 0.01,
     lazy: bool = False,
-    updates: int = 1,
+    epochs: int = 1,
 ) -> Optimizer:
     """Any optax optimiser as an `Optimizer`.
 
     Args:
       name: an optax alias, such as `adam`.
-      takes: the Hparams handed to it by keyword: `learning_rate`, `momentum`; none for a line search such as `lbfgs`'s.
+      reads: the Hparams handed to it by keyword: `learning_rate`, `momentum`; none for a line
+        search such as `lbfgs`'s.
       options: its other keyword arguments, the same in every lane.
-      lazy: whether a batch of `method=sgd` updates only the rows that it touches, and their moments. Dense Adam, say, also
-        moves every other row by what is left of its momentum, and lets its moments decay; a lazy row stays as it is until it
-        is next touched. The count of updates, and with it Adam's bias correction, is of batches in both.
-      schedule: one of SCHEDULES, a factor on the learning rate that runs from 1 to `final` over `updates` updates.
+      schedule: one of SCHEDULES, a factor on the learning rate that runs from 1 to `final`.
+      final: where it ends.
+      lazy: whether a batch of `method=sgd` updates only the rows that it touches, and their
+        moments. Dense Adam, say, also moves every other row by what is left of its momentum, and
+        lets its moments decay; a lazy row stays as it is until it is next touched. The count of
+        updates, and with it Adam's bias correction, is of batches in both.
+      epochs: how long the schedule runs.
 
-    Raises InputError for an optimiser, option or schedule that does not exist, and for a lazy one that is not elementwise.
+    Raises:
+      InputError: for an optimiser, option or schedule that does not exist, and for a lazy one that
+        is not elementwise.
 
     Examples:
-      >>> optimizer("adam", options={"b1": 0.8}).rowwise
-      False
+      >>> optimizer("adam", options={"b1": 0.8}).moves
+      'table'
     """
     options = dict(options or {})
-    alias = getattr(optax, name, None)
-    if not callable(alias) or "learning_rate" not in inspect.signature(alias).parameters:
-        raise InputError(f"optimizer.name: expected an optax optimiser (such as sgd, adam, lbfgs), got {name!r}")
-    if unknown := {*options, *takes} - set(inspect.signature(alias).parameters):
-        known = ", ".join(inspect.signature(alias).parameters)
-        raise InputError(f"optax.{name} has no {', '.join(sorted(unknown))}\nit takes: {known}")
-    if schedule not in SCHEDULES:
-        raise InputError(f"optimizer.schedule: expected one of {', '.join(SCHEDULES)}, got {schedule!r}")
-    if schedule != "constant" and "learning_rate" not in takes:
-        raise InputError(f"optimizer.schedule={schedule} scales a learning rate, and {name} here takes none")
-    factor = SCHEDULES[schedule](updates, final)
+    alias = _alias(name, {*options, *reads})
+    _check_schedule(schedule, name, reads)
 
-    def make(hparams: Hparams) -> optax.GradientTransformationExtraArgs:
-        traced = {key: getattr(hparams, key) for key in takes}
+    def make(hparams: Hparams, updates_per_epoch: int) -> optax.GradientTransformationExtraArgs:
+        traced = {key: getattr(hparams, key) for key in reads}
         if schedule != "constant":
             rate = traced["learning_rate"]
+            factor = SCHEDULES[schedule](epochs * updates_per_epoch, final)
             traced["learning_rate"] = lambda count: rate * factor(count)
         return optax.with_extra_args_support(alias(**traced, **options))
 
-    if lazy and not _is_elementwise(make(Hparams())):
+    if lazy and not _is_elementwise(make(Hparams(), 1)):
         raise InputError(
-            f"optimizer.lazy=true needs an optimiser that treats each entry by itself, such as adam; {name} does not"
+            "optimizer.lazy=true needs an optimiser that treats each entry by itself, "
+            f"such as adam; {name} does not"
         )
-    return Optimizer(make, tuple(takes), name == "sgd" and "momentum" not in (*takes, *options), lazy)
+    is_linear = name == "sgd" and "momentum" not in (*reads, *options)
+    moves = "rows" if is_linear else "lazy" if lazy else "table"
+    return Optimizer(make, tuple(reads), moves)
+
+
+def _alias(name: str, keywords: set[str]) -> Callable[..., Any]:
+    """optax's own function of that name. Raises InputError where it has no such keywords."""
+    alias: Any = getattr(optax, name, None)
+    known = inspect.signature(alias).parameters if callable(alias) else {}
+    if "learning_rate" not in known:
+        raise InputError(
+            f"optimizer.name: expected an optax optimiser (such as sgd, adam, lbfgs), got {name!r}"
+        )
+    if unknown := keywords - set(known):
+        raise InputError(
+            f"optax.{name} has no {', '.join(sorted(unknown))}\nit takes: {', '.join(known)}"
+        )
+    return alias
+
+
+def _check_schedule(schedule: str, name: str, reads: Sequence[str]) -> None:
+    if schedule not in SCHEDULES:
+        known = ", ".join(SCHEDULES)
+        raise InputError(f"optimizer.schedule: expected one of {known}, got {schedule!r}")
+    if schedule != "constant" and "learning_rate" not in reads:
+        raise InputError(
+            f"optimizer.schedule={schedule} scales a learning rate, and {name} here takes none"
+        )
 
 
 def _is_elementwise(transformation: optax.GradientTransformationExtraArgs) -> bool:
     """Whether two steps on two rows are the two steps on each alone."""
 
     def after_two_steps(rows: jax.Array) -> jax.Array:
-        state, at = transformation.init(rows), rows
+        state = transformation.init(rows)
         for _ in range(2):
-            updates, state = transformation.update(at**2 - 1, state, at)
-            at = jnp.add(at, updates)
-        return at
+            updates, state = transformation.update(rows**2 - 1, state, rows)
+            rows = jnp.add(rows, updates)
+        return rows
 
     rows = jnp.arange(1.0, 7.0).reshape(2, 3)
     try:

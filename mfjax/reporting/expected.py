@@ -1,4 +1,7 @@
-"""Figures that a worked example must reproduce, as its experiment states them: `{figure: {value: …, within: …}}`."""
+"""Figures that a worked example must reproduce, as its experiment states them.
+
+`{figure: {value: …, within: …}}`, where a figure is a path into the run's results (`a.0.b`).
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,27 +11,53 @@ import numpy as np
 from mfjax.errors import InputError
 
 
-def compare(expected: Mapping[str, Mapping[str, Any]], seen: Mapping[str, Any]) -> list[dict[str, str]]:
-    """A row a figure: expected, seen, tolerance and status (`ok` or `FAILED`); values are numbers or nested lists.
+def compare_figures(
+    expected: Mapping[str, Mapping[str, Any]],
+    seen: Mapping[str, Any],
+) -> list[dict[str, str]]:
+    """A row a figure: figure, expected, seen, tolerance and status (`ok` or `FAILED`).
 
-    Raises InputError for a figure that the run does not have.
+    Values are numbers or nested lists. Raises InputError for a figure that the run does not have.
     """
-    for figure, of in expected.items():
-        if not isinstance(of, Mapping) or set(of) != {"value", "within"}:
-            raise InputError(f"expected.{figure}: expected {{value: …, within: …}}, got {of}")
-    return [_row(figure, of["value"], of["within"], seen) for figure, of in expected.items()]
+    for figure, stated in expected.items():
+        if not isinstance(stated, Mapping) or set(stated) != {"value", "within"}:
+            raise InputError(f"expected.{figure}: expected {{value: …, within: …}}, got {stated}")
+    return [_row(figure, seen, **stated) for figure, stated in expected.items()]
 
 
-def _row(figure: str, value: Any, within: float, seen: Mapping[str, Any]) -> dict[str, str]:
-    if (got := lookup(seen, figure)) is None:
-        raise InputError(f"expected.{figure}: this run has no such figure; it has {', '.join(seen)}")
-    want, got = np.asarray(value, float), np.asarray(got, float)
-    right = want.shape == got.shape and bool(np.all(np.abs(want - got) <= within))
-    digits = int(np.clip(np.ceil(-np.log10(within)), 0, 6)) if within else 6
-    style = {"float_kind": lambda x: f"{x:.{digits}f}" if within >= 1e-6 else f"{x:.2g}"}
-    shown = (np.array2string(x, formatter=style, max_line_width=60) for x in (want, got))
-    cells = (figure, *shown, f"{within:g}", "ok" if right else "FAILED")
-    return dict(zip(("figure", "expected", "seen", "tolerance", "status"), cells, strict=True))
+def _row(
+    figure: str,
+    seen: Mapping[str, Any],
+    value: Any,
+    within: float,
+) -> dict[str, str]:
+    found = lookup(seen, figure)
+    if found is None:
+        raise InputError(
+            f"expected.{figure}: this run has no such figure; it has {', '.join(seen)}"
+        )
+    want = np.asarray(value, float)
+    got = np.asarray(found, float)
+    has_shape = want.shape == got.shape
+    is_right = has_shape and np.all(np.abs(want - got) <= within)
+    return {
+        "figure": figure,
+        "expected": _text(want, within),
+        "seen": _text(got, within),
+        "tolerance": f"{within:g}",
+        "status": "ok" if is_right else "FAILED",
+    }
+
+
+def _text(values: np.ndarray, within: float) -> str:
+    """The values with as many digits as the tolerance tells apart."""
+    told_apart = np.ceil(-np.log10(within)) if within else 6
+    digits = int(np.clip(told_apart, 0, 6))
+
+    def write(value: float) -> str:
+        return f"{value:.{digits}f}" if within >= 1e-6 else f"{value:.2g}"
+
+    return np.array2string(values, formatter={"float_kind": write}, max_line_width=60)
 
 
 def lookup(tree: Any, path: str) -> Any:

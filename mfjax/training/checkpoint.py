@@ -1,14 +1,10 @@
-"""Checkpoints: how far each block of lanes has come, in files that are whole or not used at all.
+"""Checkpoints: how far each block of lanes has come.
 
-A block is known by its lanes, so that the same command finds the same blocks again, whatever came before them. Its file is
-written under another name, flushed to the disk and renamed; the one before it is kept beside it. The first 32 bytes are the
-SHA-256 of all others: a file of which a bit is wrong, or the end is missing, is passed over for the one before.
+A block is known by its lanes, so that the same command finds the same blocks again, whatever came
+before them. Its file is written under another name, flushed to the disk and renamed; the one before
+it is kept beside it, and takes its place where it is damaged.
 """
 
-import hashlib
-import io
-import json
-import os
 import shutil
 import signal
 import threading
@@ -19,22 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from mfjax.errors import CheckpointError, Interrupted
+from mfjax.training.whole import Arrays, Damaged, Saved, read, taking_its_place, write
 
 FOLDER = "checkpoint"  # of an output folder
-ABOUT = "about"  # the array that holds, as JSON, what a file is a checkpoint of
 SHARE = 0.01  # of a run's time, the most that checkpoints take where `every` is not given
 MINUTE = 60.0  # a run that is shorter saves none
+ENDING = (signal.SIGTERM, signal.SIGINT)
 SPEED = 2e8  # bytes a second, until one has been written: of a slow disk
-DIGEST_BYTES = hashlib.sha256().digest_size
-
-Arrays = dict[str, np.ndarray]
-
-
-class Damaged(Exception):
-    """A file that is not what was written."""
 
 
 @dataclass
@@ -45,49 +33,55 @@ class Stop:
 
 
 class Block(NamedTuple):
-    """What may be saved of a block: about how many bytes, and its arrays, which are asked for only then."""
+    """What may be saved of a block.
+
+    About how many bytes, and its arrays, which are asked for only then.
+    """
 
     size: int
     arrays: Callable[[], Arrays]
-
-
-class Saved(NamedTuple):
-    """The content of a checkpoint: its arrays, and what it is of."""
-
-    arrays: Arrays
-    about: dict[str, Any]
 
 
 class Checkpoints:
     """The checkpoints of one run, a file a block.
 
     Args:
-      of: the output folder that a run is resumed in; the files go to its subfolder `checkpoint/name`.
-      about: what identifies the run, flat: a block saved by a run of which any value differs is refused.
-      every: save after so many chunks; 0: never; None: after a minute, as much as `SHARE` of the time allows, and first what
-        is finished.
+      output: the output folder that a run is resumed in; the files go to its subfolder
+        `checkpoint/name`.
+      run_identity: what identifies the run, flat: a block saved by a run of which any value differs
+        is refused.
+      every: save after so many chunks of epochs; 0: never; None: after a minute, as much as `SHARE`
+        of the time allows, and first what is finished.
       resume: go on from what is in the folder.
+      name: of the subfolder, where an output folder has several.
       stop: when it is set, the chunk at hand is the last.
       began: when the run began (`time.monotonic()`), if not now.
 
-    Raises CheckpointError where the folder holds the checkpoints of another run, or of this one and `resume` is false.
+    Raises CheckpointError where the folder holds the checkpoints of another run, or of this one and
+    `resume` is false.
     """
 
     def __init__(
         self,
-        of: Path,
-        about: Mapping[str, Any],
+        output: Path,
+        run_identity: Mapping[str, Any],
+        *,
         every: int | None = None,
         resume: bool = False,
         name: str = "",
         stop: Stop | None = None,
         began: float | None = None,
     ):
-        self.of, self.folder, self.about, self.every = of, of / FOLDER / name, dict(about), every
+        self.output = output
+        self.folder = output / FOLDER / name
+        self.run_identity = dict(run_identity)
+        self.every = every
         self.stop = stop or Stop()
         self.restored = 0  # blocks
         self.spent = 0.0  # seconds of saving
-        self._began, self._speed, self._chunks = began or time.monotonic(), SPEED, 0
+        self._began = began or time.monotonic()
+        self._speed = SPEED
+        self._chunks = 0
         self._known_whole: set[Path] = set()  # files that were written or read here
         self._finished: dict[str, Block] = {}  # that no file holds yet
         self._held: set[str] = set()  # blocks that a file holds as they are now
@@ -98,19 +92,27 @@ class Checkpoints:
             self._refuse_another_run(file)
 
     def _refuse_another_run(self, file: Path) -> None:
+        ours = self.run_identity
         try:
-            theirs = read(file).about
+            theirs = read(file).run_identity
         except Damaged:
             return
-        if keys := sorted(key for key in {*theirs, *self.about} if theirs.get(key) != self.about.get(key)):
-            lines = [f"  {key}: {theirs.get(key)} there, {self.about.get(key)} here" for key in keys[:3]]
-            more = f" ({len(keys) - 3} keys more)" if len(keys) > 3 else ""
-            head = f"{file.parent} is of another run: choose another folder, or give these as there{more}"
-            raise CheckpointError("\n".join([head, *lines]))
+        keys = sorted(theirs.keys() | ours.keys())
+        differ = [key for key in keys if theirs.get(key) != ours.get(key)]
+        if not differ:
+            return
+        more = f" ({len(differ) - 3} keys more)" if len(differ) > 3 else ""
+        lines = [
+            f"{file.parent} is of another run: choose another folder, or give these as there{more}",
+            *(f"  {key}: {theirs.get(key)} there, {ours.get(key)} here" for key in differ[:3]),
+        ]
+        raise CheckpointError("\n".join(lines))
 
     def find(self, name: str) -> Arrays | None:
         """What was saved of a block, or None: the newest file that is whole."""
-        for file in (self._file(name), self._file(name, before=True)):
+        newest = self._file(name)
+        before = self._file(name, before=True)
+        for file in (newest, before):
             try:
                 saved = read(file)
             except Damaged:
@@ -127,22 +129,31 @@ class Checkpoints:
             self._finished[name] = block
 
     def flush(self) -> None:
-        """Save the finished blocks that no file holds: all where `every` says so or the run is to end now, else what may be."""
-        self._save(self._finished, all_of_it=bool(self.every or self.stop.signal))
+        """Save the finished blocks that no file holds.
+
+        All where `every` says so or the run is to end now, else what may be.
+        """
+        all_of_it = bool(self.every or self.stop.signal)
+        self._save(self._finished, all_of_it)
 
     def after_chunk(self, name: str, block: Block) -> None:
-        """Save what no file holds, where it is time to. Raises Interrupted after the chunk in which `stop` was set."""
+        """Save what no file holds, where it is time to.
+
+        Raises Interrupted after the chunk in which `stop` was set.
+        """
         self._chunks += 1
         self._held.discard(name)
         if self.every != 0:
             due = self.every is not None and self._chunks % self.every == 0
-            self._save({**self._finished, name: block}, all_of_it=due or bool(self.stop.signal))
+            all_of_it = due or bool(self.stop.signal)
+            self._save({**self._finished, name: block}, all_of_it)
         self.end_if_asked()
 
     def end_if_asked(self) -> None:
         """Raises Interrupted where `stop` is set: all that is trained has been saved."""
         if self.stop.signal:
-            raise Interrupted(self.stop.signal, kept=self.every != 0, folder=self.of)
+            kept = self.every != 0
+            raise Interrupted(self.stop.signal, kept, folder=self.output)
 
     def _save(self, blocks: Mapping[str, Block], all_of_it: bool) -> None:
         for name, block in list(blocks.items()):
@@ -150,21 +161,23 @@ class Checkpoints:
                 return
             began = time.monotonic()
             self._write(name, block.arrays())
+            took = time.monotonic() - began
             self._finished.pop(name, None)
             self._held.add(name)
-            took = time.monotonic() - began
-            self.spent, self._speed = self.spent + took, block.size / took
+            self.spent += took
+            self._speed = block.size / took
 
     def _may_take(self, seconds: float) -> bool:
         elapsed = time.monotonic() - self._began
-        return self.every is None and elapsed > MINUTE and self.spent + seconds <= SHARE * elapsed
+        allowed = SHARE * elapsed
+        return self.every is None and elapsed > MINUTE and self.spent + seconds <= allowed
 
     def _write(self, name: str, arrays: Arrays) -> None:
         file = self._file(name)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with _whole(file) as part:
-                write(part, Saved(arrays, self.about))
+            with taking_its_place(file) as part:
+                write(part, Saved(arrays, self.run_identity))
                 if file in self._known_whole:  # another would take the place of one that is whole
                     file.replace(self._file(name, before=True))
             self._known_whole.add(file)
@@ -180,17 +193,22 @@ class Checkpoints:
 
 def unfinished(folder: Path) -> CheckpointError:
     """What is raised where a folder has checkpoints, and none were asked for."""
-    return CheckpointError(f"{folder} is of an unfinished run\nresume=true goes on with it; or remove that folder")
+    return CheckpointError(
+        f"{folder} is of an unfinished run\nresume=true goes on with it; or remove that folder"
+    )
 
 
-def remove(of: Path) -> None:
-    """Remove the checkpoints of an output folder: the run is finished, and its results are written."""
-    shutil.rmtree(of / FOLDER, ignore_errors=True)
+def remove(output: Path) -> None:
+    """Remove the checkpoints of an output folder: the run is finished, and its results written."""
+    shutil.rmtree(output / FOLDER, ignore_errors=True)
 
 
 @contextmanager
 def finishing_the_chunk() -> Iterator[Stop]:
-    """Within it SIGTERM and SIGINT set the Stop: the chunk at hand is finished and saved. A second one ends all at once."""
+    """Within it SIGTERM and SIGINT set the Stop: the chunk at hand is finished and saved.
+
+    A second one ends all at once.
+    """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():  # only there may a handler be set
         yield stop
@@ -200,55 +218,9 @@ def finishing_the_chunk() -> Iterator[Stop]:
         stop.signal = number
         signal.signal(number, before[number])
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.signal(number, note) for number in ENDING}
     try:
         yield stop
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def write(path: Path, saved: Saved) -> None:
-    """Write a checkpoint to a new file and flush it to the disk; nothing is left of it where that fails."""
-    about = np.frombuffer(json.dumps(saved.about).encode(), np.uint8)
-    with path.open("w+b") as file:
-        file.write(bytes(DIGEST_BYTES))
-        np.savez(file, **saved.arrays, **{ABOUT: about})
-        file.seek(DIGEST_BYTES)
-        digest = hashlib.file_digest(file, "sha256").digest()
-        file.seek(0)
-        file.write(digest)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A name to write to beside `path`, whose place it takes at the end; removed where the writing fails."""
-    part = path.with_suffix(".part")
-    try:
-        yield part
-        part.replace(path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the new name too
-        finally:
-            os.close(folder)
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
-
-
-def read(path: Path) -> Saved:
-    """A checkpoint, as it was written. Raises Damaged where it is not, or is not there."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise Damaged(path) from error
-    if hashlib.sha256(memoryview(content)[DIGEST_BYTES:]).digest() != content[:DIGEST_BYTES]:
-        raise Damaged(path)
-    stream = io.BytesIO(content)
-    stream.seek(DIGEST_BYTES)
-    with np.load(stream) as arrays:
-        saved = dict(arrays)
-    return Saved(saved, json.loads(saved.pop(ABOUT).tobytes()))

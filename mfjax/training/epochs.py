@@ -1,31 +1,59 @@
-"""One lane's training as a pure function: a scan over epochs with evaluation, best-so-far and patience inside."""
+"""One lane's training as a pure function.
 
+A scan over epochs, with evaluation, the best so far and patience inside.
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
-from mfjax.metrics.rating import Bounds, Metrics, evaluate
-from mfjax.objective import terms
-from mfjax.types import Factors, Hparams, Method, Ratings, Run, Spec
+from mfjax.metrics import columns, metric_of
+from mfjax.metrics.evaluation import evaluate
+from mfjax.objective import AnyArray, lane_terms
+from mfjax.types import Bounds, Factors, Hparams, Method, Ratings, Run, Spec, State
+
+T = TypeVar("T")
+
+# by column; a value an epoch, NaN where the lane was not evaluated or had stopped
+History = Mapping[str, Float[AnyArray, "..."]]
+Advance = Callable[..., tuple[Run, History]]
+
+
+def history_columns() -> list[str]:
+    """The columns of a History in the order to show them; jax sorts the keys of a dict."""
+    return ["loss", "update_norm", *columns("train", "validation")]
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long to train: at most `epochs`, evaluated every `eval_every`, given up after `patience` epochs without a new
-    best (None: never). The host sees the run every `chunk` epochs, and no number depends on that."""
+    """How long to train, and what chooses.
+
+    Args:
+      epochs: the most that a lane is trained.
+      eval_every: epochs between two evaluations; the last epoch is evaluated too.
+      patience: give up after so many epochs without a new best; None: never.
+      epochs_per_call: the host sees the run so often, and no number depends on that.
+      choose_by: the column of which the best value names a lane's best epoch, and a sweep's best
+        setting.
+    """
 
     epochs: int = 40
     eval_every: int = 1
     patience: int | None = None
-    chunk: int = 10
+    epochs_per_call: int = 10
+    choose_by: str = "validation_rmse"
 
 
 class Data(NamedTuple):
-    """What a lane trains and is measured on: the method's layout, the ratings and the range to clip predictions to; and
-    the factors of a warm start."""
+    """What a lane trains and is measured on: the method's layout, the ratings and their range.
+
+    `warm` are the factors of a warm start.
+    """
 
     layout: Any
     ratings: Ratings
@@ -33,86 +61,118 @@ class Data(NamedTuple):
     warm: Factors | None = None
 
 
-class History(NamedTuple):
-    """A value an epoch (`[epochs]`; NaN where the lane was not evaluated or had stopped)."""
-
-    loss: Float[Array, "*shape"]
-    update_norm: Float[Array, "*shape"]
-    train_rmse: Float[Array, "*shape"]
-    train_mae: Float[Array, "*shape"]
-    validation_rmse: Float[Array, "*shape"]
-    validation_mae: Float[Array, "*shape"]
-
-
 def start(method: Method, data: Data, hparams: Hparams) -> Run:
-    """A run before its first epoch. Every random number comes from `hparams.seed`."""
-    state = method.init(jax.random.key(hparams.seed), data.layout, hparams, data.warm)
+    """A run before its first epoch. Every random number comes from `hparams.init_seed`."""
+    key = jax.random.key(hparams.init_seed)
+    state = method.init(key, data.layout, hparams, data.warm)
     zero = jnp.zeros((), jnp.int32)
-    infinite = jnp.full((), jnp.inf, state.factors.user.dtype)
-    return Run(state, state.factors, infinite, best_epoch=zero, epoch=zero, alive=jnp.array(True), died_at=zero)
+    dtype = state.factors.user.dtype
+    return Run(
+        state=state,
+        best=state.factors,
+        best_score=jnp.full((), jnp.inf, dtype),
+        best_epoch=zero,
+        epoch=zero,
+        alive=jnp.array(True),
+        died_at=zero,
+    )
 
 
-def fit(
-    method: Method,
-    spec: Spec,
-    schedule: Schedule,
+def epochs(method: Method, spec: Spec, schedule: Schedule) -> Advance:
+    """`advance(run, data, hparams, last_epoch, visits) -> (Run, History)`, a pure function.
+
+    It trains a lane for `schedule.epochs_per_call` epochs more, and for none after its
+    `last_epoch`; `visits` are the host's shuffles of these epochs, `[epochs_per_call, batches,
+    batch_size]`, or None. The History is of `[epochs_per_call]`.
+    """
+    nan = jnp.full((), jnp.nan, spec.dtype)
+    unmeasured = dict.fromkeys(columns("train", "validation"), nan)
+    untrained = dict.fromkeys(history_columns(), nan)
+    sign = metric_of(schedule.choose_by).sign
+
+    def advance(
+        run: Run,
+        data: Data,
+        hparams: Hparams,
+        last_epoch: Int[Array, ""],
+        visits: Int[Array, "epochs batches batch"] | None,
+    ) -> tuple[Run, History]:
+        lane = lane_terms(data.layout.sums, hparams, spec)
+
+        def one_epoch(run: Run, visits) -> tuple[Run, History]:
+            state, info = method.step(run.state, data.layout, hparams, visits)
+            finite = jnp.isfinite(info.loss) & jnp.isfinite(info.update_norm)
+            due = finite & is_due(run.epoch + 1, schedule, last_epoch)
+            metrics = jax.lax.cond(
+                due,
+                lambda: evaluate(state.factors, data.ratings, lane, data.bounds),
+                lambda: unmeasured,
+            )
+            score = sign * metrics[schedule.choose_by]
+            after = after_epoch(run, state, finite, due, score)
+            return after, {"loss": info.loss, "update_norm": info.update_norm, **metrics}
+
+        def no_epoch(run: Run, visits) -> tuple[Run, History]:
+            return run, untrained
+
+        def body(run: Run, visits) -> tuple[Run, History]:
+            live = is_live(run, schedule, last_epoch)
+            return jax.lax.cond(live, one_epoch, no_epoch, run, visits)
+
+        return jax.lax.scan(body, run, visits, length=schedule.epochs_per_call)
+
+    return advance
+
+
+def after_epoch(
     run: Run,
-    data: Data,
-    hparams: Hparams,
-    epochs: Int[Array, ""],
-    orders,
-) -> tuple[Run, History]:
-    """`schedule.chunk` epochs more of one lane, and none after its `epochs` in all.
+    state: State,
+    finite: Bool[Array, ""],
+    evaluated: Bool[Array, ""],
+    score: Float[Array, ""],
+) -> Run:
+    """The run after one epoch more: its best so far, and whether it is alive.
 
     Args:
-      orders: the host's shuffles of these epochs, `[chunk, batches, batch_size]`, or None.
-
-    A lane whose loss or factors are not finite keeps its last finite state and best, and notes the epoch in `died_at`.
-    Returns the Run and a History of `[chunk]`.
+      run: the run before.
+      state: what the epoch came to.
+      finite: whether its loss and factors are; a lane where they are not keeps its last finite
+        state and best, and notes the epoch in `died_at`.
+      evaluated: whether `score` was measured, as only a finite epoch is.
+      score: lower is better; NaN where nothing is held out.
     """
-    centre = terms(data.layout.margins, hparams, spec).centre
-    nothing = Metrics(*[jnp.full((), jnp.nan, spec.dtype)] * 4)
-
-    def one_epoch(run: Run, order) -> tuple[Run, History]:
-        state, info = method.step(run.state, data.layout, hparams, order)
-        epoch = run.epoch + 1
-        finite = jnp.isfinite(info.loss) & jnp.isfinite(info.update_norm)
-        due = finite & ((epoch % schedule.eval_every == 0) | (epoch == epochs))
-        metrics = jax.lax.cond(
-            due,
-            lambda: evaluate(state.factors, data.ratings, hparams, centre, data.bounds),
-            lambda: nothing,
-        )
-        # a lane that holds nothing out has no metric to choose by: its last epoch is its best
-        better = due & ~(metrics.validation_rmse >= run.best_metric)
-        new = Run(
-            state=state,
-            best=_where(better, state.factors, run.best),
-            best_metric=jnp.where(better & ~jnp.isnan(metrics.validation_rmse), metrics.validation_rmse, run.best_metric),
-            best_epoch=jnp.where(better, epoch, run.best_epoch),
-            epoch=epoch,
-            alive=run.alive,
-            died_at=run.died_at,
-        )
-        dead = run._replace(epoch=epoch, alive=jnp.array(False), died_at=epoch)
-        return _where(finite, new, dead), History(info.loss, info.update_norm, *metrics)
-
-    def skip(run: Run, order) -> tuple[Run, History]:
-        return run, History(*[jnp.full((), jnp.nan, spec.dtype)] * 6)
-
-    def body(run: Run, order):
-        return jax.lax.cond(is_live(run, schedule, epochs), one_epoch, skip, run, order)
-
-    return jax.lax.scan(body, run, orders, length=schedule.chunk)
+    epoch = run.epoch + 1
+    # a lane that holds nothing out has no metric to choose by: its last epoch is its best
+    better = evaluated & ~(score >= run.best_score)
+    measured = better & ~jnp.isnan(score)
+    new = run._replace(
+        state=state,
+        best=_where(better, state.factors, run.best),
+        best_score=jnp.where(measured, score, run.best_score),
+        best_epoch=jnp.where(better, epoch, run.best_epoch),
+        epoch=epoch,
+    )
+    dead = run._replace(
+        epoch=epoch,
+        alive=jnp.array(False),
+        died_at=epoch,
+    )
+    return _where(finite, new, dead)
 
 
-def is_live(run: Run, schedule: Schedule, epochs):
+def is_due(epoch, schedule: Schedule, last_epoch):
+    """Whether an epoch is to be evaluated."""
+    return (epoch % schedule.eval_every == 0) | (epoch == last_epoch)
+
+
+def is_live(run: Run, schedule: Schedule, last_epoch):
     """Whether the run has an epoch to go: a scalar, or `[lanes]` on the host."""
-    live = run.alive & (run.epoch < epochs)
-    if schedule.patience is not None:
-        live &= run.epoch - run.best_epoch < max(schedule.patience, schedule.eval_every)  # not before it is evaluated
-    return live
+    live = run.alive & (run.epoch < last_epoch)
+    if schedule.patience is None:
+        return live
+    patience = max(schedule.patience, schedule.eval_every)  # not before it is evaluated
+    return live & (run.epoch - run.best_epoch < patience)
 
 
-def _where(condition, new, old):
-    return jax.tree.map(lambda a, b: jnp.where(condition, a, b), new, old)
+def _where(condition: Bool[Array, ""], new: T, old: T) -> T:
+    return jax.tree.map(partial(jnp.where, condition), new, old)

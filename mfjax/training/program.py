@@ -1,249 +1,274 @@
-"""One compiled program: a block of lanes of one width, a chunk of epochs a call."""
+"""One compiled program: a block of lanes of one rank group, a chunk of epochs a call."""
 
-import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from operator import itemgetter
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Int
 
-from mfjax.data import Dataset, Split
-from mfjax.errors import OutOfMemory
-from mfjax.kernels.tiles import Tiles, placement, work_bytes
-from mfjax.memory import memory_bytes, refuse_beyond_memory
-from mfjax.metrics.rating import Bounds
-from mfjax.training.epochs import Data, History, fit, is_live, start
-from mfjax.types import Factors, Hparams, Ratings, Run, Spec
+from mfjax.kernels.shards import placement
+from mfjax.metrics import metric_of
+from mfjax.objective import AnyArray
+from mfjax.training.epochs import Data, History, epochs, is_live, start
+from mfjax.training.fitting import Weight, in_memory, lanes_at_once, num_bytes
+from mfjax.training.lanes import (
+    Lane,
+    OnChunk,
+    Places,
+    Plan,
+    Progress,
+    Track,
+    blank_history,
+    stacked,
+)
+from mfjax.training.prepared import blank_run, padded_together, prepared
+from mfjax.types import Hparams, Run
 
-if TYPE_CHECKING:
-    from mfjax.training.sweep import Sweep
+SCALARS = ("best_score", "best_epoch", "epoch", "alive", "died_at")  # of a Run
 
-
-class Problem(NamedTuple):
-    """One split of the data: `ratings` to train and validate on, `test` kept apart, and the range of the ratings."""
-
-    ratings: Ratings
-    test: Ratings
-    bounds: Bounds
-
-    @classmethod
-    def of(cls, dataset: Dataset, split: Split, *, clip: bool = True, dtype: str = "float32") -> "Problem":
-        """The ratings of `dataset` cut as `split` says; with `clip`, predictions are clipped to their lowest and highest."""
-
-        def part(rows: np.ndarray) -> Ratings:
-            columns = (dataset.user[rows], dataset.item[rows], dataset.value[rows])
-            return Ratings.of(*columns, fold=split.fold[rows], dtype=dtype)
-
-        bounds = dataset.scale if clip else (-math.inf, math.inf)
-        return cls(part(~split.test), part(split.test), Bounds(*bounds))
+Visits = Int[AnyArray, "splits epochs batches batch"] | None
 
 
-class Lane(NamedTuple):
-    """One fit: its setting (host scalars), and at most how many epochs."""
+class Lanes(NamedTuple):
+    """The lanes of a block as arrays, `[lanes]` each.
+
+    `split` says whose data a lane trains on: the place of its problem in the plan.
+    """
 
     hparams: Hparams
-    epochs: int
-
-
-class Track(NamedTuple):
-    """How far a lane has come, on the host: its run, and a history of as many epochs as its block may train (NaN: not yet)."""
-
-    run: Run
-    history: History
-
-
-class Progress(NamedTuple):
-    """What the host knows between chunks: epochs done and to do over all lanes, and the best figures now."""
-
-    done: int
-    total: int
-    loss: float
-    validation_rmse: float
-
-
-LESS = "a lower width, hparams.rank, tiles.chunk or lane_batch, or fewer data_seeds"
-Between = Callable[[Progress, Callable[[], list[Track]]], Any]  # is told between chunks, and may ask for the tracks
+    split: Int[Array, " lanes"]
+    last_epoch: Int[Array, " lanes"]
 
 
 class Program:
-    """One compiled program: `width` lanes of one rank group, `schedule.chunk` epochs a call.
+    """One compiled program: lanes of one rank group, `schedule.epochs_per_call` epochs a call.
 
-    The devices share the lanes; a lane that is alone shares its rows out over them instead, where its layout is of tiles.
+    The devices share the lanes. A lane that is alone shares its rows out over them instead, where
+    its method can.
+
+    Args:
+      plan: what is trained.
+      max_rank: the factor columns of every lane.
+      lanes_per_program: rounded up to a multiple of the devices that share them.
+
+    Raises OutOfMemory where the lanes do not fit.
     """
 
-    def __init__(self, sweep: "Sweep", max_rank: int, width: int):
-        self.sweep, self.devices = sweep, jax.local_devices()
-        tiling = replace(sweep.spec.tiling, shards=len(self.devices) if width == 1 else 1)
-        self.spec = replace(sweep.spec, max_rank=max_rank, tiling=tiling)
-        self.method = sweep.method(self.spec)
-        self.num_ratings = max(len(problem.ratings.value) for problem in sweep.problems.values())
-        self.mesh = Mesh(np.array(self.devices[:width]), ("lane",))
-        self.width = -(-width // self.mesh.size) * self.mesh.size
-        data = [self._data(problem) for problem in sweep.problems.values()]
-        self.by_row = tiling.shards > 1 and isinstance(data[0].layout, Tiles)
-        blank = jax.eval_shape(lambda data: start(self.method, data, Hparams.of(self.spec.dtype)), data[0])
-        self.lane_batch = self._fitting(blank, data)
-        self.blank = jax.tree.map(lambda leaf: np.zeros((self.width, *leaf.shape), leaf.dtype), blank)
-        data = jax.tree.map(_stacked, *data)
-        with self._in_memory():
-            place = placement(data, tiling, leading=1) if self.by_row else NamedSharding(self.mesh, P())
-            self.data = jax.device_put(data, place)
+    def __init__(self, plan: Plan, max_rank: int, lanes_per_program: int):
+        devices = jax.local_devices()
+        alone = lanes_per_program == 1
+        shards = len(devices) if alone else 1
+        tiling = replace(plan.spec.tiling, shards=shards)
+        self.plan = plan
+        self.spec = replace(plan.spec, max_rank=max_rank, tiling=tiling)
+        self.method = plan.method(self.spec)
+        self.by_row = shards > 1 and self.method.shares_rows
+        sharing = np.array(devices[:lanes_per_program])
+        self.mesh = Mesh(sharing, ("lane",))
+        lanes_per_device = -(-lanes_per_program // len(sharing))
+        self.places = Places(lanes_per_device * len(sharing), len(sharing))
+        data = prepared(plan, self.method, self.spec)
+        self._num_ratings = len(data[0].ratings.value)
+        self._blank = blank_run(self.method, data[0], self.spec)
+        self.lane_batch = self._fitting(data)
+        self.data = self._on_devices(data)
         self.compile_seconds = 0.0
-        self._compiled = None
-        # neighbours in a grid take alike long, so they go to the devices in turn
-        self.place = np.arange(self.width).reshape(self.mesh.size, -1).ravel("F")
-
-    def _data(self, problem: Problem) -> Data:
-        ratings, warm = problem.ratings.padded(self.num_ratings), self.sweep.warm
-        bounds = Bounds(*np.asarray(problem.bounds, self.spec.dtype))
-        wide = None if warm is None else Factors(*(_widen(side, self.spec) for side in warm))
-        return Data(self.method.prepare(ratings), ratings, bounds, wide)
-
-    def _block(self, runs: Run, data: Data, hparams: Hparams, split, epochs, orders) -> tuple[Run, History]:
-        """`chunk` epochs more of every lane; `split` [width] says whose data, `orders` [splits, chunk, batches, batch]."""
-
-        def lane(args):
-            run, hparams, split, epochs = args
-            of_lane = lambda tree: jax.tree.map(lambda leaf: leaf[split], tree)  # noqa: E731
-            run = jax.lax.cond(
-                (run.epoch == 0) & (epochs > 0),
-                lambda run: start(self.method, of_lane(data), hparams),
-                lambda run: run,
-                run,
-            )
-            return fit(self.method, self.spec, self.sweep.schedule, run, of_lane(data), hparams, epochs, of_lane(orders))
-
-        batch = self.lane_batch if self.lane_batch > 1 else None
-        return jax.lax.map(lane, (runs, hparams, split, epochs), batch_size=batch)
-
-    def _fitting(self, run: Run, data: Sequence[Data]) -> int:
-        """The lanes to run at once on a device, once the whole block is known to fit. Raises OutOfMemory where it does not."""
-        on_cpu, devices = self.devices[0].platform == "cpu", self.mesh.size
-        sharing = devices if on_cpu else 1  # the devices of a CPU have one memory between them, and each has the ratings
-        lane, ratings = _nbytes(run), sum(map(_nbytes, data)) * (1 if self.by_row else sharing)
-        work = 2 * lane + (work_bytes(self.spec) if isinstance(data[0].layout, Tiles) else 0)
-        lanes, at_once = sharing * self.width // devices, self.sweep.lane_batch or 1
-        refuse_beyond_memory(
-            3 * lane * lanes + sharing * at_once * work + ratings,  # a lane's state comes in, goes out and is on the host
-            f"{self.width} lanes of rank {self.spec.max_rank}, {at_once * self.spec.tiling.chunk:,} ratings at once,",
-            LESS,
-        )
-        if self.sweep.lane_batch is not None or on_cpu:
-            return min(at_once, self.width)
-        free = memory_bytes() / 2 - 3 * lane * lanes - ratings
-        return int(np.clip(free // work, 1, self.width // devices))
-
-    def _orders(self, epoch: int) -> np.ndarray | None:
-        """The shuffles of the chunk that begins after `epoch`, one set a split, shared by its lanes."""
-        epochs = range(epoch, epoch + self.sweep.schedule.chunk)
-        orders = [[self.method.order(self.num_ratings, seed, e) for e in epochs] for seed in self.sweep.problems]
-        return None if orders[0][0] is None else np.asarray(orders)
-
-    def _call(self, *args):
-        if self._compiled is None:
-            began = time.perf_counter()
-            lanes, whole = P("lane"), P()
-            specs = (lanes, whole, lanes, lanes, lanes, whole)
-            block = self._block
-            if not self.by_row:  # where the method itself shares its rows out
-                block = jax.shard_map(block, mesh=self.mesh, in_specs=specs, out_specs=lanes, check_vma=False)
-            block = jax.jit(block, donate_argnums=0)
-            self._compiled = block.lower(*args).compile()
-            self.compile_seconds = time.perf_counter() - began
-        return self._compiled(*args)
-
-    @contextmanager
-    def _in_memory(self) -> Iterator[None]:
-        """Raises OutOfMemory where a device says that it has no more."""
-        try:
-            yield
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
-                raise
-            raise OutOfMemory(f"{self.width} lanes of rank {self.spec.max_rank} did not fit in memory\nuse {LESS}") from error
+        self._compiled: Callable[..., tuple[Run, History]] | None = None
 
     def blank_track(self, epochs: int) -> Track:
         """A lane that has not begun."""
-        history = History(*(np.full(epochs, np.nan, self.spec.dtype) for _ in History._fields))
-        return Track(jax.tree.map(lambda leaf: leaf[0], self.blank), history)
+        return Track(self._blank, blank_history(epochs, self.spec.dtype))
 
-    def run(self, lanes: Sequence[Lane], tracks: Sequence[Track], length: int, between: Between) -> list[Track]:
-        """At most `width` lanes, from their tracks (none: from the start) to the last of their epochs; `length` is that of
-        the histories, the epochs of the longest lane or more."""
-        padded = [*lanes, *[lanes[0]._replace(epochs=0)] * (self.width - len(lanes))]
-        padded = [padded[i] for i in np.argsort(self.place)]
-        stacked = [Hparams.of(self.spec.dtype, **lane.hparams._asdict()) for lane in padded]
-        hparams = Hparams(*map(np.stack, zip(*stacked, strict=True)))
-        seeds = list(self.sweep.problems)
-        split = np.asarray([seeds.index(lane.hparams.data_seed) for lane in padded], np.int32)
-        epochs = np.asarray([lane.epochs for lane in padded], np.int32)
-        runs, history = self._resumed(tracks, length)
-        epoch, chunk = max((int(track.run.epoch) for track in tracks), default=0), self.sweep.schedule.chunk
-        ahead, of_lanes = self._orders(epoch), (hparams, split, epochs)
+    def run(
+        self,
+        lanes: Sequence[Lane],
+        tracks: Sequence[Track],
+        on_chunk: OnChunk,
+    ) -> list[Track]:
+        """Train at most `places.lanes` lanes, from their tracks to the last of their epochs.
+
+        The tracks have histories of one length, the epochs of the longest lane or more.
+        """
+        schedule = self.plan.schedule
+        chunk = schedule.epochs_per_call
+        arrays = self._arrays(lanes)
+        last_epoch = np.asarray(arrays.last_epoch)
+        blank = self.blank_track(len(tracks[0].history["loss"]))
+        runs, history = stacked(self.places.dealt(tracks, blank))
+        epoch = int(runs.epoch.max())
+        visits = self._visits(epoch)
         if not self.by_row:
-            with self._in_memory():
-                runs, of_lanes = jax.device_put((runs, of_lanes), NamedSharding(self.mesh, P("lane")))
-        while epoch == 0 or is_live(_host(runs), self.sweep.schedule, epochs).any():
-            with self._in_memory():
-                runs, latest = self._call(runs, self.data, *of_lanes, ahead)
-                if epoch + chunk < epochs.max():
-                    ahead = self._orders(epoch + chunk)  # while the devices are at work
+            with in_memory(self._name):
+                by_lane = NamedSharding(self.mesh, P("lane"))
+                runs, arrays = jax.device_put((runs, arrays), by_lane)
+        while epoch == 0 or is_live(on_host(runs), schedule, last_epoch).any():
+            with in_memory(self._name):
+                runs, latest = self._call(runs, self.data, arrays, visits)
+                if epoch + chunk < last_epoch.max():
+                    visits = self._visits(epoch + chunk)  # while the devices are at work
                 latest = jax.tree.map(np.asarray, latest)
-            for of_all, of_chunk in zip(history, latest, strict=True):
-                of_all[:, epoch : epoch + chunk] = of_chunk[:, : length - epoch]
+            write_chunk(history, latest, epoch)
             epoch += chunk
-            between(self._progress(_host(runs), latest, epochs), partial(self._tracks, len(lanes), runs, history))
+            progress = self._progress(on_host(runs), latest, last_epoch)
+            on_chunk(progress, partial(self._tracks, len(lanes), runs, history))
         return self._tracks(len(lanes), runs, history)
 
-    def _resumed(self, tracks: Sequence[Track], length: int) -> tuple[Run, History]:
-        """The runs and the history of the whole block, each lane in its place and as far as its track."""
-        runs = jax.tree.map(np.copy, self.blank)
-        history = History(*(np.full((self.width, length), np.nan, self.spec.dtype) for _ in History._fields))
-        for place, track in zip(self.place.tolist(), tracks, strict=False):
-            for all_lanes, one in zip(jax.tree.leaves(runs), jax.tree.leaves(track.run), strict=True):
-                all_lanes[place] = one
-            for all_lanes, one in zip(history, track.history, strict=True):
-                all_lanes[place, : len(one)] = one
-        return runs, history
+    @property
+    def _name(self) -> str:
+        return f"{self.places.lanes} lanes of rank {self.spec.max_rank}"
+
+    # before the first call
+
+    def _fitting(self, data: Sequence[Data]) -> int:
+        """The lanes to run at once. Raises OutOfMemory where they do not fit."""
+        state = num_bytes(self._blank)
+        weight = Weight(
+            state=state,
+            work=2 * state + self.method.work_bytes,
+            ratings=sum(map(num_bytes, data)),
+        )
+        asked = self.plan.lane_batch
+        ratings = (asked or 1) * self.spec.tiling.chunk
+        what = f"{self._name}, {ratings:,} ratings at once,"
+        return lanes_at_once(weight, self.places, asked, what)
+
+    def _on_devices(self, data: Sequence[Data]) -> Data:
+        """The data of all splits, `[splits, …]`, on the devices that read them."""
+        splits = jax.tree.map(padded_together, *data)
+        with in_memory(self._name):
+            if self.by_row:
+                place = placement(splits, self.spec.tiling, leading=1)
+            else:
+                place = NamedSharding(self.mesh, P())
+            return jax.device_put(splits, place)
+
+    # calls
+
+    def _arrays(self, lanes: Sequence[Lane]) -> Lanes:
+        """The lanes in their places, and lanes without an epoch in the places left."""
+        split_seeds = list(self.plan.problems)
+
+        def arrays_of(lane: Lane) -> Lanes:
+            hparams = lane.hparams
+            split = split_seeds.index(hparams.split_seed)
+            return Lanes(
+                hparams=Hparams.of(self.spec.dtype, **hparams._asdict()),
+                split=np.asarray(split, np.int32),
+                last_epoch=np.asarray(lane.epochs, np.int32),
+            )
+
+        untrained = lanes[0]._replace(epochs=0)
+        return stacked(map(arrays_of, self.places.dealt(lanes, untrained)))
+
+    def _visits(self, epoch: int) -> Visits:
+        """The shuffles of the chunk that begins after `epoch`, one set a split."""
+        chunk = range(epoch, epoch + self.plan.schedule.epochs_per_call)
+        visits = [
+            [self.method.visits(self._num_ratings, split_seed, e) for e in chunk]
+            for split_seed in self.plan.problems
+        ]
+        return None if visits[0][0] is None else np.asarray(visits)
+
+    def _call(self, *args: Any) -> tuple[Run, History]:
+        """What `_train_chunk` is of the same arguments, which are compiled for once."""
+        compiled = self._compiled
+        if compiled is None:
+            began = time.perf_counter()
+            compiled = self._jitted().lower(*args).compile()
+            self.compile_seconds = time.perf_counter() - began
+            self._compiled = compiled
+        return compiled(*args)
+
+    def _jitted(self) -> Any:
+        chunk = self._train_chunk
+        if not self.by_row:  # else the method itself shares its rows out
+            by_lane = P("lane")
+            whole = P()
+            chunk = jax.shard_map(
+                chunk,
+                mesh=self.mesh,
+                in_specs=(by_lane, whole, by_lane, whole),
+                out_specs=by_lane,
+                check_vma=False,
+            )
+        return jax.jit(chunk, donate_argnums=0)
+
+    def _train_chunk(
+        self,
+        runs: Run,
+        data: Data,
+        lanes: Lanes,
+        visits: Visits,
+    ) -> tuple[Run, History]:
+        """A chunk of epochs more of every lane.
+
+        Args:
+          runs: `[lanes, …]`.
+          data: `[splits, …]`.
+          lanes: `[lanes, …]`.
+          visits: `[splits, epochs, batches, batch_size]`, shared by the lanes of a split, or None.
+        """
+        advance = epochs(self.method, self.spec, self.plan.schedule)
+
+        def of_lane(run_and_lane: tuple[Run, Lanes]) -> tuple[Run, History]:
+            run, lane = run_and_lane
+            of_split = itemgetter(lane.split)
+            own_data = jax.tree.map(of_split, data)
+            own_visits = jax.tree.map(of_split, visits)
+            run = jax.lax.cond(
+                (run.epoch == 0) & (lane.last_epoch > 0),
+                lambda run: start(self.method, own_data, lane.hparams),
+                lambda run: run,
+                run,
+            )
+            return advance(run, own_data, lane.hparams, lane.last_epoch, own_visits)
+
+        batch = self.lane_batch if self.lane_batch > 1 else None
+        return jax.lax.map(of_lane, (runs, lanes), batch_size=batch)
 
     def _tracks(self, lanes: int, runs: Run, history: History) -> list[Track]:
-        """The first so many lanes of a block, in their order."""
-        whole = jax.tree.map(np.asarray, Track(runs, jax.tree.map(np.copy, history)))
-        return [jax.tree.map(lambda leaf, i=i: leaf[i], whole) for i in self.place[:lanes].tolist()]
+        """The tracks of the first so many lanes, in their order."""
+        block = Track(
+            run=jax.tree.map(np.asarray, runs),
+            history=jax.tree.map(np.copy, history),  # which the next chunk is written to
+        )
+        return self.places.undealt(block, lanes)
 
-    def _progress(self, runs: Run, chunk: History, epochs: np.ndarray) -> Progress:
-        live = is_live(runs, self.sweep.schedule, epochs)
-        done = np.where(live, runs.epoch, epochs).sum()
-        last = np.asarray(chunk.loss)
-        last = last[np.isfinite(last)]
-        best = np.where(np.isfinite(runs.best_metric) & (runs.epoch > 0), runs.best_metric, np.inf).min()
-        return Progress(int(done), 0, float(last.min(initial=np.inf)), float(best))
+    def _progress(
+        self, runs: Run, latest: History, last_epoch: Int[np.ndarray, " lanes"]
+    ) -> Progress:
+        """How far the block has come; `total` is its sweep's to say."""
+        live = is_live(runs, self.plan.schedule, last_epoch)
+        losses = latest["loss"]
+        finite = losses[np.isfinite(losses)]
+        scored = np.isfinite(runs.best_score) & (runs.epoch > 0)
+        best = runs.best_score[scored].min() if scored.any() else np.nan
+        sign = metric_of(self.plan.schedule.choose_by).sign
+        done = np.where(live, runs.epoch, last_epoch)
+        return Progress(
+            done=int(done.sum()),
+            total=0,
+            loss=float(finite.min(initial=np.inf)),
+            score=sign * float(best),
+        )
 
 
-def _host(runs: Run) -> Run:
+def on_host(runs: Run) -> Run:
     """The scalars of every lane, on the host; not the factors."""
-    small = {name: np.asarray(getattr(runs, name)) for name in ("best_metric", "best_epoch", "epoch", "alive", "died_at")}
-    return runs._replace(**small)
+    scalars = {name: np.asarray(getattr(runs, name)) for name in SCALARS}
+    return runs._replace(**scalars)
 
 
-def _stacked(*leaves: np.ndarray | np.generic) -> np.ndarray:
-    """The leaves of all splits, `[splits, …]`, padded with zeros to a common shape (tiles that weigh nothing)."""
-    shape = tuple(map(max, zip(*map(np.shape, leaves), strict=True)))
-    stacked = np.zeros((len(leaves), *shape), np.asarray(leaves[0]).dtype)
-    for i, leaf in enumerate(leaves):
-        stacked[i, *map(slice, np.shape(leaf))] = leaf
-    return stacked
-
-
-def _nbytes(tree) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-def _widen(side: np.ndarray, spec: Spec) -> np.ndarray:
-    return np.pad(np.asarray(side, spec.dtype), ((0, 0), (0, spec.columns - np.shape(side)[1])))
+def write_chunk(history: History, latest: History, epoch: int) -> None:
+    """Write a chunk's `[lanes, chunk]` into a block's history, from the epoch after `epoch` on."""
+    for column, values in history.items():
+        chunk = latest[column]
+        to_come = values[:, epoch : epoch + chunk.shape[1]]
+        to_come[:] = chunk[:, : to_come.shape[1]]

@@ -1,32 +1,31 @@
-"""Choose on validation, report test once, with an interval over the splits."""
+"""Choose on validation, report test once."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
-from mfjax.metrics.rating import errors
-from mfjax.training.program import Lane, Problem
+from mfjax.data.problem import Problem
+from mfjax.metrics import metric_of
+from mfjax.metrics.baselines import on_test
+from mfjax.training.lanes import Fit, Lane, OnProgress, unwatched
 from mfjax.training.search import Halving, halve
-from mfjax.training.sweep import Fit, Sweep, Watch
+from mfjax.training.sweep import Sweep
 from mfjax.types import NO_FOLD, Hparams, Ratings
 
 
-class Interval(NamedTuple):
-    """A mean with its 95 % t-interval over `n` replicates; no interval (None) for fewer than 2."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    n: int
-
-
 class Setting(NamedTuple):
-    """The fits of one setting: `hparams` without the replicate keys, and the criterion that chooses (lower is better)."""
+    """The fits of one setting: `hparams` without those that repeat a setting.
+
+    `criterion` is the mean of the column that chooses, at the best epochs; `score` is the same with
+    lower better, and infinite where any lane diverged or was not measured.
+    """
 
     hparams: dict[str, float]
     fits: list[Fit]
     criterion: float
+    score: float
 
     @property
     def alive(self) -> bool:
@@ -34,12 +33,16 @@ class Setting(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """All that a sweep came to: every setting, best first, and the final fits that predict the test ratings."""
+    """All that a sweep came to: every setting, best first, and the final fits.
+
+    `chosen_by` is the column of `Setting.criterion`. The final fits predict the test ratings, and
+    `test` are the errors of each by column: `test_rmse`, …; NaN without test ratings.
+    """
 
     settings: list[Setting]
-    criterion: str
+    chosen_by: str
     final: list[Fit]
-    test: list[tuple[float, float]]  # (RMSE, MAE) of each final fit; NaN without test ratings
+    test: list[dict[str, float]]
     refitted: bool
 
     @property
@@ -47,141 +50,174 @@ class Outcome(NamedTuple):
         return self.settings[0]
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """The mean and the two-sided 95 % Student t-interval of independent values; those not finite are left out of `n`."""
-    from scipy.special import stdtrit
-
-    finite = np.asarray([v for v in values if np.isfinite(v)], float)
-    n = len(finite)
-    if n == 0:
-        return Interval(None, None, None, 0)
-    mean = float(finite.mean())
-    if n == 1:
-        return Interval(mean, None, None, 1)
-    half = float(stdtrit(n - 1, 0.975) * finite.std(ddof=1) / np.sqrt(n))
-    return Interval(mean, mean - half, mean + half, n)
-
-
-def over_splits(fits: Sequence[Fit], values: Sequence[float]) -> tuple[Interval, str]:
-    """The interval over splits (data_seed, fold) of a value a fit, and what it is over; seeds of one split are averaged."""
-    by_split: dict[tuple, list[float]] = {}
-    for fit, value in zip(fits, values, strict=True):
-        by_split.setdefault((fit.lane.hparams.data_seed, fit.lane.hparams.fold), []).append(value)
-    if len(by_split) == 1 and len(values) > 1:
-        return interval(values), "initialisations of one split (seed)"
-    over = "splits (data_seed)" if len({seed for seed, _ in by_split}) > 1 else "folds"
-    return interval([float(np.mean(group)) for group in by_split.values()]), over if len(by_split) > 1 else "one split"
-
-
-def settings_of(fits: Sequence[Fit], metric: str) -> list[Setting]:
-    """The fits grouped by setting, best first; a setting of which any lane diverged comes last."""
+def settings_of(fits: Sequence[Fit], column: str) -> list[Setting]:
+    """The fits grouped by setting, best first; one of which any lane diverged comes last."""
     groups: dict[tuple, list[Fit]] = {}
     for fit in fits:
         groups.setdefault(fit.lane.hparams.setting, []).append(fit)
-
-    def criterion(group: list[Fit]) -> float:
-        mean = float(np.mean([fit.at_best(metric) for fit in group])) if all(f.alive for f in group) else np.inf
-        return np.inf if np.isnan(mean) else mean  # NaN compares with nothing
-
-    settings = [Setting(dict(key), group, criterion(group)) for key, group in groups.items()]
-    return sorted(settings, key=lambda s: s.criterion)
+    settings = [_setting(group, column) for group in groups.values()]
+    return sorted(settings, key=lambda setting: setting.score)
 
 
-def carry_out(
+def _setting(fits: list[Fit], column: str) -> Setting:
+    values = [fit.at_best(column) for fit in fits]
+    criterion = float(np.mean(values))
+    score = metric_of(column).sign * criterion
+    alive = all(fit.alive for fit in fits)
+    return Setting(
+        hparams=dict(fits[0].lane.hparams.setting),
+        fits=fits,
+        criterion=criterion,
+        score=np.inf if np.isnan(score) or not alive else score,  # NaN compares with nothing
+    )
+
+
+def tune(
     sweep: Sweep,
     lanes: Sequence[Hparams],
     refit: bool,
-    watch: Watch = lambda progress: None,
+    on_progress: OnProgress = unwatched,
     halving: Halving | None = None,
 ) -> Outcome:
-    """Train every lane, choose the setting with the least mean validation RMSE, and measure it on the test ratings once.
+    """Train every lane, choose the best setting, and measure it on the test ratings once.
 
-    With `refit`, the chosen setting is trained once more a split on training and validation ratings together, for as many
-    epochs as validation chose; its test error is reported. Where nothing is held out, the training RMSE chooses. With
-    `halving`, the settings that fall behind are dropped on the way.
+    The best has the best mean of `schedule.choose_by`, such as `validation_rmse`; where nothing is
+    held out, the same metric of the training ratings chooses. With `refit`, the chosen setting is
+    trained once more a split on training and validation ratings together, for as many epochs as
+    validation chose; its test error is reported. With `halving`, the settings that fall behind are
+    dropped on the way.
     """
-    return carry_out_together(sweep, [lanes], refit, watch, halving)[0]
+    return tune_jobs(sweep, [lanes], refit, on_progress, halving)[0]
 
 
-def carry_out_together(
+def tune_jobs(
     sweep: Sweep,
     jobs: Sequence[Sequence[Hparams]],
     refit: bool,
-    watch: Watch = lambda progress: None,
+    on_progress: OnProgress = unwatched,
     halving: Halving | None = None,
 ) -> list[Outcome]:
-    """As `carry_out`, for several jobs, each with its own lanes to choose from: all train as lanes of the same programs."""
-    epochs = sweep.schedule.epochs
-    halved = [halving is not None and len({hparams.setting for hparams in lanes}) > 1 for lanes in jobs]  # one: none to drop
-    whole = [[] if h else [Lane(hparams, epochs) for hparams in lanes] for h, lanes in zip(halved, jobs, strict=True)]
-    fits = _trained(sweep, whole, watch)
-    if halving is not None:
-        fits = [
-            halve(sweep, lanes, halving, watch) if h else of_job for h, lanes, of_job in zip(halved, jobs, fits, strict=True)
-        ]
-    metrics = ["validation_rmse" if _holds_out(of_job) else "train_rmse" for of_job in fits]
-    settings = [settings_of(of_job, metric) for of_job, metric in zip(fits, metrics, strict=True)]
-    refitted = [refit and _holds_out(s[0].fits) and bool(np.isfinite(s[0].criterion)) for s in settings]
-    again = _trained(sweep, [refit_lanes(s[0].fits) if r else [] for s, r in zip(settings, refitted, strict=True)], watch)
-    finals = [new or s[0].fits for s, new in zip(settings, again, strict=True)]
+    """As `tune`, for several jobs, each with its own lanes to choose from.
+
+    All train as lanes of the same programs.
+    """
+    plan = sweep.plan
+    fits = _searched(sweep, jobs, halving, on_progress)
+    outcomes = [_choose(of_job, plan.schedule.choose_by, refit) for of_job in fits]
+    again = [refit_lanes(job.final) if job.refitted else [] for job in outcomes]
+    refits = _trained(sweep, again, on_progress)
     return [
-        Outcome(s, metric, final, [test_errors(fit, sweep.problems[fit.lane.hparams.data_seed]) for fit in final], r)
-        for s, metric, final, r in zip(settings, metrics, finals, refitted, strict=True)
+        _tested(job, final or job.final, plan.problems)
+        for job, final in zip(outcomes, refits, strict=True)
     ]
 
 
-def _holds_out(fits: Sequence[Fit]) -> bool:
-    return any(np.isfinite(fit.at_best("validation_rmse")) for fit in fits)
+def _searched(
+    sweep: Sweep,
+    jobs: Sequence[Sequence[Hparams]],
+    halving: Halving | None,
+    on_progress: OnProgress,
+) -> list[list[Fit]]:
+    """The Fits of each job's lanes; the jobs that are not halved train first, together.
+
+    Of a job of one setting there is none to drop.
+    """
+    epochs = sweep.plan.schedule.epochs
+    halved = [halving is not None and num_settings(lanes) > 1 for lanes in jobs]
+    whole = [
+        [] if is_halved else [Lane(hparams, epochs) for hparams in lanes]
+        for lanes, is_halved in zip(jobs, halved, strict=True)
+    ]
+    fits = _trained(sweep, whole, on_progress)
+    for job, lanes in enumerate(jobs):
+        if halving is not None and halved[job]:
+            fits[job] = halve(sweep, lanes, halving, on_progress)
+    return fits
 
 
-def _trained(sweep: Sweep, jobs: Sequence[Sequence[Lane]], watch: Watch) -> list[list[Fit]]:
+def _trained(
+    sweep: Sweep, jobs: Sequence[Sequence[Lane]], on_progress: OnProgress
+) -> list[list[Fit]]:
     """The Fits of each job's lanes; a lane that several have is trained once."""
     lanes = list(dict.fromkeys(lane for of_job in jobs for lane in of_job))
-    fits = dict(zip(lanes, sweep.train(lanes, watch), strict=True)) if lanes else {}
+    if not lanes:
+        return [[] for _ in jobs]
+    trained = sweep.train(lanes, on_progress)
+    fits = dict(zip(lanes, trained, strict=True))
     return [[fits[lane] for lane in of_job] for of_job in jobs]
 
 
+def _choose(
+    fits: Sequence[Fit],
+    choose_by: str,
+    refit: bool,
+) -> Outcome:
+    """What a job chooses, before it is trained again and tested."""
+    column = choose_by
+    if not _holds_out(fits, choose_by):
+        column = _of_training(choose_by)
+    settings = settings_of(fits, column)
+    chosen = settings[0]
+    can_refit = np.isfinite(chosen.score) and _holds_out(chosen.fits, choose_by)
+    return Outcome(
+        settings=settings,
+        chosen_by=column,
+        final=chosen.fits,
+        test=[],
+        refitted=refit and bool(can_refit),
+    )
+
+
+def _tested(
+    outcome: Outcome,
+    final: list[Fit],
+    problems: Mapping[int, Problem],
+) -> Outcome:
+    """The outcome with its final fits, and their errors on the test ratings."""
+
+    def errors(fit: Fit) -> dict[str, float]:
+        problem = problems[fit.lane.hparams.split_seed]
+        return on_test(predictions(fit, problem.test), problem)
+
+    return outcome._replace(final=final, test=[errors(fit) for fit in final])
+
+
+def num_settings(lanes: Sequence[Hparams]) -> int:
+    return len({hparams.setting for hparams in lanes})
+
+
+def _holds_out(fits: Sequence[Fit], column: str) -> bool:
+    return any(np.isfinite(fit.at_best(column)) for fit in fits)
+
+
+def _of_training(column: str) -> str:
+    """The column of the same metric on the training ratings."""
+    _, _, name = column.partition("_")
+    return f"train_{name}"
+
+
 def refit_lanes(fits: Sequence[Fit]) -> list[Lane]:
-    """One lane a (data_seed, seed) that holds nothing out, for the mean best epoch of that lane's folds."""
+    """One lane a (split_seed, init_seed), which holds nothing out.
+
+    It trains for the mean best epoch of the folds of those seeds.
+    """
     epochs: dict[tuple[int, int], list[int]] = {}
     for fit in fits:
-        epochs.setdefault((fit.lane.hparams.data_seed, fit.lane.hparams.seed), []).append(fit.best_epoch)
-    base = fits[0].lane.hparams
+        hparams = fit.lane.hparams
+        seeds = hparams.split_seed, hparams.init_seed
+        epochs.setdefault(seeds, []).append(fit.best_epoch)
+    base = fits[0].lane.hparams._replace(fold=NO_FOLD)
     return [
-        Lane(base._replace(data_seed=data_seed, seed=seed, fold=NO_FOLD), max(round(float(np.mean(best))), 1))
-        for (data_seed, seed), best in epochs.items()
+        Lane(
+            base._replace(split_seed=split_seed, init_seed=init_seed),
+            epochs=max(round(float(np.mean(best))), 1),
+        )
+        for (split_seed, init_seed), best in epochs.items()
     ]
 
 
-def predictions(fit: Fit, ratings: Ratings) -> np.ndarray:
-    """The fit's predictions of `ratings`, `[n]`, in float64 and not clipped."""
-    user, item = (np.asarray(side, np.float64) for side in fit.factors)
-    return np.einsum("nk,nk->n", user[ratings.user], item[ratings.item]) + fit.mean
-
-
-def test_errors(fit: Fit, problem: Problem) -> tuple[float, float]:
-    """(RMSE, MAE) on the problem's test ratings, clipped to its bounds; NaN without test ratings."""
-    return _errors(predictions(fit, problem.test), problem)
-
-
-def baselines(problems: Mapping[int, Problem]) -> dict[str, list[float]]:
-    """Test RMSE, a value a split, of predicting the mean training rating and of predicting each item's."""
-    rmse: dict[str, list[float]] = {"global mean": [], "item mean": []}
-    for problem in problems.values():
-        ratings, test = problem.ratings, problem.test
-        mean = float(np.average(ratings.value, weights=ratings.weight))
-        size = max(int(ratings.item.max()), int(test.item.max(initial=0))) + 1
-        weight = np.bincount(ratings.item, ratings.weight, size)
-        total = np.bincount(ratings.item, ratings.weight * ratings.value, size)
-        item_mean = np.where(weight > 0, total / np.where(weight > 0, weight, 1), mean)
-        rmse["global mean"].append(_errors(np.full(len(test.value), mean), problem)[0])
-        rmse["item mean"].append(_errors(item_mean[test.item], problem)[0])
-    return rmse
-
-
-def _errors(prediction: np.ndarray, problem: Problem) -> tuple[float, float]:
-    if not len(prediction):
-        return float("nan"), float("nan")
-    error = np.clip(prediction, *problem.bounds) - problem.test.value.astype(np.float64)
-    rmse, mae = errors(error, np.ones_like(error))
-    return float(rmse), float(mae)
+def predictions(fit: Fit, ratings: Ratings) -> Float[np.ndarray, " n"]:
+    """The fit's predictions of `ratings`, in float64 and not clipped."""
+    user = np.asarray(fit.factors.user, np.float64)[ratings.user]
+    item = np.asarray(fit.factors.item, np.float64)[ratings.item]
+    return np.einsum("nk,nk->n", user, item) + fit.mean

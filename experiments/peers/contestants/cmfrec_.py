@@ -2,19 +2,23 @@
 
 import numpy as np
 from cmfrec import CMF
-from common import BIAS_REG, ROW_REGS, SWEEPS, THREADS, Task, best_curve, main, seconds_an_epoch
+from common import BIAS_REG, ROW_REGS, THREADS, Task, best_curve, main, seconds_an_epoch
 from scipy.sparse import coo_matrix
 
 
 def als(task: Task) -> dict:
     """One sweep, from the difference of fits of two lengths."""
     data = task.data
-    matrix = coo_matrix((data.value, (data.user, data.item)), (data.num_users, data.num_items))
+    cells = (data.user, data.item)
+    matrix = coo_matrix((data.value, cells), (data.num_users, data.num_items))
 
     def fit(sweeps: int, reg: float = ROW_REGS[1]) -> CMF:
+        biases = [BIAS_REG, BIAS_REG]
+        factors = [reg, reg]
+        unused = [reg, reg]
         model = CMF(
             k=task.rank,
-            lambda_=np.array([BIAS_REG, BIAS_REG, reg, reg, reg, reg]),  # of the biases, the factors and what is not used here
+            lambda_=np.array(biases + factors + unused),
             method="als",
             niter=sweeps,
             use_float=True,
@@ -26,13 +30,14 @@ def als(task: Task) -> dict:
         return model.fit(matrix)
 
     def curve(reg: float) -> dict[int, float]:
-        return {n: error(fit(n, reg)) for n in (SWEEPS[:3] if task.quick else SWEEPS)}
+        return {n: error(fit(n, reg)) for n in task.sweeps}
 
     def error(model: CMF) -> float:
         return data.rmse(model.predict(data.test_user, data.test_item))
 
     seconds, setup = seconds_an_epoch(fit, 5, task.quick)
-    return {"seconds": seconds, "setup_seconds": setup} | (best_curve(curve, ROW_REGS, task.quick) if task.curve else {})
+    result = {"seconds": seconds, "setup_seconds": setup}
+    return result | best_curve(curve, ROW_REGS, task)
 
 
 main({"als": als})

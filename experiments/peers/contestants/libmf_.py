@@ -1,11 +1,25 @@
-"""LIBMF through its PyPI bindings: parallel one-rating SGD without biases, as its package builds it or with AVX."""
+"""LIBMF through its PyPI bindings: parallel one-rating SGD without biases.
+
+As its package builds it, or with AVX.
+"""
 
 import contextlib
 import io
 import time
 
 import numpy as np
-from common import EPOCHS, THREADS, Data, Task, main, pooled, seconds_an_epoch, settings, sweep_result
+from common import (
+    EPOCHS,
+    THREADS,
+    Data,
+    Setting,
+    Task,
+    main,
+    pooled,
+    seconds_an_epoch,
+    settings,
+    sweep_result,
+)
 
 with contextlib.redirect_stdout(io.StringIO()):  # it prints where it found its library
     from libmf import mf
@@ -19,8 +33,9 @@ def ratings(data: Data) -> np.ndarray:
     return np.column_stack([data.user, data.item, data.value]).astype(np.float32)
 
 
-def fit(rows: np.ndarray, rank: int, epochs: int, rate: float, reg: float, threads: int) -> mf.MF:
+def fit(rows: np.ndarray, rank: int, epochs: int, setting: Setting, *, threads: int) -> mf.MF:
     """One fit; the bindings keep a copy of the ratings, so that LIBMF need not make one."""
+    rate, reg = setting
     engine = mf.MF(
         k=rank,
         nr_iters=epochs,
@@ -36,11 +51,17 @@ def fit(rows: np.ndarray, rank: int, epochs: int, rate: float, reg: float, threa
     return engine
 
 
+def factors(size: int, seen: np.ndarray) -> np.ndarray:
+    """The factors of every row, `[size, k]`: NaN of those that LIBMF never saw."""
+    rows = np.full((size, seen.shape[1]), np.nan)
+    rows[: len(seen)] = seen
+    return rows
+
+
 def test_error(data: Data, engine: mf.MF) -> float:
-    """The test error; LIBMF predicts its mean for users and items that it never saw, and marks their rows NaN."""
-    user, item = (np.full((n, engine.model.k), np.nan) for n in (data.num_users, data.num_items))
-    for side, seen in ((user, engine.p_factors()), (item, engine.q_factors())):
-        side[: len(seen)] = seen
+    """The test error; LIBMF predicts its mean for users and items that it never saw."""
+    user = factors(data.num_users, engine.p_factors())
+    item = factors(data.num_items, engine.q_factors())
     prediction = np.einsum("nk,nk->n", user[data.test_user], item[data.test_item])
     return data.rmse(np.where(np.isnan(prediction), engine.model.b, prediction))
 
@@ -51,12 +72,17 @@ def sgd(task: Task) -> dict:
     threads = int(task.options.get("threads", THREADS))
 
     def one(epochs: int) -> mf.MF:
-        return fit(rows, task.rank, epochs, 0.06, 0.04, threads)
+        return fit(rows, task.rank, epochs, (0.06, 0.04), threads=threads)
 
-    epochs = max(EPOCHS, 10_000_000 // len(rows))  # few long fits: at the end of one, its threads may hang
+    # few long fits: at the end of one, its threads may hang
+    epochs = max(EPOCHS, 10_000_000 // len(rows))
     seconds, setup = seconds_an_epoch(one, EPOCHS if task.quick else epochs, task.quick)
-    rmse = test_error(task.data, one(EPOCHS))
-    return {"seconds": seconds, "setup_seconds": setup, "rmse": rmse, "note": f"no biases; {threads} threads"}
+    return {
+        "seconds": seconds,
+        "setup_seconds": setup,
+        "rmse": test_error(task.data, one(EPOCHS)),
+        "note": f"no biases; {threads} threads",
+    }
 
 
 def sweep(task: Task) -> dict:
@@ -64,10 +90,11 @@ def sweep(task: Task) -> dict:
     began = time.perf_counter()
     rows = ratings(task.data)
 
-    def one(setting: tuple[float, float]) -> float:
-        return test_error(task.data, fit(rows, task.rank, EPOCHS, *setting, threads=1))
+    def one(setting: Setting) -> float:
+        return test_error(task.data, fit(rows, task.rank, EPOCHS, setting, threads=1))
 
-    return sweep_result(began, pooled(one, settings(RATES, REGS, task.quick)), note="no biases; 2 processes")
+    errors = pooled(one, settings(RATES, REGS, task.quick))
+    return sweep_result(began, errors, note="no biases; 2 processes")
 
 
 main({"sgd": sgd, "sweep": sweep})

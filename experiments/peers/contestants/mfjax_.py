@@ -1,8 +1,13 @@
-"""mfjax through its public names, set up as its command sets it up: a CPU device a core, and one XLA thread a program."""
+"""mfjax through its public names, set up as its command sets it up.
+
+That is a CPU device a core, and one XLA thread a program.
+"""
 
 import os
 import time
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 os.environ.setdefault("PJRT_NPROC", "1")  # before jax is imported
 import jax
@@ -12,10 +17,11 @@ from common import (
     EPOCHS,
     REG,
     ROW_REGS,
-    SWEEPS,
     THREADS,
+    Data,
     Task,
     best_curve,
+    curve_of_steps,
     gradient_result,
     main,
     median_seconds,
@@ -25,14 +31,16 @@ from common import (
 )
 
 import mfjax
-from mfjax.kernels.tiles import ALS_OVERHEAD, GRADIENT_OVERHEAD
+from mfjax.kernels import KERNELS
+from mfjax.kernels.layout import ALS_OVERHEAD, GRADIENT_OVERHEAD
 
 RATES = (0.01, 0.014, 0.019, 0.026, 0.034, 0.045, 0.06, 0.08)
 REGS = (0.06, 0.085, 0.11, 0.14)
+BATCH = 256
 
 
-def chosen(table: dict, name: str):
-    """An entry of one of mfjax's tables; ends with what there is, where it is not among them."""
+def chosen(table: dict, name: str) -> Callable:
+    """An entry of one of mfjax's tables; where it is not there, ends with what is."""
     if name not in table:
         raise SystemExit(f"not available: this mfjax has {', '.join(table)}, not {name}")
     return table[name]
@@ -43,22 +51,28 @@ def ratings(task: Task) -> mfjax.Ratings:
     return mfjax.Ratings.of(task.data.user, task.data.item, task.data.value)
 
 
-def spec(task: Task, **changes) -> mfjax.Spec:
+def spec(task: Task, **changes: Any) -> mfjax.Spec:
     """The static side of a problem of this shape."""
-    return mfjax.Spec(task.data.num_users, task.data.num_items, max_rank=task.rank, **changes)
+    return mfjax.Spec(
+        task.data.num_users,
+        task.data.num_items,
+        max_rank=task.rank,
+        **changes,
+    )
 
 
 def shared_out(task: Task, spec: mfjax.Spec, overhead: float) -> mfjax.Spec:
-    """The same with tiles that suit the ratings, and the rows of the one fit shared out over the devices."""
-    return replace(spec, tiling=mfjax.Tiling(mfjax.tile_width(ratings(task), spec, overhead), shards=THREADS))
+    """The same with tiles that suit the ratings, the rows of a fit shared out over the devices."""
+    width = mfjax.tile_width(ratings(task), spec, overhead)
+    return replace(spec, tiling=mfjax.Tiling(width, shards=THREADS))
 
 
-def hparams(task: Task, **changes) -> mfjax.Hparams:
+def hparams(task: Task, **changes: Any) -> mfjax.Hparams:
     """A setting that holds nothing out."""
-    return mfjax.Hparams.of(rank=task.rank, **({"fold": -2} | changes))
+    return mfjax.Hparams.of(rank=task.rank, fold=-2, **changes)
 
 
-def compiled(function, *arguments, **jit):
+def compiled(function: Callable, *arguments: Any, **jit: Any) -> tuple[Callable, Any, float]:
     """(the compiled function, its arguments where it wants them, the seconds of compiling)."""
     began = time.perf_counter()
     program = jax.jit(function, **jit).lower(*arguments).compile()
@@ -69,13 +83,18 @@ def compiled(function, *arguments, **jit):
 def gradient(task: Task) -> dict:
     """One full gradient of both sides and the loss, by the variant of the option `variant`."""
     make = chosen(mfjax.GRADIENTS, task.options["variant"])
-    variant = make(shared_out(task, spec(task, bias=False, reg_by="row"), GRADIENT_OVERHEAD))
+    plain = spec(task, bias=False, reg_by="row")
+    variant = make(shared_out(task, plain, GRADIENT_OVERHEAD))
     began = time.perf_counter()
     layout = variant.prepare(ratings(task))
     prepared = time.perf_counter() - began
     factors = mfjax.Factors(*starting_factors(task.data, task.rank))
-    program, arguments, seconds = compiled(variant.value_and_grad, factors, layout, hparams(task, reg=REG))
-    call = lambda: jax.block_until_ready(program(*arguments))  # noqa: E731
+    setting = hparams(task, reg=REG)
+    program, arguments, seconds = compiled(variant.value_and_grad, factors, layout, setting)
+
+    def call():
+        return jax.block_until_ready(program(*arguments))
+
     loss, grads = call()
     median = median_seconds(call, task.quick)
     return gradient_result(loss, *grads, seconds=median, setup_seconds=prepared + seconds)
@@ -86,100 +105,139 @@ class Fit:
 
     def __init__(self, task: Task, method: mfjax.Method, setting: mfjax.Hparams):
         began = time.perf_counter()
-        self.task, self.method, self.epoch = task, method, 0
+        self.task = task
+        self.method = method
+        self.epoch = 0
         layout = method.prepare(ratings(task))
-        state = jax.jit(method.init)(jax.random.key(0), layout, setting)
-        self.program, (self.state, *self.rest, _), _ = compiled(
-            method.step, state, layout, setting, self.order(), donate_argnums=0
-        )
+        start = (self.started(layout, setting), layout, setting, self.visits())
+        self.program, placed, _ = compiled(method.step, *start, donate_argnums=0)
+        self.state, self.layout, self.setting, _ = placed
         self.setup_seconds = time.perf_counter() - began
 
-    def order(self) -> np.ndarray | None:
+    def started(self, layout: Any, setting: mfjax.Hparams):
+        """The state before the first epoch."""
+        return jax.jit(self.method.init)(jax.random.key(0), layout, setting)
+
+    def visits(self) -> np.ndarray | None:
         """The shuffle of the next epoch."""
-        return self.method.order(len(self.task.data.value), 0, self.epoch)
+        return self.method.visits(len(self.task.data.value), 0, self.epoch)
 
     def step(self) -> None:
         """One epoch, its shuffle included."""
-        self.state, _ = jax.block_until_ready(self.program(self.state, *self.rest, self.order()))
+        after = self.program(self.state, self.layout, self.setting, self.visits())
+        self.state, _ = jax.block_until_ready(after)
         self.epoch += 1
 
     def restart(self, setting: mfjax.Hparams) -> None:
         """Begin again at another setting, without compiling."""
-        layout, _ = self.rest
-        state = jax.jit(self.method.init)(jax.random.key(0), layout, setting)
-        states, *rest = self.program.input_shardings[0][:3]
-        self.state, self.rest, self.epoch = jax.device_put(state, states), jax.device_put([layout, setting], rest), 0
+        of_state, of_layout, of_setting, *_ = self.program.input_shardings[0]
+        self.state = jax.device_put(self.started(self.layout, setting), of_state)
+        self.layout = jax.device_put(self.layout, of_layout)
+        self.setting = jax.device_put(setting, of_setting)
+        self.epoch = 0
 
     def rmse(self) -> float:
         """The test error now."""
         user, item = map(np.asarray, self.state.factors)
-        return self.task.data.rmse_of(user, item, self.task.data.value.mean(dtype=np.float64))
+        mean = self.task.data.value.mean(dtype=np.float64)
+        return self.task.data.rmse_of(user, item, mean)
 
 
 def sgd(task: Task) -> dict:
-    """One epoch of SGD in batches of 256, the shuffle on the host included."""
+    """One epoch of SGD, the shuffle on the host included."""
     setting = hparams(task, learning_rate=0.03, reg=0.1, reg_bias=0.02)
-    fit = Fit(task, chosen(mfjax.METHODS, "sgd")(spec(task, batch_size=256), None, mfjax.optimizer("sgd")), setting)
+    make = chosen(mfjax.METHODS, "sgd")
+    method = make(spec(task), optimizer=mfjax.optimizer("sgd"), batch_size=BATCH)
+    fit = Fit(task, method, setting)
     fit.step()
     seconds = median_seconds(fit.step, task.quick)
     fit.restart(setting)
     for _ in range(EPOCHS):
         fit.step()
-    return {"seconds": seconds, "setup_seconds": fit.setup_seconds, "rmse": fit.rmse(), "note": "batch 256, 1 core"}
+    return {
+        "seconds": seconds,
+        "setup_seconds": fit.setup_seconds,
+        "rmse": fit.rmse(),
+        "note": f"batch {BATCH}, 1 core",
+    }
 
 
 def als(task: Task) -> dict:
-    """One sweep of the method of the option `method`; with the option `curve`, the test error by sweep at the best λ too."""
+    """One sweep of the method of the option `method`.
+
+    With the option `curve`, the test error by sweep at the best λ too.
+    """
+    make = chosen(mfjax.METHODS, task.options["method"])
+
+    def method(spec: mfjax.Spec) -> mfjax.Method:
+        return make(spec, kernel=KERNELS["tiles"](spec))
 
     def setting(reg: float) -> mfjax.Hparams:
         return hparams(task, reg=reg, reg_bias=BIAS_REG)
 
     def curve(reg: float) -> dict[int, float]:
         fit.restart(setting(reg))
-        errors = {}
-        for n in range(1, SWEEPS[2 if task.quick else -1] + 1):
-            fit.step()
-            errors[n] = fit.rmse()
-        return errors
+        return curve_of_steps(fit.step, fit.rmse, task)
 
-    overhead = ALS_OVERHEAD if task.options["method"] == "als" else GRADIENT_OVERHEAD
-    method = chosen(mfjax.METHODS, task.options["method"])(shared_out(task, spec(task, reg_by="row"), overhead), None, None)
-    fit = Fit(task, method, setting(ROW_REGS[1]))
+    whole = spec(task, reg_by="row")
+    overhead = ALS_OVERHEAD if method(whole).solves_rows else GRADIENT_OVERHEAD
+    fit = Fit(task, method(shared_out(task, whole, overhead)), setting(ROW_REGS[1]))
     fit.step()
-    result = {"seconds": median_seconds(fit.step, task.quick), "setup_seconds": fit.setup_seconds}
-    return result | (best_curve(curve, ROW_REGS, task.quick) if task.curve else {})
+    result = {
+        "seconds": median_seconds(fit.step, task.quick),
+        "setup_seconds": fit.setup_seconds,
+    }
+    return result | best_curve(curve, ROW_REGS, task)
 
 
 def sweep(task: Task) -> dict:
-    """32 settings as one compiled program, its lanes shared out over the devices; compiling is part of the wall time.
+    """32 settings as one compiled program, its lanes shared out over the devices.
 
-    Programs are kept from run to run, as mfjax's command keeps them: the first round compiles, and later ones read.
+    Compiling is part of the wall time. Programs are kept from run to run, as mfjax's command keeps
+    them: the first round compiles, and later ones read.
     """
     jax.config.update("jax_compilation_cache_dir", os.environ["MFJAX_PEERS_CACHE"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     began = time.perf_counter()
-    data = task.data
-    fold = np.repeat(np.int32([-1, 0]), [len(data.value), len(data.test_value)])
-    columns = zip((data.user, data.item, data.value), (data.test_user, data.test_item, data.test_value), strict=True)
-    everything = mfjax.Ratings.of(*map(np.concatenate, columns), fold=fold)
-    bounds = mfjax.Bounds(float(data.value.min()), float(data.value.max()))
-    none = mfjax.Ratings.of([], [], [])
-    grid = settings(RATES, REGS, task.quick)
-    trainer = mfjax.Sweep(
-        spec(task, batch_size=256),
-        lambda spec: mfjax.METHODS["sgd"](spec, None, mfjax.optimizer("sgd")),
-        {0: mfjax.Problem(everything, none, bounds)},
-        mfjax.Schedule(epochs=EPOCHS, eval_every=EPOCHS, chunk=EPOCHS),
-        width=len(grid),
+    plan = mfjax.Plan(
+        spec=spec(task),
+        method=descending,
+        problems={0: tested_as_validation(task.data)},
+        schedule=mfjax.Schedule(epochs=EPOCHS, eval_every=EPOCHS, epochs_per_call=EPOCHS),
     )
     base = mfjax.Hparams(rank=task.rank, reg_bias=0.02)
-    lanes = [mfjax.Lane(base._replace(learning_rate=rate, reg=reg), EPOCHS) for rate, reg in grid]
+    lanes = [
+        mfjax.Lane(base._replace(learning_rate=rate, reg=reg), EPOCHS)
+        for rate, reg in settings(RATES, REGS, task.quick)
+    ]
+    trainer = mfjax.Sweep(plan, lanes_per_program=len(lanes))
     errors = [fit.at_best("validation_rmse") for fit in trainer.train(lanes)]
     return sweep_result(
         began,
         errors,
         setup_seconds=trainer.compile_seconds,
         note="compiling, or reading what the first round compiled, included; 2 devices",
+    )
+
+
+def descending(spec: mfjax.Spec) -> mfjax.Method:
+    """SGD of one program."""
+    optimizer = mfjax.optimizer("sgd")
+    return mfjax.METHODS["sgd"](spec, optimizer=optimizer, batch_size=BATCH)
+
+
+def tested_as_validation(data: Data) -> mfjax.Problem:
+    """The test ratings as the fold that is held out."""
+    sizes = [len(data.value), len(data.test_value)]
+    return mfjax.Problem(
+        ratings=mfjax.Ratings.of(
+            np.concatenate([data.user, data.test_user]),
+            np.concatenate([data.item, data.test_item]),
+            np.concatenate([data.value, data.test_value]),
+            fold=np.repeat(np.int32([-1, 0]), sizes),
+        ),
+        test=mfjax.Ratings.of([], [], []),
+        bounds=mfjax.Bounds(float(data.value.min()), float(data.value.max())),
     )
 
 

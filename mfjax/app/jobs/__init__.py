@@ -1,43 +1,52 @@
-"""The jobs, a module each: `run(cfg, folder, began)` writes its results to `folder` and says whether its checks passed."""
+"""The jobs, a module each.
+
+`run(cfg, folder, began)` writes its results to `folder` and says whether its checks passed.
+"""
 
 import importlib
 import json
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from mfjax.app import build as config
 from mfjax.app import machine
+from mfjax.app.check import check, shadowed
+from mfjax.app.schema import JOBS
+from mfjax.app.session import is_multirun
 from mfjax.errors import CheckFailed
+from mfjax.metrics import metric_of
 
-JOBS = sorted(path.stem for path in Path(__file__).parent.glob("[!_]*.py"))
-
-
-def is_multirun() -> bool:
-    """Whether this is one job of several."""
-    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+__all__ = ["JOBS", "run"]
 
 
 def run(cfg: DictConfig, began: float) -> float | None:
-    """Run one job in Hydra's output folder; the validation RMSE of what it chose, which a sweeper may minimise.
+    """Run one job in Hydra's output folder; what a sweeper may minimise.
 
-    Raises InputError for a wrong input, and CheckFailed where a figure did not come out.
+    That is the mean of `choose_by` of what the job chose, or less it where higher is better; None
+    of a job that chooses nothing. Raises InputError for a wrong input, and CheckFailed where a
+    figure did not come out.
     """
-    config.check(cfg)
-    config.choose("job", dict.fromkeys(JOBS), cfg.job)
+    check(cfg)
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     if cfg.plots is None:
         cfg.plots = not is_multirun()  # which has its own, over all jobs
     machine.set_up(cfg)
-    from mfjax.app import terminal as report
+    from mfjax.app import terminal
 
-    for line in config.shadowed(cfg, hydra.overrides.task):
-        report.warn(line)
-    if not importlib.import_module(f"mfjax.app.jobs.{cfg.job}").run(cfg, folder, began):
+    for line in shadowed(cfg, hydra.overrides.task):
+        terminal.warn(line)
+    job = importlib.import_module(f"mfjax.app.jobs.{cfg.job.name}")
+    if not job.run(cfg, folder, began):
         raise CheckFailed(f"a figure did not come out: {folder}")
+    return _score(folder, cfg.choose_by)
+
+
+def _score(folder: Path, choose_by: str) -> float | None:
     results = folder / "results.json"
-    metrics = json.loads(results.read_text()).get("metrics", {}) if results.is_file() else {}
-    return metrics.get("validation_rmse", {}).get("mean")
+    if not results.is_file():  # of a process that leaves the writing to another
+        return None
+    metrics = json.loads(results.read_text()).get("metrics", {})
+    mean = metrics.get(choose_by, {}).get("mean")
+    return None if mean is None else metric_of(choose_by).sign * mean

@@ -1,49 +1,85 @@
 """Train several variants of one config on the same ratings, and show their curves side by side."""
 
-import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from omegaconf import DictConfig, OmegaConf
 
-from mfjax.app import build as config
-from mfjax.app import terminal as report
-from mfjax.app.jobs import train
+from mfjax.app import terminal
+from mfjax.app.build import build
+from mfjax.app.jobs.train import measure, summarise, write_files
+from mfjax.app.schema import TrainJob
+from mfjax.app.training import train
 from mfjax.errors import InputError
-from mfjax.reporting import files as results
+from mfjax.metrics import PARTS, columns
+from mfjax.reporting.formats import Shown, cells
+from mfjax.training.protocol import Outcome
+
+SHOWN = {
+    "variant": Shown("variant"),
+    "final objective": Shown("final_loss", ".6g"),
+}
+
+
+class Compared(NamedTuple):
+    """What came of a variant, and what results say of it."""
+
+    outcome: Outcome
+    figures: dict[str, Any]
 
 
 def run(cfg: DictConfig, folder: Path, began: float) -> bool:
-    """Each entry of `variants` overrides the config; its results go to a subfolder, the comparison to `folder`."""
-    if not cfg.variants:
-        raise InputError("job=compare needs variants: {NAME: {KEY: VALUE, …}, …}, each a set of keys to override")
-    outcomes, figures = {}, {}
-    for name, overrides in cfg.variants.items():
-        variant = OmegaConf.merge(cfg, overrides, {"variants": {}, "expected": {}})
-        assert isinstance(variant, DictConfig)  # as both it is made of are
-        experiment = config.build(variant)
-        ((_, outcome, seconds, _),) = train.train([variant], [experiment])
-        own = folder / str(name)
-        own.mkdir(exist_ok=True)
-        train.write_tables(variant, experiment, outcome, own)
-        if cfg.plots:
-            train.draw(experiment, outcome, own)
-        outcomes[str(name)] = outcome
-        metrics, over = train.measure(outcome)
-        summary = train.summarise(variant, experiment, outcome)
-        figures[str(name)] = summary | {"metrics": metrics, "interval_over": over, "seconds": seconds}
+    """Train each entry of `job.variants`, which overrides the config.
+
+    Its results go to a subfolder, the comparison to `folder`.
+    """
+    if not cfg.job.variants:
+        raise InputError(
+            "job=compare needs job.variants: {NAME: {KEY: VALUE, …}, …}, each a set of keys to "
+            "override"
+        )
+    compared = {
+        str(name): trained(variant_of(cfg, overrides), folder / str(name))
+        for name, overrides in cfg.job.variants.items()
+    }
     if cfg.plots:
         from mfjax.reporting import plots
 
+        outcomes = {name: variant.outcome for name, variant in compared.items()}
         plots.save(plots.side_by_side(outcomes), folder, "side_by_side")
-    about: dict[str, Any] = {"experiment": report.experiment_name(), "seconds": {"total": time.perf_counter() - began}}
-    results.write_json(folder / "results.json", about | {"figures": figures})
-    cells = [
-        [name, f"{of['final_loss']:.6g}", *(f"{m.mean:.5f}" if m.mean is not None else "–" for m in of["metrics"].values())]
-        for name, of in figures.items()
-    ]
-    columns = ("variant", "final objective", *(key.replace("_", " ") for key in next(iter(figures.values()))["metrics"]))
-    report.show(report.plain_table("The same ratings, side by side", columns, cells))
-    as_expected = report.meets_expectations(cfg, results.plain(figures))
-    report.say(f"Files: {folder}")
-    return as_expected
+    figures = {name: variant.figures for name, variant in compared.items()}
+    show(figures)
+    return terminal.finish(cfg, folder, began, content={"figures": figures}, figures=figures)
+
+
+def variant_of(cfg: DictConfig, overrides: DictConfig) -> DictConfig:
+    """The config of one variant, as if it were trained alone."""
+    variant = OmegaConf.merge(cfg, overrides)
+    assert isinstance(variant, DictConfig)  # as both it is made of are
+    variant.job = OmegaConf.structured(TrainJob)
+    variant.expected = {}
+    return variant
+
+
+def trained(cfg: DictConfig, folder: Path) -> Compared:
+    """Train one variant, and write its files."""
+    experiment = build(cfg)
+    ((_, outcome, seconds, _),) = train([cfg], [experiment])
+    folder.mkdir(exist_ok=True)
+    write_files(cfg, experiment, outcome, folder)
+    metrics, over = measure(outcome)
+    measured = {"metrics": metrics, "interval_over": over, "seconds": seconds}
+    return Compared(outcome, summarise(cfg, experiment, outcome) | measured)
+
+
+def show(figures: Mapping[str, dict[str, Any]]) -> None:
+    """The variants on the terminal."""
+    shown = SHOWN | {column: Shown(column, ".5f") for column in columns(*PARTS)}
+    rows = [cells({"variant": name, **of, **_means(of)}, shown) for name, of in figures.items()]
+    terminal.show(terminal.plain_table("The same ratings, side by side", list(shown), rows))
+
+
+def _means(figures: dict[str, Any]) -> dict[str, float | None]:
+    """The mean of each metric of a variant."""
+    return {column: interval.mean for column, interval in figures["metrics"].items()}

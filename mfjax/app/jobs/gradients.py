@@ -1,155 +1,213 @@
 """Compare every gradient variant, and a user's own, on the data at hand and on a small problem."""
 
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from omegaconf import DictConfig
 
-from mfjax.app import build as config
-from mfjax.app import terminal as report
-from mfjax.checks import compare as check
-from mfjax.checks.compare import Point
-from mfjax.data.dataset import Dataset, from_ids
+from mfjax.app import terminal
+from mfjax.app.build import build_dataset, choose
+from mfjax.app.jobs import _points
+from mfjax.checks.compare import Oracle, compare_gradients
+from mfjax.checks.own import Own, call_own, check_own, load_function, own_loss
+from mfjax.data import from_ids
+from mfjax.data.dataset import Dataset
 from mfjax.gradients import GRADIENTS
-from mfjax.reporting import files as results
-from mfjax.types import Ratings
+from mfjax.reporting.files import write_csv
+from mfjax.reporting.formats import Shown, cells, latex, markdown
 
 COLUMNS = (
-    *("gradient", "ratings", "entries", "ms", "ms_low", "ms_high", "compile_s", "temp_bytes", "flops"),
-    *("error_user", "error_item", "error_user_full", "error_item_full", "elementwise_user", "elementwise_item"),
-    *("own_checker", "tolerance", "status"),
+    "gradient",
+    "ratings",
+    "entries",
+    "ms",
+    "ms_low",
+    "ms_high",
+    "compile_s",
+    "temp_bytes",
+    "flops",
+    "error_user",
+    "error_item",
+    "error_user_full",
+    "error_item_full",
+    "elementwise_user",
+    "elementwise_item",
+    "own_checker",
+    "tolerance",
+    "status",
 )
-SHOWN: dict[str, tuple[str, str, float]] = {  # what a reader sees: heading, column, format and unit
-    "gradient": ("gradient", "", 1),
-    "ratings": ("ratings", ",", 1),
-    "error U": ("error_user", ".1e", 1),
-    "error V": ("error_item", ".1e", 1),
-    "full, U": ("error_user_full", ".1e", 1),
-    "full, V": ("error_item_full", ".1e", 1),
-    "ms": ("ms", ".3g", 1),
-    "25 %": ("ms_low", ".3g", 1),
-    "75 %": ("ms_high", ".3g", 1),
-    "compile s": ("compile_s", ".2f", 1),
-    "temp MB": ("temp_bytes", ".4g", 1e6),
-    "MFLOP": ("flops", ".4g", 1e6),
-    "status": ("status", "", 1),
+SHOWN = {
+    "gradient": Shown("gradient"),
+    "ratings": Shown("ratings", ","),
+    "error U": Shown("error_user", ".1e"),
+    "error V": Shown("error_item", ".1e"),
+    "full, U": Shown("error_user_full", ".1e"),
+    "full, V": Shown("error_item_full", ".1e"),
+    "ms": Shown("ms", ".3g"),
+    "25 %": Shown("ms_low", ".3g"),
+    "75 %": Shown("ms_high", ".3g"),
+    "compile s": Shown("compile_s", ".2f"),
+    "temp MB": Shown("temp_bytes", ".4g", 1e6),
+    "MFLOP": Shown("flops", ".4g", 1e6),
+    "status": Shown("status"),
 }
-OWN = SHOWN | {
-    "elementwise U": ("elementwise_user", ".1e", 1),
-    "elementwise V": ("elementwise_item", ".1e", 1),
-    "own checker": ("own_checker", ".1e", 1),
+SHOWN_OF_OWN = {
+    "gradient": SHOWN["gradient"],
+    "error U": SHOWN["error U"],
+    "error V": SHOWN["error V"],
+    "elementwise U": Shown("elementwise_user", ".1e"),
+    "elementwise V": Shown("elementwise_item", ".1e"),
+    "own checker": Shown("own_checker", ".1e"),
+    "status": SHOWN["status"],
 }
+DISAGREES = (
+    "{gradient} disagrees at {side}[{row}, {column}]: analytic {analytic:.6g}, "
+    "numerical {numerical:.6g}, relative error {relative_error:.2g}"
+)
+Row = dict[str, Any]
 
 
 def run(cfg: DictConfig, folder: Path, began: float) -> bool:
-    """Write gradients.csv, .md and .tex, results.json and the plots to `folder`; False where a variant failed."""
-    names = list(GRADIENTS) if cfg.check.gradients is None else list(cfg.check.gradients)
-    for name in names:
-        config.choose("check.gradients", GRADIENTS, name)
+    """Compare, and write gradients.csv, .md and .tex, results.json and the plots to `folder`.
+
+    False where a variant failed.
+    """
+    names = _names(cfg)
     sizes = variants(cfg, names) if names else []
-    own, worst = candidate(cfg) if cfg.check.candidate.gradient else ([], [])
+    own, worst = candidate(cfg) if cfg.job.candidate.gradient else ([], [])
     largest = sizes[-len(names) :] if names else []
     write(folder, sizes + own)
     if cfg.plots and sizes:
         draw(largest, sizes, folder)
-    own_loss = ", ".join(f"{key}={cfg[key]}" for key in ("missing", "loss_scale", "reg_by"))
-    show(largest, own, worst, "its loss" if cfg.check.candidate.loss else f"mfjax's loss ({own_loss})")
-    figures = {"variants": {row["gradient"]: row for row in largest}, "candidate": own, "worst": worst}
-    about = {"experiment": report.experiment_name(), "seconds": {"total": time.perf_counter() - began}}
-    results.write_json(folder / "results.json", about | figures | {"provenance": results.provenance()})
-    as_expected = report.meets_expectations(cfg, results.plain(figures))
-    report.say(f"Files: {folder}")
+    if largest:
+        show(largest)
+    if own:
+        show_own(cfg, own, worst)
+    by_name = {row["gradient"]: row for row in largest}
+    figures = {"variants": by_name, "candidate": own, "worst": worst}
+    as_expected = terminal.finish(cfg, folder, began, content=figures, figures=figures)
     return as_expected and all(row["status"] != "FAILED" for row in largest + own)
 
 
-def variants(cfg: DictConfig, names: Sequence[str]) -> list[dict[str, Any]]:
+def _names(cfg: DictConfig) -> list[str]:
+    """The variants that are asked for. Raises InputError for one that there is not."""
+    if cfg.job.gradients is None:
+        return list(GRADIENTS)
+    for name in cfg.job.gradients:
+        choose("job.gradients", GRADIENTS, name)
+    return list(cfg.job.gradients)
+
+
+# mfjax's variants
+
+
+def variants(cfg: DictConfig, names: Sequence[str]) -> list[Row]:
     """The rows of every size, smallest first."""
-    of, dataset, rows = cfg.check, config.build_dataset(cfg), []
-    for share in sorted(of.shares):
-        full = full_point(cfg, part_of(dataset, share))
-        shape = f"{full.spec.num_users} x {full.spec.num_items}"
-        with report.console.status(f"{len(full.ratings.value):,} ratings, {shape}"):
-            compared = check.compare(names, small_point(cfg, cfg.bias), full, of.step, of.tolerance, of.repeats)
-        rows += [row | {"entries": full.spec.num_users * full.spec.num_items} for row in compared]
+    job = cfg.job
+    dataset = build_dataset(cfg)
+    oracle = Oracle(job.step, job.tolerance)
+    rows = []
+    for share in sorted(job.shares):
+        full = _points.full(cfg, part_of(dataset, share))
+        spec = full.spec
+        shape = f"{spec.num_users} x {spec.num_items}"
+        with terminal.console.status(f"{len(full.ratings.value):,} ratings, {shape}"):
+            compared = compare_gradients(names, _points.small(cfg), full, oracle, job.repeats)
+        entries = spec.num_users * spec.num_items
+        rows += [row | {"entries": entries} for row in compared]
     return rows
-
-
-def candidate(cfg: DictConfig) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """A row for every λ at which the user's own gradient is tried, and the worst entries where it disagrees."""
-    of, point, rows, worst = cfg.check.candidate, small_point(cfg, bias=False), [], []
-    gradient = check.load_function(of.gradient, "check.candidate.gradient")
-    loss = check.load_function(of.loss, "check.candidate.loss") if of.loss else check.own_loss(point)
-    checker = check.load_function(of.checker, "check.candidate.checker") if of.checker else None
-    for reg in of.reg or [cfg.hparams.reg]:
-        columns, disagreeing = check.check_own(gradient, loss, point, reg, of.step, of.tolerance)
-        claim = {} if checker is None else {"own_checker": float(check.call_own(checker, point, reg))}
-        name = f"{of.gradient.rpartition(':')[2]} (λ = {reg:g})"
-        rows.append({"gradient": name, "ratings": len(point.ratings.value)} | columns | claim)
-        worst += [{"gradient": name, **entry._asdict()} for entry in disagreeing]
-    return rows, worst
-
-
-def small_point(cfg: DictConfig, bias: bool) -> Point:
-    """The small problem of the config, with its biases or without."""
-    of, spec = cfg.check, replace(config.build_spec(cfg, 1, 1), bias=bias)
-    return check.small_point(spec, config.build_hparams(cfg), of.small_users, of.small_items, of.small_rank)
-
-
-def full_point(cfg: DictConfig, dataset: Dataset) -> Point:
-    """The data at hand, nothing held out; tiles share its rows out over the devices."""
-    ratings = Ratings.of(dataset.user, dataset.item, dataset.value, dtype=cfg.dtype)
-    spec = config.build_spec(cfg, dataset.num_users, dataset.num_items)
-    tiling = replace(config.build_tiling(cfg, dataset, spec), shards=len(jax.local_devices()))
-    spec = replace(spec, tiling=tiling)
-    return check.full_point(spec, ratings, config.build_hparams(cfg))
 
 
 def part_of(dataset: Dataset, share: float) -> Dataset:
     """The ratings of a random share of the users, and of the items that they rated."""
     if share == 1:
         return dataset
-    users = np.random.default_rng(0).permutation(dataset.num_users)[: max(round(share * dataset.num_users), 2)]
+    count = max(round(share * dataset.num_users), 2)
+    users = np.random.default_rng(0).permutation(dataset.num_users)[:count]
     rows = np.isin(dataset.user, users)
-    ids = (dataset.user_ids[dataset.user[rows]], dataset.item_ids[dataset.item[rows]])
-    return from_ids(dataset.name, *ids, dataset.value[rows])
+    user_ids = dataset.user_ids[dataset.user[rows]]
+    item_ids = dataset.item_ids[dataset.item[rows]]
+    return from_ids(dataset.name, user_ids, item_ids, dataset.value[rows])
 
 
-def write(folder: Path, rows: Sequence[dict[str, Any]]) -> None:
+# a user's own gradient
+
+
+def candidate(cfg: DictConfig) -> tuple[list[Row], list[Row]]:
+    """A row for every λ at which the user's own gradient is tried.
+
+    And the worst entries where it disagrees.
+    """
+    own = cfg.job.candidate
+    point = _points.small(cfg, bias=False)
+    gradient = _function(cfg, "gradient")
+    loss = _function(cfg, "loss") if own.loss else own_loss(point)
+    checker = _function(cfg, "checker") if own.checker else None
+    oracle = Oracle(own.step, own.tolerance)
+    rows: list[Row] = []
+    worst: list[Row] = []
+    for reg in own.reg or [cfg.hparams.reg]:
+        columns, disagreeing = check_own(gradient, loss, point, reg, oracle)
+        name = f"{own.gradient.rpartition(':')[2]} (λ = {reg:g})"
+        row = {"gradient": name, "ratings": len(point.ratings.value)} | columns
+        if checker is not None:
+            row["own_checker"] = float(call_own(checker, point, reg))
+        rows.append(row)
+        worst += [{"gradient": name, **entry._asdict()} for entry in disagreeing]
+    return rows, worst
+
+
+def _function(cfg: DictConfig, key: str) -> Own:
+    """A function that `job.candidate` names."""
+    return load_function(cfg.job.candidate[key], f"job.candidate.{key}")
+
+
+# what a reader sees
+
+
+def write(folder: Path, rows: Sequence[Row]) -> None:
     """The comparison as CSV, Markdown and LaTeX; every column in every row."""
     whole = [{column: row.get(column) for column in COLUMNS} for row in rows]
-    results.write_csv(folder / "gradients.csv", whole)
-    cells = [report.cells(row, SHOWN) for row in whole]
-    (folder / "gradients.md").write_text(results.markdown(list(SHOWN), cells))
-    (folder / "gradients.tex").write_text(results.latex(list(SHOWN), cells))
+    write_csv(folder / "gradients.csv", whole)
+    headings = list(SHOWN)
+    lines = [cells(row, SHOWN) for row in whole]
+    (folder / "gradients.md").write_text(markdown(headings, lines))
+    (folder / "gradients.tex").write_text(latex(headings, lines))
 
 
-def draw(largest: Sequence[dict[str, Any]], sizes: Sequence[dict[str, Any]], folder: Path) -> None:
+def draw(largest: Sequence[Row], sizes: Sequence[Row], folder: Path) -> None:
+    """The comparison on the largest size, and the times by size where there are several."""
     from mfjax.reporting import plots
 
-    # the numerical gradient was timed on the small problem: its time has no place beside the others'
+    blank = dict.fromkeys(COLUMNS)
+    # the numerical gradient was timed on the small problem: no place beside the others' times
     untimed = {"ms": None, "ratings": max(row["ratings"] for row in largest)}
-    timed = [row | untimed if row["gradient"] == "numerical" else row for row in largest]
-    plots.save(plots.gradients([dict.fromkeys(COLUMNS) | row for row in timed]), folder, "gradients")
+    rows = [row | (untimed if _is_oracle(row) else {}) for row in largest]
+    plots.save(plots.gradients([blank | row for row in rows]), folder, "gradients")
     if len({row["entries"] for row in sizes}) > 1:
-        running = [row for row in sizes if row["gradient"] != "numerical"]
-        plots.save(plots.scaling([dict.fromkeys(COLUMNS) | row for row in running]), folder, "scaling")
+        running = [blank | row for row in sizes if not _is_oracle(row)]
+        plots.save(plots.scaling(running), folder, "scaling")
 
 
-def show(largest: Sequence[dict[str, Any]], own: Sequence[dict[str, Any]], worst: Sequence[dict[str, Any]], loss: str) -> None:
-    if largest:
-        title = "Gradients: errors on the small problem (float64), then everything on the full one"
-        report.show(report.plain_table(title, list(SHOWN), [report.cells(row, SHOWN) for row in largest]))
-    if own:
-        columns = ("gradient", "error U", "error V", "elementwise U", "elementwise V", "own checker", "status")
-        cells = [report.cells(row, {heading: OWN[heading] for heading in columns}) for row in own]
-        report.show(report.plain_table(f"A gradient against differences of {loss}", columns, cells))
-    for w in worst:
-        report.warn(
-            "{gradient} disagrees at {side}[{row}, {column}]: analytic {analytic:.6g}, numerical {numerical:.6g}, "
-            "relative error {relative_error:.2g}".format_map(w)
-        )
+def _is_oracle(row: Row) -> bool:
+    return row["gradient"] == "numerical"
+
+
+def show(rows: Sequence[Row]) -> None:
+    """mfjax's variants on the terminal."""
+    title = "Gradients: errors on the small problem (float64), then everything on the full one"
+    lines = [cells(row, SHOWN) for row in rows]
+    terminal.show(terminal.plain_table(title, list(SHOWN), lines))
+
+
+def show_own(cfg: DictConfig, rows: Sequence[Row], worst: Sequence[Row]) -> None:
+    """The user's own on the terminal."""
+    conventions = ", ".join(f"{key}={cfg[key]}" for key in ("missing", "loss_scale", "reg_by"))
+    loss = "its loss" if cfg.job.candidate.loss else f"mfjax's loss ({conventions})"
+    title = f"A gradient against differences of {loss}"
+    lines = [cells(row, SHOWN_OF_OWN) for row in rows]
+    terminal.show(terminal.plain_table(title, list(SHOWN_OF_OWN), lines))
+    for entry in worst:
+        terminal.warn(DISAGREES.format_map(entry))

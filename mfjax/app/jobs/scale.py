@@ -1,10 +1,12 @@
-"""How the time and the memory of one gradient grow with the number of ratings, where a dense matrix would not fit."""
+"""How the time and the memory of one gradient grow with the number of ratings.
+
+Where a dense matrix would not fit.
+"""
 
 import re
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,31 +15,35 @@ import jax
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from mfjax.app import build as config
-from mfjax.app import terminal as report
-from mfjax.app.jobs.gradients import full_point
-from mfjax.checks import compare as check
-from mfjax.checks.compare import Point
+from mfjax.app import terminal
+from mfjax.app.build import call
+from mfjax.app.jobs import _points
+from mfjax.checks.compare import errors_at, gradient_at
+from mfjax.checks.cost import compiled, cost_of_calls
+from mfjax.checks.points import Point, in_float64
 from mfjax.data import SOURCES
 from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
-from mfjax.kernels.tiles import placement
-from mfjax.reporting import files as results
+from mfjax.kernels.shards import placement
+from mfjax.reporting.files import write_csv
+from mfjax.reporting.formats import Shown, cells, markdown
 from mfjax.types import Spec
 
-GOAL = 1.05  # what the exponent of time should be at most; told, and not enforced, because a busy machine moves it
-SHOWN: dict[str, tuple[str, str, float]] = {  # what a reader sees: heading, column, format and unit
-    "ratings": ("ratings", ",", 1),
-    "layout s": ("layout_s", ".3g", 1),
-    "compile s": ("compile_s", ".2f", 1),
-    "ms": ("ms", ".4g", 1),
-    "25 %": ("ms_low", ".4g", 1),
-    "75 %": ("ms_high", ".4g", 1),
-    "exponent": ("exponent", ".2f", 1),
-    "layout MB": ("layout_bytes", ".4g", 1e6),
-    "temp MB": ("temp_bytes", ".4g", 1e6),
-    "peak GB": ("peak_bytes", ".3g", 1e9),
+# what the exponent of time should be at most; told, and not enforced: a busy machine moves it
+GOAL = 1.05
+SHOWN = {
+    "ratings": Shown("ratings", ","),
+    "layout s": Shown("layout_s", ".3g"),
+    "compile s": Shown("compile_s", ".2f"),
+    "ms": Shown("ms", ".4g"),
+    "25 %": Shown("ms_low", ".4g"),
+    "75 %": Shown("ms_high", ".4g"),
+    "exponent": Shown("exponent", ".2f"),
+    "layout MB": Shown("layout_bytes", ".4g", 1e6),
+    "temp MB": Shown("temp_bytes", ".4g", 1e6),
+    "peak GB": Shown("peak_bytes", ".3g", 1e9),
 }
+Row = dict[str, Any]
 
 
 class Power(NamedTuple):
@@ -51,74 +57,104 @@ class Power(NamedTuple):
 
 
 def run(cfg: DictConfig, folder: Path, began: float) -> bool:
-    """Write scale.csv, .md, results.json and the plot to `folder`; False where the gradient disagrees with `matrix`.
+    """Write scale.csv, .md, results.json and the plot to `folder`.
 
-    Raises InputError for data that are not synthetic, and for fewer than two sizes.
+    False where the gradient disagrees with `matrix`. Raises InputError for data that are not
+    synthetic, and for fewer than two sizes.
     """
-    sizes = sorted(set(cfg.scale.ratings))
-    if len(sizes) < 2:
-        raise InputError(f"scale.ratings: expected at least two numbers of ratings, to fit a line through; got {sizes}")
-    rows: list[dict[str, Any]] = []
-    for count in sizes:
-        with report.console.status(f"{count:,} ratings"):
-            rows.append(measured(cfg, count))
-    rows = with_exponents(rows)
-    fits = {"time": power_law(sizes, [row["ms"] for row in rows]), "memory": power_law(sizes, [r["peak_bytes"] for r in rows])}
-    in_float64, in_float32 = errors_in_float64(cfg), error_in_float32(cfg)
-    dense_bytes = cfg.data.num_users * cfg.data.num_items * np.dtype(cfg.dtype).itemsize
-    results.write_csv(folder / "scale.csv", rows)
-    (folder / "scale.md").write_text(results.markdown(list(SHOWN), [report.cells(row, SHOWN) for row in rows]))
+    rows = with_exponents([measured(cfg, count) for count in sizes_of(cfg)])
+    figures = figures_of(cfg, rows)
+    write_csv(folder / "scale.csv", rows)
+    lines = [cells(row, SHOWN) for row in rows]
+    (folder / "scale.md").write_text(markdown(list(SHOWN), lines))
     if cfg.plots:
-        draw(cfg, rows, fits, dense_bytes, folder)
-    figures = {
+        draw(cfg, figures, folder)
+    show(cfg, figures)
+    as_expected = terminal.finish(cfg, folder, began, content=figures, figures=figures)
+    errors = figures["errors"]
+    most = errors["tolerance_float64"]
+    return as_expected and all(error <= most for error in errors["float64"].values())
+
+
+def sizes_of(cfg: DictConfig) -> list[int]:
+    """The numbers of ratings, smallest first. Raises InputError for fewer than two."""
+    sizes = sorted(set(cfg.job.ratings))
+    if len(sizes) < 2:
+        raise InputError(
+            "job.ratings: expected at least two numbers of ratings, to fit a line through; "
+            f"got {sizes}"
+        )
+    return sizes
+
+
+def figures_of(cfg: DictConfig, rows: Sequence[Row]) -> dict[str, Any]:
+    """What the rows of all sizes say together, and the agreement with `matrix`."""
+    ratings = [row["ratings"] for row in rows]
+    time_law = power_law(ratings, [row["ms"] for row in rows])
+    memory_law = power_law(ratings, [row["peak_bytes"] for row in rows])
+    steepest = max(time_law.exponent, rows[-1]["exponent"])
+    entries = cfg.data.num_users * cfg.data.num_items
+    return {
         "sizes": rows,
-        "fits": fits,
-        "goal": {"time_exponent_at_most": GOAL, "reached": max(fits["time"].exponent, rows[-1]["exponent"]) <= GOAL},
-        "errors": {"float64": in_float64, "float32": in_float32, "tolerance_float64": tolerance(cfg)},
-        "dense_bytes": dense_bytes,
+        "fits": {"time": time_law, "memory": memory_law},
+        "goal": {"time_exponent_at_most": GOAL, "reached": steepest <= GOAL},
+        "errors": {
+            "float64": errors_in_float64(cfg),
+            "float32": error_in_float32(cfg),
+            "tolerance_float64": tolerance(cfg),
+        },
+        "dense_bytes": entries * np.dtype(cfg.dtype).itemsize,
     }
-    about = {"experiment": report.experiment_name(), "seconds": {"total": time.perf_counter() - began}}
-    results.write_json(folder / "results.json", about | figures | {"provenance": results.provenance()})
-    show(cfg, rows, figures)
-    report.say(f"Files: {folder}")
-    return all(error <= tolerance(cfg) for error in in_float64.values())
 
 
-def measured(cfg: DictConfig, num_ratings: int) -> dict[str, Any]:
-    """The row of one size: seconds of the layout and of compiling, ms of a call, bytes, and the peak of the process so far.
+# one size
 
-    The rows of the factors are shared out over the devices.
+
+def measured(cfg: DictConfig, num_ratings: int) -> Row:
+    """The row of one size, the rows of the factors shared out over the devices.
+
+    Seconds of the layout and of compiling, ms of a call, bytes, and the peak of the process so far.
     """
-    point = full_point(cfg, config.build_dataset(OmegaConf.merge(cfg, {"data": {"num_ratings": num_ratings}})))
-    gradient = GRADIENTS["tiles"](point.spec)
-    began = time.perf_counter()
-    layout = gradient.prepare(point.ratings)
-    layout_s = time.perf_counter() - began
-    arguments = (point.factors, layout, point.hparams)
-    arguments = jax.device_put(arguments, placement(arguments, point.spec.tiling))
-    program, compile_s = check.compiled(gradient.value_and_grad, arguments)
-    cost = check.cost_of_calls(program, compile_s, arguments, cfg.check.repeats)
+    section = OmegaConf.merge(cfg.data, {"num_ratings": num_ratings})
+    assert isinstance(section, DictConfig)  # as what it is made of is
+    with terminal.console.status(f"{num_ratings:,} ratings"):
+        point = _points.full(cfg, call(SOURCES, section, "data")())
+        tiling = point.spec.tiling
+        gradient = GRADIENTS["tiles"](point.spec)
+        began = time.perf_counter()
+        layout = gradient.prepare(point.ratings)
+        layout_s = time.perf_counter() - began
+        arguments = (point.factors, layout, point.hparams)
+        arguments = jax.device_put(arguments, placement(arguments, tiling))
+        program, compile_s = compiled(gradient.value_and_grad, arguments)
+        cost = cost_of_calls(program, compile_s, arguments, cfg.job.repeats)
     return {
         "ratings": num_ratings,
         "layout_s": layout_s,
         "compile_s": compile_s,
-        **{key: getattr(cost, key) for key in ("ms", "ms_low", "ms_high")},
+        "ms": cost.ms,
+        "ms_low": cost.ms_low,
+        "ms_high": cost.ms_high,
         "temp_bytes": cost.temp_bytes,
         "layout_bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(layout)),
         "peak_bytes": peak_bytes(),
-        "width": point.spec.tiling.width,
-        "devices": point.spec.tiling.shards,
+        "width": tiling.width,
+        "devices": tiling.shards,
     }
 
 
 def peak_bytes() -> int:
-    """The most memory that this process has held so far: of the kernel's own count where there is one."""
+    """The most memory that this process has held so far.
+
+    Of the kernel's own count where there is one.
+    """
     status = Path("/proc/self/status")
     if status.exists() and (peak := re.search(r"VmHWM:\s+(\d+) kB", status.read_text())):
         return int(peak[1]) * 1024
     import resource  # not everywhere
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 # what the sizes say together
@@ -136,63 +172,86 @@ def power_law(x: Sequence[float], y: Sequence[float]) -> Power:
     return Power(float(np.exp(intercept)), float(exponent))
 
 
-def with_exponents(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_exponents(rows: Sequence[Row]) -> list[Row]:
     """The rows, each with the exponent of time from the size before it to its own."""
-    exponents = [power_law((a["ratings"], b["ratings"]), (a["ms"], b["ms"])).exponent for a, b in pairwise(rows)]
-    return [row | {"exponent": exponent} for row, exponent in zip(rows, [None, *exponents], strict=True)]
+    exponents: list[float | None] = [None]
+    for before, row in pairwise(rows):
+        ratings = (before["ratings"], row["ratings"])
+        law = power_law(ratings, (before["ms"], row["ms"]))
+        exponents.append(law.exponent)
+    return [row | {"exponent": own} for row, own in zip(rows, exponents, strict=True)]
 
 
 # agreement
 
 
 def errors_in_float64(cfg: DictConfig) -> dict[str, float]:
-    """The relative error of `tiles` against `matrix` on the small problem, in float64, with each kind of background."""
-    of, hparams = cfg.check, config.build_hparams(cfg)
-    spec = config.build_spec(cfg, 1, 1)
-    points = {
-        missing: check.small_point(replace(spec, missing=missing), hparams, of.small_users, of.small_items, of.small_rank)
-        for missing in ("item_mean", "zero")
-    }
+    """The relative error of `tiles` against `matrix` on the small problem, in float64.
+
+    With each kind of background.
+    """
+    points = {missing: _points.small(cfg, missing=missing) for missing in ("item_mean", "zero")}
     return {missing: error_of(point, point) for missing, point in points.items()}
 
 
 def error_in_float32(cfg: DictConfig) -> float:
-    """The relative error of `tiles` in float32 against `matrix` in float64 on the bundled ratings."""
-    point = full_point(OmegaConf.merge(cfg, {"dtype": "float32"}), SOURCES["file"]("bundled:ml-latest-small"))
-    return error_of(point, check.in_float64(point))
+    """The relative error of `tiles` in float32 on the bundled ratings.
+
+    Against `matrix` in float64.
+    """
+    bundled = SOURCES["file"]("bundled:ml-latest-small")
+    point = _points.full(cfg, bundled, dtype="float32")
+    return error_of(point, in_float64(point))
 
 
 def error_of(point: Point, oracle: Point) -> float:
-    """The larger relative error of the two sides: of `tiles` at a point, against `matrix` at the same point in float64."""
+    """The larger relative error of the two sides.
+
+    Of `tiles` at a point, against `matrix` at the same point in float64.
+    """
     with jax.enable_x64(True):
-        ours, theirs = check.gradient_at(GRADIENTS["tiles"], point), check.gradient_at(GRADIENTS["matrix"], oracle)
-    return max(check.errors_at(ours, theirs).values())
+        ours = gradient_at(GRADIENTS["tiles"], point)
+        theirs = gradient_at(GRADIENTS["matrix"], oracle)
+    return max(errors_at(ours, theirs).values())
 
 
 def tolerance(cfg: DictConfig) -> float:
+    """The most that the error may be."""
     return GRADIENTS["tiles"](Spec(1, 1, max_rank=cfg.hparams.rank)).tolerance
 
 
 # what a reader sees
 
 
-def draw(cfg: DictConfig, rows: Sequence[dict[str, Any]], fits: dict[str, Power], dense_bytes: int, folder: Path) -> None:
+def draw(cfg: DictConfig, figures: Mapping[str, Any], folder: Path) -> None:
+    """The growth of both, with the fitted lines."""
     from mfjax.reporting import plots
 
-    shape = f"{cfg.data.num_users:,} users and {cfg.data.num_items:,} items, rank {cfg.hparams.rank}"
-    title = f"One gradient with missing={cfg.missing} by number of ratings\n{shape}, {cfg.dtype}"
-    plots.save(plots.growth(rows, fits, dense_bytes, title), folder, "scale")
+    rank = f"rank {cfg.hparams.rank}"
+    shape = f"{cfg.data.num_users:,} users and {cfg.data.num_items:,} items, {rank}"
+    what = f"One gradient with missing={cfg.missing} by number of ratings"
+    title = f"{what}\n{shape}, {cfg.dtype}"
+    rows = figures["sizes"]
+    figure = plots.growth(rows, figures["fits"], figures["dense_bytes"], title)
+    plots.save(figure, folder, "scale")
 
 
-def show(cfg: DictConfig, rows: Sequence[dict[str, Any]], figures: dict[str, Any]) -> None:
+def show(cfg: DictConfig, figures: Mapping[str, Any]) -> None:
+    """All figures on the terminal."""
+    rows = figures["sizes"]
     shape = f"{cfg.data.num_users:,} x {cfg.data.num_items:,}"
-    title = f"One gradient, missing={cfg.missing}, rank {cfg.hparams.rank}, {shape}, {rows[0]['devices']} devices"
-    report.show(report.plain_table(title, list(SHOWN), [report.cells(row, SHOWN) for row in rows]))
-    fits, errors = figures["fits"], figures["errors"]
-    time_growth, memory_growth = (f"ratings^{fits[key].exponent:.2f}" for key in ("time", "memory"))
-    report.say(f"time grows as {time_growth}, and as ratings^{rows[-1]['exponent']:.2f} at the end (goal: at most {GOAL})")
-    report.say(f"peak memory grows as {memory_growth}")
-    report.say(f"a dense matrix would take {figures['dense_bytes'] / 1e9:,.3g} GB")
-    against = ", ".join(f"{missing} {error:.1e}" for missing, error in errors["float64"].items())
-    report.say(f"error against matrix, float64: {against} (at most {errors['tolerance_float64']:g})")
-    report.say(f"error of float32 against float64 on the bundled ratings: {errors['float32']:.1e}")
+    devices = f"{rows[0]['devices']} devices"
+    title = f"One gradient, missing={cfg.missing}, rank {cfg.hparams.rank}, {shape}, {devices}"
+    lines = [cells(row, SHOWN) for row in rows]
+    terminal.show(terminal.plain_table(title, list(SHOWN), lines))
+    growth = {name: f"ratings^{law.exponent:.2f}" for name, law in figures["fits"].items()}
+    at_the_end = f"ratings^{rows[-1]['exponent']:.2f} at the end (goal: at most {GOAL})"
+    terminal.say(f"time grows as {growth['time']}, and as {at_the_end}")
+    terminal.say(f"peak memory grows as {growth['memory']}")
+    terminal.say(f"a dense matrix would take {figures['dense_bytes'] / 1e9:,.3g} GB")
+    errors = figures["errors"]
+    pairs = (f"{missing} {error:.1e}" for missing, error in errors["float64"].items())
+    most = f"(at most {errors['tolerance_float64']:g})"
+    terminal.say(f"error against matrix, float64: {', '.join(pairs)} {most}")
+    said = "error of float32 against float64 on the bundled ratings"
+    terminal.say(f"{said}: {errors['float32']:.1e}")

@@ -1,112 +1,118 @@
 """The main job: train a sweep, choose on validation, report test once, and write it all down."""
 
 import json
-import logging
 import time
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+import jax
 import numpy as np
+from jaxtyping import Float
 from omegaconf import DictConfig
 
-from mfjax.app import build as config
-from mfjax.app import multirun
-from mfjax.app import terminal as report
-from mfjax.app.build import Experiment
+from mfjax.app import terminal
+from mfjax.app.build import Experiment, build, flat, plain_section
+from mfjax.app.handover import Failed, Finished, Nothing, Ready, handed_over
+from mfjax.app.session import experiment_name
+from mfjax.app.training import Trained, is_finished, run_identity, train
+from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
-from mfjax.reporting import files as results
-from mfjax.training import protocol
+from mfjax.metrics import columns
+from mfjax.metrics.baselines import baselines
+from mfjax.reporting.files import (
+    all_fits,
+    as_json,
+    history_rows,
+    lane_rows,
+    write_csv,
+    write_factors,
+    write_json,
+)
+from mfjax.reporting.provenance import digest_of_run, provenance
+from mfjax.reporting.statistics import Interval, interval, over_splits
 from mfjax.training.checkpoint import FOLDER, Checkpoints, finishing_the_chunk, remove
-from mfjax.training.protocol import Interval, Outcome
+from mfjax.training.lanes import Fit
+from mfjax.training.protocol import Outcome, predictions
 
-log = logging.getLogger("mfjax")
 DENSE = 60  # users and items of a problem small enough to show as matrices
 
 
-class Trained(NamedTuple):
-    """What came of an experiment, the seconds that it took, and how many jobs were trained at once."""
-
-    experiment: Experiment
-    outcome: Outcome
-    seconds: dict[str, float]
-    jobs: int
-
-
 def run(cfg: DictConfig, folder: Path, began: float) -> bool:
-    """Train what `cfg` describes and write its results to `folder`; False where an expected figure did not come out.
+    """Train what `cfg` describes and write its results to `folder`.
 
     The results of a finished run of the same config and data stand where `resume` asks for them.
+    False where an expected figure did not come out.
     """
-    ready, checkpoints = multirun.handed(), None
-    if ready is None:
-        experiment = config.build(cfg)
-        data_seconds = time.perf_counter() - began
-        of_run = about(config.flat(cfg), experiment)
-        if cfg.resume and is_finished(folder, of_run):
-            ready = multirun.FINISHED
-        else:
-            if cfg.resume and not (folder / FOLDER).exists():
-                report.warn(f"resume=true: nothing to go on from in {folder}, so from the start; hydra.run.dir=… says where")
-            with finishing_the_chunk() as stop:
-                checkpoints = Checkpoints(folder, of_run, cfg.checkpoint.every, cfg.resume, stop=stop)
-                (ready,) = train([cfg], [experiment], checkpoints)
-            ready.seconds["data"] = data_seconds
-    elif ready != multirun.FINISHED:
-        began -= ready.seconds["compile"] + ready.seconds["train"]  # which were before this job
-    if ready == multirun.FINISHED:
-        report.say(f"finished already: {folder / 'results.json'}")
-        return report.meets_expectations(cfg, json.loads((folder / "results.json").read_text()))
-    if not is_first():
+    match handed_over():
+        case Failed(error):
+            raise error
+        case Finished():
+            return finished_already(cfg, folder)
+        case Ready(trained):
+            before = trained.seconds["compile"] + trained.seconds["train"]  # this job began
+            return write_and_show(cfg, folder, trained, began - before)
+        case Nothing():
+            return run_alone(cfg, folder, began)
+
+
+def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
+    """Train, write and show, with checkpoints until the results are written."""
+    experiment = build(cfg)
+    data_seconds = time.perf_counter() - began
+    identity = run_identity(flat(cfg), experiment)
+    if cfg.resume and is_finished(folder, identity):
+        return finished_already(cfg, folder)
+    if cfg.resume and not (folder / FOLDER).exists():
+        terminal.warn(
+            f"resume=true: nothing to go on from in {folder}, so from the start; "
+            "hydra.run.dir=… says where"
+        )
+    with finishing_the_chunk() as stop:
+        checkpoints = Checkpoints(
+            folder,
+            identity,
+            every=cfg.checkpoint.every,
+            resume=cfg.resume,
+            stop=stop,
+        )
+        (trained,) = train([cfg], [experiment], checkpoints)
+    trained.seconds["data"] = data_seconds
+    return write_and_show(cfg, folder, trained, began, own_checkpoints=True)
+
+
+def finished_already(cfg: DictConfig, folder: Path) -> bool:
+    """Say so, and whether the figures in `folder` are as expected."""
+    path = folder / "results.json"
+    terminal.say(f"finished already: {path}")
+    return terminal.meets_expectations(cfg, json.loads(path.read_text()))
+
+
+def write_and_show(
+    cfg: DictConfig,
+    folder: Path,
+    trained: Trained,
+    began: float,
+    *,
+    own_checkpoints: bool = False,
+) -> bool:
+    """Write what was trained, remove its checkpoints, and show it.
+
+    Of several processes (`jax.distributed`) the first alone does. False where an expected figure
+    did not come out.
+    """
+    if jax.process_index() > 0:
         return True
-    summary = write(cfg, folder, ready, began)
-    if checkpoints is not None:
+    results = write(cfg, folder, trained, began)
+    if own_checkpoints:
         remove(folder)
-    show(ready.experiment, ready.outcome, summary, folder)
-    as_expected = report.meets_expectations(cfg, results.plain(summary))
-    report.say(f"Files: {folder}")
+    show(trained, results, folder)
+    as_expected = terminal.meets_expectations(cfg, as_json(results))
+    terminal.say(f"Files: {folder}")
     return as_expected
 
 
-def is_first() -> bool:
-    """Whether this is the process that writes (`jax.distributed`)."""
-    import jax
-
-    return jax.process_index() == 0
-
-
-def about(of_config: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
-    """What a result or a checkpoint is of: the config's values, the data's digest and the version."""
-    return of_config | {"data": experiment.dataset.sha256, "mfjax": version("mfjax")}
-
-
-def is_finished(folder: Path, of_run: dict[str, Any]) -> bool:
-    """Whether `folder` has the results of this very run."""
-    path = folder / "results.json"
-    if not path.is_file():
-        return False
-    found = json.loads(path.read_text())
-    return found.get("status") == "finished" and found.get("digest") == results.digest(of_run)
-
-
-def train(
-    cfgs: Sequence[DictConfig], experiments: Sequence[Experiment], checkpoints: Checkpoints | None = None
-) -> list[Trained]:
-    """Carry the protocol of experiments that share one sweep out, under one progress bar."""
-    cfg, sweep = cfgs[0], experiments[0].sweep
-    began, compiled, sweep.checkpoints = time.perf_counter(), sweep.compile_seconds, checkpoints
-    count = len(dict.fromkeys(lane for experiment in experiments for lane in experiment.lanes))
-    lanes = f"{count} lane{'s' * (count > 1)}"
-    log.info("%s; %s; %s", lanes, experiments[0].protocol, experiments[0].conventions)
-    with report.progress(f"{cfg.method}, {lanes}") as watch:
-        jobs = [experiment.lanes for experiment in experiments]
-        outcomes = protocol.carry_out_together(sweep, jobs, cfg.refit, watch, experiments[0].halving)
-    if checkpoints and checkpoints.restored:
-        report.say(f"went on from {checkpoints.restored} checkpoint(s)")
-    took, compiling = time.perf_counter() - began, sweep.compile_seconds - compiled
-    seconds = {"compile": compiling, "train": took - compiling, "checkpoints": checkpoints.spent if checkpoints else 0.0}
-    return [Trained(e, o, dict(seconds), len(experiments)) for e, o in zip(experiments, outcomes, strict=True)]
+# what is written
 
 
 def write(cfg: DictConfig, folder: Path, trained: Trained, began: float) -> dict[str, Any]:
@@ -114,113 +120,165 @@ def write(cfg: DictConfig, folder: Path, trained: Trained, began: float) -> dict
     experiment, outcome, seconds, jobs = trained
     evaluating = time.perf_counter()
     metrics, over = measure(outcome)
-    baselines = {k: protocol.interval(v) for k, v in protocol.baselines(experiment.sweep.problems).items()}
-    write_tables(cfg, experiment, outcome, folder)
-    if cfg.plots and outcome.chosen.alive:
-        draw(experiment, outcome, folder)
+    of_baselines = baselines(experiment.sweep.plan.problems)
+    write_files(cfg, experiment, outcome, folder)
     now = time.perf_counter()
-    summary = summarise(cfg, experiment, outcome) | {
+    results = summarise(cfg, experiment, outcome) | {
         "metrics": metrics,
         "interval_over": over,
-        "baselines": baselines,
+        "baselines": {name: interval(rmse) for name, rmse in of_baselines.items()},
         "trained_together": jobs,
         "seconds": {"total": now - began, **seconds, "evaluate": now - evaluating},
     }
     if not outcome.chosen.alive:
-        summary["reason"] = diverged(outcome)
-    results.write_json(folder / "results.json", summary)
-    return summary
+        results["reason"] = diverged(outcome)
+    write_json(folder / "results.json", results)
+    return results
 
 
 def measure(outcome: Outcome) -> tuple[dict[str, Interval], str]:
     """The chosen setting's metrics with their intervals, and what the intervals are over."""
-    chosen, final = outcome.chosen.fits, outcome.final
-    train, over = protocol.over_splits(final, [fit.at_best("train_rmse") for fit in final])
-    validation, validation_over = protocol.over_splits(chosen, [fit.at_best("validation_rmse") for fit in chosen])
-    rmse, mae = (protocol.over_splits(final, [errors[i] for errors in outcome.test])[0] for i in (0, 1))
-    metrics = {"train_rmse": train, "validation_rmse": validation, "test_rmse": rmse, "test_mae": mae}
-    return metrics, over if rmse.n else validation_over
+    final = outcome.final
+    measured = {column: _at_best(final, column) for column in columns("train")}
+    for column in columns("validation"):
+        measured[column] = _at_best(outcome.chosen.fits, column)
+    for column in columns("test"):
+        measured[column] = over_splits(final, [tested[column] for tested in outcome.test])
+    metrics = {column: value for column, (value, _) in measured.items()}
+    was_tested = any(metrics[column].n for column in columns("test"))
+    last, *_ = columns("test" if was_tested else "validation")
+    _, over = measured[last]
+    return metrics, over
+
+
+def _at_best(fits: list[Fit], column: str) -> tuple[Interval, str]:
+    return over_splits(fits, [fit.at_best(column) for fit in fits])
 
 
 def summarise(cfg: DictConfig, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
     """What results.json says beside the metrics and the seconds."""
-    dataset, sweep = experiment.dataset, experiment.sweep
-    died = [fit for fit in results.all_fits(outcome) if not fit.alive]
+    chosen = outcome.chosen
+    schedule = {key: cfg[key] for key in ("epochs", "eval_every", "patience")}
+    fits = all_fits(outcome)
+    died = [fit for fit in fits if not fit.alive]
+    refitted = ", refitted on training and validation ratings" if outcome.refitted else ""
     return {
-        "experiment": report.experiment_name(),
-        "status": "finished" if outcome.chosen.alive else "diverged",
-        "chosen": {k: v for k, v in outcome.chosen.hparams.items() if k not in experiment.idle},
-        "final_loss": float(np.mean([fit.history.loss[-1] for fit in outcome.final])),
-        "chosen_by": f"mean {outcome.criterion}",
+        "experiment": experiment_name(),
+        "status": "finished" if chosen.alive else "diverged",
+        "chosen": _without(experiment.idle, chosen.hparams),
+        "final_loss": float(np.mean([fit.history["loss"][-1] for fit in outcome.final])),
+        "chosen_by": f"mean {outcome.chosen_by}",
         "conventions": experiment.conventions,
-        "method": {"name": cfg.method, "gradient": cfg.gradient if cfg.method == "descent" else None}
-        | {key: cfg[key] for key in ("epochs", "batch_size", "eval_every", "patience")}
-        | {"optimizer": config.plain(cfg.optimizer)},
-        "data": {
-            "name": dataset.name,
-            "users": dataset.num_users,
-            "items": dataset.num_items,
-            "ratings": len(dataset.value),
-            "sha256": dataset.sha256,
-        },
-        "protocol": experiment.protocol + (", refitted on training and validation ratings" if outcome.refitted else ""),
-        "lanes": len(results.all_fits(outcome)),
+        "method": experiment.method | schedule,
+        "data": _described(experiment.dataset),
+        "protocol": experiment.protocol + refitted,
+        "lanes": len(fits),
         "diverged": [{**fit.lane.hparams._asdict(), "status": fit.status} for fit in died],
-        "search": config.plain(cfg.search),
-        "compilations": sweep.compilations,
-        "digest": results.digest(about(config.flat(cfg), experiment)),
-        "provenance": results.provenance(),
+        "search": plain_section(cfg.search),
+        "compilations": experiment.sweep.compilations,
+        "digest": digest_of_run(run_identity(flat(cfg), experiment)),
+        "provenance": provenance(),
     }
 
 
-def write_tables(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path) -> None:
-    results.write_csv(folder / "lanes.csv", results.lane_rows(outcome))
-    results.write_csv(folder / "history.csv", results.history_rows(outcome))
-    bounds = next(iter(experiment.sweep.problems.values())).bounds
-    results.write_factors(folder / "factors.npz", outcome.final[0], experiment.dataset, bounds, cfg.bias)
+def _without(idle: Mapping[str, str], hparams: Mapping[str, float]) -> dict[str, float]:
+    return {key: value for key, value in hparams.items() if key not in idle}
 
 
-def draw(experiment: Experiment, outcome: Outcome, folder: Path) -> None:
-    from mfjax.reporting import plots
-
-    fit, dataset = outcome.final[0], experiment.dataset
-    problem = experiment.sweep.problems[fit.lane.hparams.data_seed]
-    plots.save(plots.learning_curves(outcome), folder, "learning_curves")
-    if heat_map := plots.heat_map(outcome, experiment.axes):
-        plots.save(heat_map, folder, "heat_map")
-    tested = len(problem.test.value) > 0
-    ratings, label = (problem.test, "test ratings") if tested else (problem.ratings, "training ratings")
-    predicted = np.clip(protocol.predictions(fit, ratings), *problem.bounds)
-    label = f"{label}, data_seed {fit.lane.hparams.data_seed}"
-    plots.save(plots.predictions(predicted, ratings.value, problem.bounds, label), folder, "predictions")
-    if max(dataset.num_users, dataset.num_items) <= DENSE:
-        actual = np.full((dataset.num_users, dataset.num_items), np.nan)
-        actual[dataset.user, dataset.item] = dataset.value
-        user, item = (np.asarray(side, np.float64) for side in fit.factors)
-        plots.save(plots.matrices(actual, user @ item.T + fit.mean, np.isnan(actual)), folder, "matrices")
+def _described(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "name": dataset.name,
+        "users": dataset.num_users,
+        "items": dataset.num_items,
+        "ratings": len(dataset.value),
+        "sha256": dataset.sha256,
+    }
 
 
 def diverged(outcome: Outcome) -> str:
     """Why there is nothing to choose from, and what to try."""
+    *_, epoch = outcome.final[0].status.split()
+    rate = outcome.chosen.hparams["learning_rate"]
     return (
-        f"every setting diverged, the first at epoch {outcome.final[0].status.split()[-1]}\n"
-        f"try a learning rate below {outcome.chosen.hparams['learning_rate']:g}, or a smaller hparams.init_scale"
+        f"every setting diverged, the first at epoch {epoch}\n"
+        f"try a learning rate below {rate:g}, or a smaller hparams.init_scale"
     )
 
 
-def show(experiment: Experiment, outcome: Outcome, summary: dict[str, Any], folder: Path) -> None:
-    """The end of the run on the terminal. Raises InputError where every setting diverged, after all has been written."""
-    for fit in [fit for fit in results.all_fits(outcome) if not fit.alive][:3]:
-        report.warn(f"{fit.status} (learning_rate={fit.lane.hparams.learning_rate:g}): try a lower learning rate or init_scale")
+def write_files(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path) -> None:
+    """Lanes, histories and factors; and the plots, where there are to be any."""
+    write_csv(folder / "lanes.csv", lane_rows(outcome))
+    write_csv(folder / "history.csv", history_rows(outcome))
+    problem = next(iter(experiment.sweep.plan.problems.values()))
+    fit = outcome.final[0]
+    write_factors(folder / "factors.npz", fit, experiment.dataset, problem.bounds, cfg.bias)
+    if cfg.plots and outcome.chosen.alive:
+        draw(experiment, outcome, folder)
+
+
+def draw(experiment: Experiment, outcome: Outcome, folder: Path) -> None:
+    """The plots of an outcome, those of predictions by its first final fit."""
+    from mfjax.reporting import plots
+
+    dataset = experiment.dataset
+    fit = outcome.final[0]
+    plots.save(plots.learning_curves(outcome), folder, "learning_curves")
+    if heat_map := plots.heat_map(outcome, experiment.axes):
+        plots.save(heat_map, folder, "heat_map")
+    draw_predictions(experiment, fit, folder)
+    if max(dataset.num_users, dataset.num_items) <= DENSE:
+        actual = ratings_matrix(dataset)
+        user, item = (np.asarray(table, np.float64) for table in fit.factors)
+        predicted = user @ item.T + fit.mean
+        plots.save(plots.matrices(actual, predicted, np.isnan(actual)), folder, "matrices")
+
+
+def draw_predictions(experiment: Experiment, fit: Fit, folder: Path) -> None:
+    """Predictions of the test ratings, or of the training ratings where there are none."""
+    from mfjax.reporting import plots
+
+    split_seed = fit.lane.hparams.split_seed
+    problem = experiment.sweep.plan.problems[split_seed]
+    was_tested = len(problem.test.value) > 0
+    ratings = problem.test if was_tested else problem.ratings
+    part = "test" if was_tested else "training"
+    label = f"{part} ratings, split_seed {split_seed}"
+    clipped = np.clip(predictions(fit, ratings), *problem.bounds)
+    figure = plots.predictions(clipped, ratings.value, problem.bounds, label)
+    plots.save(figure, folder, "predictions")
+
+
+def ratings_matrix(dataset: Dataset) -> Float[np.ndarray, "users items"]:
+    """All ratings of a small data set; NaN where there is none."""
+    matrix = np.full((dataset.num_users, dataset.num_items), np.nan)
+    matrix[dataset.user, dataset.item] = dataset.value
+    return matrix
+
+
+# what a reader sees
+
+
+def show(trained: Trained, results: Mapping[str, Any], folder: Path) -> None:
+    """The end of the run on the terminal.
+
+    Raises InputError where every setting diverged, after all has been written.
+    """
+    experiment = trained.experiment
+    outcome = trained.outcome
+    died = [fit for fit in all_fits(outcome) if not fit.alive]
+    for fit in died[:3]:
+        terminal.warn(
+            f"{fit.status} (learning_rate={fit.lane.hparams.learning_rate:g}): "
+            "try a lower learning rate or init_scale"
+        )
     if not outcome.chosen.alive:
-        raise InputError(f"{diverged(outcome)}\nhistory and lanes: {folder}")
-    report.show(report.settings_table(outcome, list(experiment.axes), summary["baselines"]))
-    report.show(report.metrics_table(summary["metrics"]))
-    report.note("Chosen", summary["chosen"])
-    report.note("Conventions", summary["conventions"])
-    report.say(f"Protocol: {summary['protocol']}; intervals over {summary['interval_over']}")
-    took = summary["seconds"]
-    report.say(
-        f"Lanes {summary['lanes']}, {summary['compilations']} compilation(s), "
-        + ", ".join(f"{k} {v:.1f} s" for k, v in took.items())
-    )
+        raise InputError(f"{results['reason']}\nhistory and lanes: {folder}")
+    axes = list(experiment.axes)
+    terminal.show(terminal.settings_table(outcome, axes, results["baselines"]))
+    terminal.show(terminal.metrics_table(results["metrics"]))
+    terminal.note("Chosen", results["chosen"])
+    terminal.note("Conventions", results["conventions"])
+    terminal.say(f"Protocol: {results['protocol']}; intervals over {results['interval_over']}")
+    seconds = ", ".join(f"{what} {took:.1f} s" for what, took in results["seconds"].items())
+    counts = f"Lanes {results['lanes']}, {results['compilations']} compilation(s)"
+    terminal.say(f"{counts}, {seconds}")

@@ -1,0 +1,470 @@
+"""The config's keys: their types, defaults, ranges and choices, and what old keys are called now.
+
+There is no list of its own: `hparams` and `sweep` come from the fields of `Hparams`, the
+conventions from `Spec`, and the sections `data`, `split` and `method` from the signatures of the
+functions in `SOURCES`, `SPLITS` and `METHODS`.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, make_dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING as NOT_GIVEN
+from omegaconf import DictConfig, OmegaConf
+
+from mfjax.data import SOURCES, SPLITS
+from mfjax.gradients import GRADIENTS
+from mfjax.methods import METHODS
+from mfjax.metrics import columns
+from mfjax.types import LOSS_SCALE, MISSING, REG_BY, WIDTHS, Hparams, Spec
+
+PROVIDED = ("n", "split_seed", "spec", "gradient", "kernel", "optimizer")  # by `build`
+DEFAULTS = Hparams()._asdict()
+
+HparamsConfig = make_dataclass(
+    "HparamsConfig", [(key, type(value), value) for key, value in DEFAULTS.items()]
+)
+SweepConfig = make_dataclass(
+    "SweepConfig", [(key, list[type(value)] | None, None) for key, value in DEFAULTS.items()]
+)
+
+
+@dataclass
+class OptimizerConfig:
+    """An optimiser of optax.
+
+    Args:
+      name: its alias.
+      reads: the Hparams it is given.
+      options: its other keywords.
+      schedule, final: the learning rate's factor falls from 1 to `final` over the run.
+      lazy: a batch moves only the rows that it touches.
+    """
+
+    name: str = "sgd"
+    reads: list[str] = field(default_factory=lambda: ["learning_rate"])
+    options: dict[str, Any] = field(default_factory=dict)
+    schedule: str = "constant"
+    final: float = 0.01
+    lazy: bool = False
+
+
+@dataclass
+class TilesConfig:
+    """How the ratings are cut (`mfjax.types.Tiling`).
+
+    What is not given is what suits the ratings, the method and the platform.
+    """
+
+    width: int | None = None
+    chunk: int | None = None
+    group: int | None = None
+
+
+@dataclass
+class SearchConfig:
+    """Which settings the axes of `sweep` stand for, and for how long each trains.
+
+    Args:
+      name: `grid`, every combination, or `random`, `samples` of them, log-uniform between the ends
+        of each axis.
+      eta: successive halving: after `first` epochs, and after `eta` times as many again and again,
+        the best 1/`eta` of the settings train on.
+      brackets: several (Hyperband) begin with `eta` times as many epochs each.
+    """
+
+    name: str = "grid"
+    samples: int = 64
+    seed: int = 0
+    eta: int | None = None
+    first: int = 6
+    brackets: int = 1
+
+
+@dataclass
+class CheckpointConfig:
+    """`every`: save the state of the sweep after so many calls of a program; 0: never.
+
+    Where it is not given: after a minute, as much as a hundredth of the time allows, and first the
+    lanes that are finished.
+    """
+
+    every: int | None = None
+
+
+@dataclass
+class DistributedConfig:
+    """Whether this is one of several `processes`, each with its share of the lanes.
+
+    Where they meet, and which this is, jax finds out on a cluster that it knows.
+    """
+
+    enabled: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+
+@dataclass
+class InitConfig:
+    """Factors to start from, written out, `[users, k]` and `[items, k]`; else drawn at random."""
+
+    user: list[Any] | None = None
+    item: list[Any] | None = None
+
+
+# the jobs, each with its own keys
+
+
+@dataclass
+class JobConfig:
+    """`name`: a module of `mfjax.app.jobs`."""
+
+    name: str = NOT_GIVEN
+
+
+@dataclass
+class TimedJob(JobConfig):
+    """`repeats`: calls timed."""
+
+    repeats: int = 20
+
+
+@dataclass
+class ComparingJob(TimedJob):
+    """The shape of the small problem on which gradients are compared."""
+
+    small_users: int = 8
+    small_items: int = 7
+    small_rank: int = 3
+
+
+@dataclass
+class TrainJob(JobConfig):
+    """The main job."""
+
+    name: str = "train"
+
+
+@dataclass
+class CompareJob(JobConfig):
+    """`variants`: a name, and the keys in which it differs from this config."""
+
+    name: str = "compare"
+    variants: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class CandidateConfig:
+    """A user's own gradient (`module:function` or `file.py:function`), and what it is tried on.
+
+    Args:
+      loss: what it claims to be the gradient of; mfjax's own where none is given.
+      checker: one of theirs, to show beside ours.
+      reg: the λs to try it at; `hparams.reg` where none are given.
+      step: of the differences.
+    """
+
+    gradient: str | None = None
+    loss: str | None = None
+    checker: str | None = None
+    reg: list[float] | None = None
+    step: float = 1e-3
+    tolerance: float = 1e-6
+
+
+@dataclass
+class GradientsJob(ComparingJob):
+    """The gradient comparison.
+
+    Args:
+      gradients: which of GRADIENTS; all where they are not given.
+      step: of the differences.
+      shares: of the users, to time on.
+    """
+
+    name: str = "gradients"
+    gradients: list[str] | None = None
+    step: float = 0.1
+    shares: list[float] = field(default_factory=lambda: [1.0])
+    tolerance: float = 1e-9
+    candidate: CandidateConfig = field(default_factory=CandidateConfig)
+
+
+@dataclass
+class WalkthroughJob(JobConfig):
+    """The printed walk-through."""
+
+    name: str = "walkthrough"
+
+
+@dataclass
+class ScaleJob(ComparingJob):
+    """`ratings`: the numbers of ratings of data=synthetic at which a gradient is measured."""
+
+    name: str = "scale"
+    ratings: list[int] = field(default_factory=lambda: [1_000, 10_000, 100_000])
+
+
+@dataclass
+class DeviceJob(TimedJob):
+    """What is timed: the gradient and the epochs at `ranks`, on `data`, and a sweep.
+
+    The sweep has `lanes` lanes of rank `lane_rank` on the ratings of `lane_data`, which takes the
+    keys of `data`.
+    """
+
+    name: str = "device"
+    ranks: list[int] = field(default_factory=lambda: [64])
+    lanes: int = 1000
+    lane_rank: int = 16
+    lane_data: Any = None  # DataConfig
+
+
+# the whole
+
+
+@dataclass
+class Config:
+    """Every key of mfjax; conf/ groups and experiments only set them."""
+
+    job: JobConfig = field(default_factory=JobConfig)
+    data: Any = None  # DataConfig
+    split: Any = None  # SplitConfig
+    method: Any = None  # MethodConfig
+    gradient: str | None = None
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    hparams: HparamsConfig = field(default_factory=HparamsConfig)  # pyright: ignore[reportInvalidTypeForm]
+    sweep: SweepConfig = field(default_factory=SweepConfig)  # pyright: ignore[reportInvalidTypeForm]
+    search: SearchConfig = field(default_factory=SearchConfig)
+    init: InitConfig = field(default_factory=InitConfig)
+    tiles: TilesConfig = field(default_factory=TilesConfig)
+    epochs: int = 40
+    eval_every: int = 1
+    patience: int | None = None
+    choose_by: str = "validation_rmse"
+    missing: str = Spec.missing
+    loss_scale: str = Spec.loss_scale
+    reg_by: str = Spec.reg_by
+    bias: bool = Spec.bias
+    clip: bool = True
+    refit: bool = True
+    dtype: str = Spec.dtype
+    lanes_per_program: int = 64
+    lane_batch: int | None = None
+    epochs_per_call: int = 10
+    devices: int | None = None
+    threads: int | None = 1
+    platform: str | None = None
+    compilation_cache: bool = True
+    matmul_precision: str = "highest"
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    resume: bool = False
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
+    plots: bool | None = None
+    debug: bool = False
+    expected: dict[str, Any] = field(default_factory=dict)
+
+
+JOBS: dict[str, type[JobConfig]] = {
+    kind.name: kind
+    for kind in (TrainJob, CompareJob, GradientsJob, WalkthroughJob, ScaleJob, DeviceJob)
+}
+
+CHANGES_NO_NUMBER = (
+    "checkpoint",
+    "resume",
+    "distributed",
+    "plots",
+    "debug",
+    "compilation_cache",
+)
+
+
+def schema() -> type[Config]:
+    """The Config, with sections of what the tables hold now."""
+    return _with_sections(
+        Config,
+        data=_section("DataConfig", SOURCES),
+        split=_section("SplitConfig", SPLITS),
+        method=_section("MethodConfig", METHODS),
+    )
+
+
+def job_schema(name: str) -> type[JobConfig]:
+    """The keys of a job of JOBS."""
+    job = JOBS[name]
+    if not issubclass(job, DeviceJob):
+        return job
+    return _with_sections(job, lane_data=_section("DataConfig", SOURCES))
+
+
+@cache
+def known(job: str) -> DictConfig:
+    """Every key of a config with a job of JOBS, as the tables were when they were registered."""
+    whole = OmegaConf.structured(schema())
+    whole.job = OmegaConf.structured(job_schema(job))
+    return whole
+
+
+def _section(name: str, table: Mapping[str, Callable]) -> type:
+    """A dataclass of `name` and of every keyword that a function of `table` takes, optional."""
+    taken = {key: kind for function in table.values() for key, kind in keywords(function).items()}
+    optional = [(key, _optional(kind), None) for key, kind in taken.items()]
+    return make_dataclass(name, [("name", str, next(iter(table))), *optional])
+
+
+def keywords(function: Callable) -> dict[str, Any]:
+    """The keywords of a function of a table that are the config's to give, with their types."""
+    parameters = inspect.signature(function, eval_str=True).parameters.values()
+    return {one.name: one.annotation for one in parameters if one.name not in PROVIDED}
+
+
+def _optional(kind: Any) -> Any:
+    return (list[Any] if kind is list else kind) | None
+
+
+def _with_sections(base: type, **sections: type) -> type:
+    """`base` with the types of the sections that it leaves open."""
+    typed = [(key, kind, field(default_factory=kind)) for key, kind in sections.items()]
+    return make_dataclass(base.__name__, typed, bases=(base,))
+
+
+# what values may be
+
+_Range = tuple[Callable[[Any], bool], str]
+_POSITIVE: _Range = (lambda x: 0 < x < math.inf, "a positive number")
+_NOT_NEGATIVE: _Range = (lambda x: 0 <= x < math.inf, "0 or a positive number")
+_RANK: _Range = (lambda x: 0 <= x <= 4096, "an integer from 0 to 4096")
+_SEED: _Range = (lambda x: 0 <= x < 2**31, "an integer from 0 to 2147483647")
+RANGES: dict[str, _Range] = {  # of a field of Hparams: also of its axis of the sweep
+    "learning_rate": _POSITIVE,
+    "reg": _NOT_NEGATIVE,
+    "reg_bias": _NOT_NEGATIVE,
+    "init_scale": _NOT_NEGATIVE,
+    "missing_weight": _NOT_NEGATIVE,
+    "momentum": (lambda x: 0 <= x < 1, "a number from 0 up to, and not, 1"),
+    "rank": _RANK,
+    "fold": (lambda x: x >= -2, "a fold's number, or -2 to hold nothing out"),
+    "init_seed": _SEED,
+    "split_seed": _SEED,
+    "epochs": _POSITIVE,
+    "method.batch_size": _POSITIVE,
+    "method.cg_steps": _POSITIVE,
+    "tiles.width": (lambda x: x in WIDTHS, f"one of {', '.join(map(str, WIDTHS))}"),
+    "tiles.chunk": _POSITIVE,
+    "tiles.group": (lambda x: x > 0 and x % 8 == 0, "a multiple of 8"),
+    "eval_every": _POSITIVE,
+    "patience": _POSITIVE,
+    "lanes_per_program": _POSITIVE,
+    "lane_batch": _POSITIVE,
+    "epochs_per_call": _POSITIVE,
+    "devices": _POSITIVE,
+    "threads": _POSITIVE,
+    "optimizer.final": _NOT_NEGATIVE,
+    "search.samples": _POSITIVE,
+    "search.seed": _SEED,
+    "search.eta": (lambda x: x >= 2, "an integer from 2 on"),
+    "search.first": _POSITIVE,
+    "search.brackets": _POSITIVE,
+    "checkpoint.every": _NOT_NEGATIVE,
+    "job.repeats": _POSITIVE,
+    "job.step": _POSITIVE,
+    "job.tolerance": _POSITIVE,
+    "job.small_users": _POSITIVE,
+    "job.small_items": _POSITIVE,
+    "job.small_rank": _POSITIVE,
+    "job.shares": (lambda x: 0 < x <= 1, "a share above 0 and at most 1"),
+    "job.candidate.step": _POSITIVE,
+    "job.candidate.tolerance": _POSITIVE,
+    "job.candidate.reg": _NOT_NEGATIVE,
+    "job.ratings": _POSITIVE,
+    "job.ranks": _RANK,
+    "job.lanes": _POSITIVE,
+    "job.lane_rank": _RANK,
+}
+
+CHOICES: dict[str, Collection[str]] = {
+    "job.name": JOBS,
+    "data.name": SOURCES,
+    "split.name": SPLITS,
+    "method.name": METHODS,
+    "gradient": GRADIENTS,
+    "missing": MISSING,
+    "loss_scale": LOSS_SCALE,
+    "reg_by": REG_BY,
+    "dtype": ("float32", "float64"),
+    "matmul_precision": ("default", "high", "highest"),
+    "job.lane_data.name": SOURCES,
+}
+
+
+def choices() -> dict[str, Collection[str]]:
+    """CHOICES, and the columns of the metrics that there are now."""
+    return CHOICES | {"choose_by": columns("validation")}
+
+
+# what keys were called before
+
+RENAMED: dict[str, str] = {  # each with all below it
+    "width": "lanes_per_program",
+    "chunk": "epochs_per_call",
+    "batch_size": "method.batch_size",
+    "cg_steps": "method.cg_steps",
+    "hparams.seed": "hparams.init_seed",
+    "hparams.data_seed": "hparams.split_seed",
+    "sweep.seed": "sweep.init_seed",
+    "sweep.data_seed": "sweep.split_seed",
+    "data.source": "data.name",
+    "split.kind": "split.name",
+    "search.kind": "search.name",
+    "optimizer.takes": "optimizer.reads",
+    "check": "job",
+    "scale": "job",
+    "device": "job",
+    "device.lane_data.source": "job.lane_data.name",
+    "variants": "job.variants",
+    "hydra.launcher.width": "hydra.launcher.lanes_per_program",
+}
+
+
+def renamed(path: str) -> str | None:
+    """What an old key is called now; None where it is none."""
+    for old in sorted(RENAMED, key=len, reverse=True):
+        if path == old or path.startswith(f"{old}."):
+            return RENAMED[old] + path.removeprefix(old)
+    return None
+
+
+def register() -> None:
+    """Give Hydra the schema, the group of jobs, and resolvers that write lists; idempotent.
+
+    They are `${range:n}`, `${linspace:a,b,n}` and `${logspace:a,b,n}`.
+    """
+    known.cache_clear()
+    store = ConfigStore.instance()
+    store.store("mfjax_schema", schema(), provider="mfjax")
+    for name in JOBS:
+        store.store(name, job_schema(name), group="job", provider="mfjax")
+    for name, resolver in RESOLVERS.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
+
+
+def _range(*bounds: Any) -> list[int]:
+    return list(range(*map(int, bounds)))
+
+
+def _linspace(low: float, high: float, n: int) -> list[float]:
+    return [float(x) for x in np.linspace(low, high, int(n))]
+
+
+def _logspace(low: float, high: float, n: int) -> list[float]:
+    return [float(f"{x:.6g}") for x in np.geomspace(low, high, int(n))]
+
+
+RESOLVERS = {"range": _range, "linspace": _linspace, "logspace": _logspace}

@@ -1,0 +1,59 @@
+"""Errors on the test ratings: of predictions, and of the two that every reader wants beside them.
+
+The global mean predicts the mean training rating, and the item mean each item's.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float
+
+from mfjax.data.problem import Problem
+from mfjax.metrics import columns, measured
+from mfjax.objective import mean_or, mean_rating
+from mfjax.types import NO_FOLD, Hparams
+
+PredictionsOfTest = Float[np.ndarray, " test"]
+
+
+def on_test(prediction: PredictionsOfTest, problem: Problem) -> dict[str, float]:
+    """The metrics of predictions of a problem's test ratings, by column, in float64.
+
+    Predictions are clipped to the problem's bounds; NaN where there are no test ratings.
+    """
+    if not len(prediction):
+        return dict.fromkeys(columns("test"), float("nan"))
+    clipped = np.clip(prediction, *problem.bounds)
+    value = problem.test.value.astype(np.float64)
+    metrics = measured(clipped, value, np.ones_like(value))
+    return {f"test_{name}": float(metric) for name, metric in metrics.items()}
+
+
+def baselines(problems: Mapping[int, Problem]) -> dict[str, list[float]]:
+    """The test RMSE of each baseline, a value a split.
+
+    They know every rating that is not of the test set, as a refitted model does.
+    """
+    predictors = {"global mean": global_mean, "item mean": item_mean}
+    return {
+        name: [on_test(predict(problem), problem)["test_rmse"] for problem in problems.values()]
+        for name, predict in predictors.items()
+    }
+
+
+def global_mean(problem: Problem) -> PredictionsOfTest:
+    """The mean training rating, for every test rating."""
+    return np.full(len(problem.test.value), _mean(problem))
+
+
+def item_mean(problem: Problem) -> PredictionsOfTest:
+    """The mean training rating of each test rating's item; of an item without any, the global."""
+    ratings = problem.ratings
+    last = max(int(ratings.item.max()), int(problem.test.item.max(initial=0)))
+    weight = np.bincount(ratings.item, ratings.weight, last + 1)
+    total = np.bincount(ratings.item, ratings.weight * ratings.value, last + 1)
+    return mean_or(_mean(problem), total, weight)[problem.test.item]
+
+
+def _mean(problem: Problem) -> float:
+    return mean_rating(problem.ratings, Hparams(fold=NO_FOLD))

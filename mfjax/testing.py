@@ -1,0 +1,535 @@
+"""The contracts of GRADIENTS and METHODS, as checks of your own gradient or method.
+
+Each check is a function without arguments that raises AssertionError, and says what disagrees:
+
+    @pytest.mark.parametrize("check", gradient_checks(my_gradient).items(), ids=lambda c: c[0])
+    def test_my_gradient(check):
+        check[1]()
+
+They work in float64, on a small problem with all that may go wrong: weights, folds, padding, users
+and items without ratings, and ranks below that of the program.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import cache, partial
+from typing import Any
+
+import jax
+import numpy as np
+
+from mfjax.gradients import GRADIENTS
+from mfjax.objective import held_out
+from mfjax.types import (
+    LOSS_SCALE,
+    MISSING,
+    NO_FOLD,
+    REG_BY,
+    Factors,
+    Gradient,
+    Hparams,
+    Info,
+    Method,
+    Ratings,
+    Spec,
+)
+
+Checks = dict[str, Callable[[], None]]
+
+SPEC = Spec(num_users=6, num_items=5, max_rank=3, dtype="float64")
+LANE = Hparams.of(
+    "float64", reg=0.3, reg_bias=0.07, missing_weight=0.4, momentum=0.5, rank=2, fold=1
+)
+# every pair of values of (missing, loss_scale, reg_by, bias): Latin squares, 9 of 54 combinations
+CONVENTIONS = [
+    replace(
+        SPEC,
+        missing=MISSING[i],
+        loss_scale=LOSS_SCALE[j],
+        reg_by=REG_BY[(i + j) % 3],
+        bias=(i + 2 * j) % 3 > 0,
+    )
+    for i, j in itertools.product(range(3), repeat=2)
+]
+SUMMED = 1e-12  # relative, float64: the same terms, tens of them, in another order
+FLOAT32 = 1e-5  # relative: 1e-7 an operation, tens of terms
+
+
+def lane(**changes: float) -> Hparams:
+    """The small problem's setting with some values changed, dtypes kept."""
+    return LANE._replace(
+        **{key: np.asarray(x, getattr(LANE, key).dtype) for key, x in changes.items()}
+    )
+
+
+LANES = [
+    lane(rank=3, fold=0),
+    lane(rank=2, fold=1),
+    lane(rank=0, fold=NO_FOLD),
+    lane(rank=3, fold=NO_FOLD),
+]
+
+
+def small_ratings(dtype: str = "float64") -> Ratings:
+    """16 ratings of 6 users and 5 items, and 3 of padding.
+
+    They have weights and folds -1, 0 and 1; user 3 and item 2 have none; the padding stands at
+    (0, 0), where there is a real rating too.
+    """
+    rng = np.random.default_rng(1)
+    cells = [(u, i) for u in (0, 1, 2, 4, 5) for i in (0, 1, 3, 4) if (u + i) % 4 or u == 0]
+    user, item = np.transpose(cells)
+    n = len(cells)
+    value = 3 + rng.normal(size=n)
+    weight = rng.uniform(0.5, 2, n)
+    fold = np.arange(n) % 3 - 1
+    return Ratings.of(user, item, value, weight, fold, dtype=dtype).padded(n + 3)
+
+
+def random_factors(spec: Spec, seed: int = 0) -> Factors:
+    """Normal factors, the pinned columns not at their pins."""
+    rng = np.random.default_rng(seed)
+    user = rng.normal(size=(spec.num_users, spec.columns))
+    item = rng.normal(size=(spec.num_items, spec.columns))
+    return Factors(user.astype(spec.dtype), item.astype(spec.dtype))
+
+
+# gradients
+
+
+def gradient_checks(make: Callable[[Spec], Gradient]) -> Checks:
+    """The contract of a row of GRADIENTS.
+
+    Args:
+      make: a gradient of a Spec, as GRADIENTS has them.
+
+    Returns:
+      The checks by name: that it is `jax.grad` of the objective under every convention, to its own
+      `tolerance`; the identities of that gradient; that settings are traced once; that `vmap` and
+      float32 give the same. A gradient whose tolerance is above 1e-10 is not held to float32.
+    """
+    at = partial(_gradient_at, _compiled(make))
+    oracle = partial(_gradient_at, _compiled(GRADIENTS["autodiff"]))
+    checks = {
+        f"is jax.grad: {_convention(spec)}": partial(_is_jax_grad, at, oracle, spec)
+        for spec in CONVENTIONS
+    }
+    checks |= {
+        "pinned columns have no gradient": partial(_pinned_have_no_gradient, at),
+        "weight 0 is an absent rating": partial(_weight_0_is_absent, at),
+        "swapping users and items swaps it": partial(_swaps, at),
+        "relabelling users and items permutes it": partial(_permutes, at),
+        "rotating the factors rotates it": partial(_rotates, at),
+        "three settings are one trace": partial(_gradient_traces_once, make),
+        "vmap is a loop": partial(_gradient_vmaps, make, at),
+    }
+    if make(SPEC).tolerance <= 1e-10:
+        checks["float32 is close to float64"] = partial(_close_in_float32, at)
+    return {name: _in_float64(check) for name, check in checks.items()}
+
+
+def _is_jax_grad(at: Callable, oracle: Callable, spec: Spec) -> None:
+    ratings = small_ratings()
+    for hparams in LANES:
+        ours, tolerance = at(spec, ratings, hparams)
+        theirs, _ = oracle(spec, ratings, hparams)
+        _assert_same(ours, theirs, tolerance)
+
+
+def _pinned_have_no_gradient(at: Callable) -> None:
+    spec = replace(SPEC, missing="zero", loss_scale="mean", reg_by="total")
+    for hparams in LANES:
+        (_, grad), _ = at(spec, small_ratings(), hparams)
+        latent = [c < hparams.rank for c in range(spec.max_rank)]
+        for side, biases in zip(grad, ([True, False], [False, True]), strict=True):
+            moves = np.any(np.asarray(side) != 0, axis=0).tolist()  # exactly 0, not nearly
+            assert moves == latent + biases, f"rank {hparams.rank}: columns with a gradient {moves}"
+
+
+def _weight_0_is_absent(at: Callable) -> None:
+    spec = replace(SPEC, missing="item_mean")
+    present, absent = _with_and_without_a_rating_of_weight_0()
+    _assert_same(at(spec, present, LANE)[0], at(spec, absent, LANE)[0], SUMMED)
+
+
+def _swaps(at: Callable) -> None:
+    for missing in ("ignore", "zero"):
+        spec = replace(SPEC, missing=missing, loss_scale="mean")
+        ratings = small_ratings()
+        factors = random_factors(spec)
+        (loss, grad), tolerance = at(spec, ratings, LANE, factors)
+        (mirrored, swapped), _ = at(_swapped_spec(spec), _swapped(ratings), LANE, swap(factors))
+        _assert_same((mirrored, swap(swapped)), (loss, grad), max(SUMMED, tolerance))
+
+
+def _permutes(at: Callable) -> None:
+    spec = replace(SPEC, missing="item_mean")
+    ratings = small_ratings()
+    factors = random_factors(spec)
+    (loss, grad), tolerance = at(spec, ratings, LANE, factors)
+    there, back = _relabelling(spec)
+    relabelled, _ = at(spec, _relabelled(ratings, there), LANE, _permuted(factors, back))
+    _assert_same(relabelled, (loss, _permuted(grad, back)), max(SUMMED, tolerance))
+
+
+def _rotates(at: Callable) -> None:
+    spec = replace(SPEC, bias=False, missing="item_mean")
+    hparams = lane(rank=3)
+    factors = random_factors(spec)
+    rotation, _ = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))
+    (loss, grad), tolerance = at(spec, small_ratings(), hparams, factors)
+    rotated = Factors(*(np.asarray(side) @ rotation for side in factors))
+    expected = Factors(*(np.asarray(side) @ rotation for side in grad))
+    _assert_same(
+        at(spec, small_ratings(), hparams, rotated)[0], (loss, expected), max(SUMMED, tolerance)
+    )
+
+
+def _gradient_traces_once(make: Callable[[Spec], Gradient]) -> None:
+    gradient = make(SPEC)
+    layout = gradient.prepare(small_ratings())
+    traces = []
+
+    def counted(factors, layout, hparams):
+        traces.append(hparams)
+        return gradient.value_and_grad(factors, layout, hparams)
+
+    for hparams in _three_settings():
+        jax.jit(counted).eval_shape(random_factors(SPEC), layout, hparams)
+    assert len(traces) == 1, f"three settings were traced {len(traces)} times"
+
+
+def _gradient_vmaps(make: Callable[[Spec], Gradient], at: Callable) -> None:
+    gradient = make(SPEC)
+    ratings = small_ratings()
+    factors = random_factors(SPEC)
+    lanes = jax.jit(jax.vmap(gradient.value_and_grad, (None, None, 0)))
+    together = lanes(factors, gradient.prepare(ratings), _stacked(LANES))
+    for i, hparams in enumerate(LANES):
+        ours = jax.tree.map(lambda leaf, i=i: leaf[i], together)
+        _assert_same(ours, at(SPEC, ratings, hparams, factors)[0], max(SUMMED, gradient.tolerance))
+
+
+def _close_in_float32(at: Callable) -> None:
+    narrow = replace(SPEC, dtype="float32")
+    hparams = Hparams.of("float32", **LANE._asdict())
+    (loss, grad), _ = at(narrow, small_ratings("float32"), hparams)
+    kinds = {str(leaf.dtype) for leaf in (loss, *grad)}
+    assert kinds == {"float32"}, f"float32 in, {kinds} out"
+    _assert_same((loss, grad), at(SPEC, small_ratings(), LANE)[0], FLOAT32)
+
+
+def _compiled(make: Callable[[Spec], Gradient]) -> Callable[[Spec], Gradient]:
+    """As `make`, and compiled once a Spec."""
+
+    @cache
+    def compiled(spec: Spec) -> Gradient:
+        gradient = make(spec)
+        return gradient._replace(value_and_grad=jax.jit(gradient.value_and_grad))
+
+    return compiled
+
+
+def _gradient_at(
+    compiled: Callable,
+    spec: Spec,
+    ratings: Ratings,
+    hparams: Hparams,
+    factors: Factors | None = None,
+) -> tuple[Any, float]:
+    """(loss, gradient), at random factors where none are given; and the gradient's tolerance."""
+    gradient = compiled(spec)
+    point = random_factors(spec) if factors is None else factors
+    both = gradient.value_and_grad(point, gradient.prepare(ratings), hparams)
+    return both, gradient.tolerance
+
+
+# methods
+
+
+def method_checks(make: Callable[[Spec], Method], *, alternates: bool = False) -> Checks:
+    """The contract of a row of METHODS.
+
+    Args:
+      make: a method of a Spec, with its gradient, kernel or optimiser.
+      alternates: whether an epoch takes one side after the other, so that users and items do not
+        change places.
+
+    Returns:
+      The checks by name: that it lowers the objective, keeps pinned columns, dtypes and held-out
+      ratings apart, that settings are traced once, and that `vmap`, relabelling and swapping give
+      the same fit.
+    """
+    trained = partial(_trained, _compiled_method(make))
+    checks = {
+        "lowers the objective": partial(_lowers_the_objective, trained),
+        "pinned columns stay": partial(_pinned_stay, trained),
+        "starts where it is told": partial(_starts_warm, trained),
+        "held-out ratings change no bit": partial(_held_out_change_nothing, trained),
+        "weight 0 is an absent rating": partial(_weight_0_trains_nothing, trained),
+        "relabelling users and items permutes the fit": partial(_fit_permutes, trained),
+        "a lower rank is the fit of that rank": partial(_surplus_columns, trained),
+        "the same bits every time": partial(_repeats, trained),
+        "three settings are one trace": partial(_method_traces_once, make),
+        "vmap is a loop": partial(_method_vmaps, make, trained),
+        "float32 stays float32": partial(_keeps_float32, trained),
+    }
+    if not alternates:
+        checks["swapping users and items swaps the fit"] = partial(_fit_swaps, trained)
+    return {name: _in_float64(check) for name, check in checks.items()}
+
+
+EPOCHS = 3
+
+
+def _lowers_the_objective(trained: Callable) -> None:
+    ratings = small_ratings()
+    start = random_factors(SPEC)
+    (before, *_, after), infos = trained(SPEC, ratings, LANE, start)
+    assert all(np.isfinite(info.loss) for info in infos), f"losses {[i.loss for i in infos]}"
+    losses = [_objective(SPEC, ratings, LANE, factors) for factors in (before, after)]
+    assert losses[1] < losses[0], f"the objective went from {losses[0]} to {losses[1]}"
+
+
+def _pinned_stay(trained: Callable) -> None:
+    (*_, after), _ = trained(SPEC, small_ratings(), LANE, random_factors(SPEC))
+    for side, one in zip(after, (4, 3), strict=True):  # 1 against the other side's bias
+        np.testing.assert_array_equal(side[:, 2], 0, "the column beyond the rank")
+        np.testing.assert_array_equal(side[:, one], 1, "the column against the other side's bias")
+
+
+def _starts_warm(trained: Callable) -> None:
+    given = random_factors(SPEC)
+    (start, *_), _ = trained(SPEC, small_ratings(), LANE, given)
+    for side, warm, free in zip(start, given, ([0, 1, 3], [0, 1, 4]), strict=True):
+        np.testing.assert_array_equal(side[:, free], warm[:, free])
+
+
+def _held_out_change_nothing(trained: Callable) -> None:
+    ratings = small_ratings()
+    other = np.where(held_out(ratings.fold, LANE), 99.0, ratings.value)
+    ours, _ = trained(SPEC, ratings, LANE)
+    theirs, _ = trained(SPEC, ratings._replace(value=other), LANE)
+    jax.tree.map(np.testing.assert_array_equal, ours[-1], theirs[-1])
+
+
+def _weight_0_trains_nothing(trained: Callable) -> None:
+    present, absent = _with_and_without_a_rating_of_weight_0()
+    n = len(absent.value)
+    follow = np.arange(2 * n)  # of each place in `absent`, the same rating's in `present`
+    follow[EXTRA:n] += 1
+    follow[n - 1] = EXTRA
+
+    def as_present(visits: np.ndarray) -> np.ndarray:
+        return follow[visits]
+
+    ours, _ = trained(SPEC, present, LANE, follow=as_present)
+    theirs, _ = trained(SPEC, absent, LANE)
+    _assert_close(ours[-1], theirs[-1], SUMMED)
+
+
+def _fit_permutes(trained: Callable) -> None:
+    ratings = small_ratings()
+    start = random_factors(SPEC)
+    there, back = _relabelling(SPEC)
+    (*_, after), _ = trained(SPEC, ratings, LANE, start)
+    (*_, ours), _ = trained(SPEC, _relabelled(ratings, there), LANE, _permuted(start, back))
+    _assert_close(ours, _permuted(after, back), 1e-9)  # Adam divides by small gradients
+
+
+def _fit_swaps(trained: Callable) -> None:
+    ratings = small_ratings()
+    start = random_factors(SPEC)
+    (*_, after), _ = trained(SPEC, ratings, LANE, start)
+    (*_, ours), _ = trained(_swapped_spec(SPEC), _swapped(ratings), LANE, swap(start))
+    _assert_close(swap(ours), after, 1e-9)  # Adam divides by small gradients
+
+
+def _surplus_columns(trained: Callable) -> None:
+    ratings = small_ratings()
+    (*_, wide), _ = trained(replace(SPEC, max_rank=5), ratings, LANE)
+    (*_, narrow), _ = trained(SPEC, ratings, LANE)
+    for a, b in zip(wide, narrow, strict=True):
+        np.testing.assert_allclose(a[:, :2], b[:, :2], rtol=0, atol=1e-9)
+        np.testing.assert_allclose(a[:, -2:], b[:, -2:], rtol=0, atol=1e-9)
+
+
+def _repeats(trained: Callable) -> None:
+    once, _ = trained(SPEC, small_ratings(), LANE)
+    again, _ = trained(SPEC, small_ratings(), LANE)
+    jax.tree.map(np.testing.assert_array_equal, once[-1], again[-1])
+
+
+def _method_traces_once(make: Callable[[Spec], Method]) -> None:
+    method = make(SPEC)
+    ratings = small_ratings()
+    layout = method.prepare(ratings)
+    visits = method.visits(len(ratings.value), 0, 0)
+    traces = []
+
+    def counted(layout, hparams, visits):
+        traces.append(hparams)
+        state = method.init(jax.random.key(0), layout, hparams)
+        return method.step(state, layout, hparams, visits)
+
+    for hparams in _three_settings():
+        jax.jit(counted).eval_shape(layout, hparams, visits)
+    assert len(traces) == 1, f"three settings were traced {len(traces)} times"
+
+
+def _method_vmaps(make: Callable[[Spec], Method], trained: Callable) -> None:
+    method = make(SPEC)
+    ratings = small_ratings()
+    lanes = [lane(fold=0, reg=0.1), lane(rank=3), lane(fold=NO_FOLD)]
+    layout = jax.device_put(method.prepare(ratings))
+    init = jax.vmap(partial(method.init, jax.random.key(0)), (None, 0))
+    step = jax.jit(jax.vmap(method.step, (0, None, 0, None)))
+    states = init(layout, _stacked(lanes))
+    for epoch in range(EPOCHS):
+        visits = method.visits(len(ratings.value), 0, epoch)
+        states, _ = step(states, layout, _stacked(lanes), visits)
+    for i, hparams in enumerate(lanes):
+        (*_, alone), _ = trained(SPEC, ratings, hparams)
+        _assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], states.factors), alone, 1e-9)
+
+
+def _keeps_float32(trained: Callable) -> None:
+    hparams = Hparams.of("float32", **LANE._asdict())
+    spec = replace(SPEC, dtype="float32")
+    factors, infos = trained(spec, small_ratings("float32"), hparams)
+    kinds = {str(leaf.dtype) for leaf in (*factors[-1], *infos[-1])}
+    assert kinds == {"float32"}, f"float32 in, {kinds} out"
+
+
+def _compiled_method(make: Callable[[Spec], Method]) -> Callable[[Spec], Method]:
+    """As `make`, and compiled once a Spec."""
+
+    @cache
+    def compiled(spec: Spec) -> Method:
+        method = make(spec)
+        return method._replace(init=jax.jit(method.init), step=jax.jit(method.step))
+
+    return compiled
+
+
+def _trained(
+    compiled: Callable,
+    spec: Spec,
+    ratings: Ratings,
+    hparams: Hparams,
+    start: Factors | None = None,
+    *,
+    follow: Callable[[np.ndarray], np.ndarray] = lambda visits: visits,
+) -> tuple[list[Factors], list[Info]]:
+    """The factors before the first epoch and after each, and what each epoch said.
+
+    `follow` changes the places that an epoch visits.
+    """
+    method = compiled(spec)
+    layout = jax.device_put(method.prepare(ratings))
+    state = method.init(jax.random.key(0), layout, hparams, start)
+    factors = [state.factors]
+    infos = []
+    for epoch in range(EPOCHS):
+        visits = method.visits(len(ratings.value), 0, epoch)
+        visits = None if visits is None else follow(visits)
+        state, info = method.step(state, layout, hparams, visits)
+        factors.append(state.factors)
+        infos.append(info)
+    return [jax.tree.map(np.asarray, table) for table in factors], infos
+
+
+def _objective(spec: Spec, ratings: Ratings, hparams: Hparams, factors: Factors) -> float:
+    gradient = GRADIENTS["autodiff"](spec)
+    return float(gradient.value_and_grad(factors, gradient.prepare(ratings), hparams)[0])
+
+
+# what the identities change
+
+EXTRA = 4  # the place of the rating of weight 0
+
+
+def _with_and_without_a_rating_of_weight_0() -> tuple[Ratings, Ratings]:
+    """The real ratings with one of weight 0 between them, and with one of padding at their end.
+
+    That one stands at a missing entry, in a fold of its own.
+    """
+    ratings = small_ratings()
+    real = Ratings(*(column[ratings.weight > 0] for column in ratings))
+    extra = Ratings(user=3, item=2, value=99.0, weight=0.0, fold=2)
+    present = Ratings(*(np.insert(column, EXTRA, x) for column, x in zip(real, extra, strict=True)))
+    return present, real.padded(len(present.value))
+
+
+def swap(factors: Factors) -> Factors:
+    """The factors with users and items in each other's place.
+
+    The free bias column changes places with the pinned one.
+    """
+    order = [*range(factors.user.shape[1] - 2), -1, -2]
+    return Factors(factors.item[:, order], factors.user[:, order])
+
+
+def _swapped(ratings: Ratings) -> Ratings:
+    return ratings._replace(user=ratings.item, item=ratings.user)
+
+
+def _swapped_spec(spec: Spec) -> Spec:
+    return replace(spec, num_users=spec.num_items, num_items=spec.num_users)
+
+
+Labels = tuple[np.ndarray, np.ndarray]  # of users and of items
+
+
+def _relabelling(spec: Spec) -> tuple[Labels, Labels]:
+    """New labels of users and items, and the old ones in the order of the new."""
+    rng = np.random.default_rng(5)
+    there = rng.permutation(spec.num_users), rng.permutation(spec.num_items)
+    return there, (np.argsort(there[0]), np.argsort(there[1]))
+
+
+def _relabelled(ratings: Ratings, there: Labels) -> Ratings:
+    users, items = there
+    user = users[ratings.user].astype(np.int32)
+    return ratings._replace(user=user, item=items[ratings.item].astype(np.int32))
+
+
+def _permuted(factors: Factors, back: Labels) -> Factors:
+    return Factors(*(side[rows] for side, rows in zip(factors, back, strict=True)))
+
+
+def _three_settings() -> Iterable[Hparams]:
+    return (Hparams.of("float64", reg=reg, rank=2) for reg in (0.5, 0, np.float32(1)))
+
+
+def _stacked(lanes: list[Hparams]) -> Hparams:
+    return Hparams(*map(np.stack, zip(*lanes, strict=True)))
+
+
+def _convention(spec: Spec) -> str:
+    bias = "biases" if spec.bias else "no biases"
+    return f"{spec.missing}, {spec.loss_scale}, {spec.reg_by}, {bias}"
+
+
+# agreement
+
+
+def _assert_same(ours: Any, theirs: Any, tolerance: float) -> None:
+    """The same loss and gradients: max|a - b| <= tolerance · max|b|."""
+    _assert_close([ours[0], *ours[1]], [theirs[0], *theirs[1]], tolerance)
+
+
+def _assert_close(ours: Iterable, theirs: Iterable, tolerance: float) -> None:
+    for a, b in zip(map(np.asarray, ours), map(np.asarray, theirs), strict=True):
+        size = np.abs(b).max() or 1.0
+        error = np.abs(a - b).max() / size
+        assert error <= tolerance, f"relative error {error:.2g}, at most {tolerance:g} expected"
+
+
+def _in_float64(check: Callable[[], None]) -> Callable[[], None]:
+    def checked() -> None:
+        with jax.enable_x64(True):
+            check()
+
+    return checked

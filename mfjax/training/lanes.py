@@ -1,0 +1,187 @@
+"""The nouns of a sweep: its plan, its lanes, how far they have come, and what came of them."""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from mfjax.data.problem import Problem
+from mfjax.training.epochs import History, Schedule, history_columns
+from mfjax.types import Factors, Hparams, Method, Run, Spec
+
+RANK_GROUP = 16  # lanes share a program with those whose rank rounds up to the same multiple
+
+T = TypeVar("T")
+Axes = Mapping[str, Sequence[float]]  # values of Hparams by their names
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What the lanes of a sweep have in common.
+
+    Args:
+      spec: what the programs share; its `max_rank` is set for each rank group.
+      method: makes the Method of a Spec.
+      problems: a Problem a split_seed; those with fewer ratings are padded with weight 0.
+      schedule: how long to train, and what chooses.
+      lane_batch: lanes that run at once under `vmap`; the batches run one after another under
+        `lax.map`. None: 1 on a CPU, where the data of one lane stay in cache; elsewhere as many as
+        half of the memory holds, by estimate.
+      warm: factors `[num_users, k]` and `[num_items, k]` to start every lane from; further columns
+        start at 0.
+    """
+
+    spec: Spec
+    method: Callable[[Spec], Method]
+    problems: Mapping[int, Problem]
+    schedule: Schedule
+    lane_batch: int | None = None
+    warm: Factors | None = None
+
+
+class Lane(NamedTuple):
+    """One fit: its setting (host scalars), and at most how many epochs."""
+
+    hparams: Hparams
+    epochs: int
+
+
+class Track(NamedTuple):
+    """How far a lane has come, on the host.
+
+    Its run, and a history of as many epochs as its block may train (NaN: not yet).
+    """
+
+    run: Run
+    history: History
+
+
+class Progress(NamedTuple):
+    """What the host knows between chunks of epochs.
+
+    Epochs done and to do over all lanes, and the best figures now: the least loss, and the best
+    value so far of the column that chooses, NaN where there is none.
+    """
+
+    done: int
+    total: int
+    loss: float
+    score: float
+
+
+OnProgress = Callable[[Progress], Any]
+GetTracks = Callable[[], list[Track]]
+OnChunk = Callable[[Progress, GetTracks], Any]
+
+
+def unwatched(progress: Progress) -> None:
+    """The `on_progress` of who does not want to know."""
+
+
+class Fit(NamedTuple):
+    """What came of a lane.
+
+    `factors` are its best (its last where nothing is held out), on the host; `mean` is what to add
+    to u_i·v_j (0 without biases); `best_epoch` 0 says that it diverged before its first evaluation;
+    `history` has one value an epoch.
+    """
+
+    lane: Lane
+    factors: Factors
+    mean: float
+    status: str
+    best_epoch: int
+    history: History
+
+    @property
+    def alive(self) -> bool:
+        return not self.status.startswith("diverged")
+
+    def at_best(self, column: str) -> float:
+        """A column of the history at the best epoch; NaN where there is none."""
+        if not self.best_epoch:
+            return float("nan")
+        return float(self.history[column][self.best_epoch - 1])
+
+
+def grid(base: Hparams, axes: Axes) -> list[Hparams]:
+    """Every combination of the axes' values, the rest from `base`; the last axis varies fastest.
+
+    Examples:
+      >>> [h.reg for h in grid(Hparams(), {"reg": [0.1, 0.2]})]
+      [0.1, 0.2]
+    """
+    combinations = itertools.product(*axes.values())
+    settings = (zip(axes, values, strict=True) for values in combinations)
+    return [base._replace(**dict(setting)) for setting in settings]
+
+
+def rank_group(rank: int) -> int:
+    """The factor columns of the program that trains this rank.
+
+    The rank rounded up to a multiple of 16.
+    """
+    return max(-(-int(rank) // RANK_GROUP), 1) * RANK_GROUP
+
+
+# tracks
+
+
+def blank_history(epochs: int, dtype: str) -> History:
+    """A history of which no epoch is trained yet."""
+    untrained = np.full(epochs, np.nan, dtype)
+    return dict.fromkeys(history_columns(), untrained)
+
+
+def lengthened(track: Track, epochs: int) -> Track:
+    """The same track with a history of `epochs`."""
+
+    def longer(values: np.ndarray) -> np.ndarray:
+        to_come = epochs - len(values)
+        return np.pad(values, (0, to_come), constant_values=np.nan)
+
+    return track._replace(history=jax.tree.map(longer, track.history))
+
+
+def stacked(trees: Iterable[T]) -> T:
+    """One tree of the leaves of all, `[lanes, …]`, on the host."""
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+
+
+def unstacked(tree: T, places: Iterable[int]) -> list[T]:
+    """The trees that were stacked at `places`."""
+
+    def at(place: int) -> T:
+        return jax.tree.map(lambda leaf: leaf[place], tree)
+
+    return [at(place) for place in places]
+
+
+class Places(NamedTuple):
+    """Where the lanes of a block lie: so many places, shared by devices.
+
+    Neighbours in a grid take alike long, so they go to the devices in turn.
+    """
+
+    lanes: int
+    devices: int
+
+    @property
+    def of_lanes(self) -> Int[np.ndarray, " lanes"]:
+        """The place of each lane."""
+        by_device = np.arange(self.lanes).reshape(self.devices, -1)
+        return by_device.ravel("F")
+
+    def dealt(self, of_lanes: Sequence[T], padding: T) -> list[T]:
+        """What is of each place; `padding` where there is no lane."""
+        places_left = self.lanes - len(of_lanes)
+        padded = [*of_lanes, *[padding] * places_left]
+        return [padded[lane] for lane in np.argsort(self.of_lanes)]
+
+    def undealt(self, block: T, lanes: int) -> list[T]:
+        """What is of each of the first so many lanes; `block` is stacked by place."""
+        return unstacked(block, self.of_lanes[:lanes].tolist())

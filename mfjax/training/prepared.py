@@ -1,0 +1,70 @@
+"""The data of a plan's splits as one program reads them, on the host."""
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from mfjax.data.problem import Problem
+from mfjax.objective import AnyArray
+from mfjax.training.epochs import Data, start
+from mfjax.training.lanes import Plan
+from mfjax.types import Bounds, Factors, Hparams, Method, Run, Spec
+
+
+def prepared(
+    plan: Plan,
+    method: Method,
+    spec: Spec,
+) -> list[Data]:
+    """The data of each split, all with as many ratings, on the host."""
+    problems = plan.problems.values()
+    most = max(len(problem.ratings.value) for problem in problems)
+    warm = None
+    if plan.warm is not None:
+        warm = Factors(*(widened(side, spec) for side in plan.warm))
+
+    def data(problem: Problem) -> Data:
+        ratings = problem.ratings.padded(most)
+        return Data(
+            layout=method.prepare(ratings),
+            ratings=ratings,
+            bounds=Bounds(*np.asarray(problem.bounds, spec.dtype)),
+            warm=warm,
+        )
+
+    return [data(problem) for problem in problems]
+
+
+def blank_run(method: Method, data: Data, spec: Spec) -> Run:
+    """A run of zeros, of the shapes that one has: that of a lane that has not begun."""
+
+    def begun(data: Data) -> Run:
+        return start(method, data, Hparams.of(spec.dtype))
+
+    def zeros(leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+        return np.zeros(leaf.shape, leaf.dtype)
+
+    return jax.tree.map(zeros, jax.eval_shape(begun, data))
+
+
+def padded_together(*leaves: np.ndarray | np.generic) -> np.ndarray:
+    """The leaves of all splits, `[splits, …]`.
+
+    Padded with zeros to a common shape: tiles that weigh nothing.
+    """
+    shapes = map(np.shape, leaves)
+    largest = [max(sizes) for sizes in zip(*shapes, strict=True)]
+    splits = np.zeros((len(leaves), *largest), leaves[0].dtype)
+    for i, leaf in enumerate(leaves):
+        splits[i, *map(slice, np.shape(leaf))] = leaf
+    return splits
+
+
+def widened(
+    side: Float[AnyArray, "rows k"],
+    spec: Spec,
+) -> Float[np.ndarray, "rows columns"]:
+    """Factors with columns of zeros up to those of the program."""
+    rows = np.asarray(side, spec.dtype)
+    more = spec.columns - rows.shape[1]
+    return np.pad(rows, ((0, 0), (0, more)))

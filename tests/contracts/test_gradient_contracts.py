@@ -1,0 +1,17 @@
+"""Every row of GRADIENTS keeps the contract that `mfjax.testing` offers to a user's own."""
+
+import pytest
+
+from mfjax import GRADIENTS
+from mfjax.testing import gradient_checks
+
+CASES = {
+    f"{name}: {what}": check
+    for name, make in GRADIENTS.items()
+    for what, check in gradient_checks(make).items()
+}
+
+
+@pytest.mark.parametrize("check", CASES.values(), ids=CASES)
+def test_every_gradient_keeps_its_contract(check):
+    check()

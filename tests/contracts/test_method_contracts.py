@@ -1,0 +1,48 @@
+"""Every row of METHODS keeps the contract that `mfjax.testing` offers to a user's own."""
+
+import inspect
+from functools import partial
+
+import pytest
+
+from mfjax import GRADIENTS, KERNELS, METHODS, optimizer
+from mfjax.testing import method_checks
+
+OPTIMIZERS = {
+    "sgd": optimizer("sgd"),
+    "momentum": optimizer("sgd", reads=("learning_rate", "momentum")),
+    "adam": optimizer("adam"),
+    "lazy adam": optimizer("adam", lazy=True),
+}
+ALTERNATING = ("als", "als_cg")
+SMALL = {"batch_size": 4}  # several batches an epoch
+
+
+def made(make, opt, spec):
+    """A method of the small problem, with what its keywords ask for."""
+    offers = {
+        "gradient": GRADIENTS["tiles"](spec),
+        "kernel": KERNELS["tiles"](spec),
+        "optimizer": OPTIMIZERS[opt],
+    }
+    asked = inspect.signature(make).parameters
+    return make(spec, **{key: x for key, x in (offers | SMALL).items() if key in asked})
+
+
+def optimizers_of(make):
+    return OPTIMIZERS if "optimizer" in inspect.signature(make).parameters else ["sgd"]
+
+
+CASES = {
+    f"{name}, {opt}: {what}": check
+    for name, make in METHODS.items()
+    for opt in optimizers_of(make)
+    for what, check in method_checks(
+        partial(made, make, opt), alternates=name in ALTERNATING
+    ).items()
+}
+
+
+@pytest.mark.parametrize("check", CASES.values(), ids=CASES)
+def test_every_method_keeps_its_contract(check):
+    check()

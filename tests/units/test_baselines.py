@@ -1,0 +1,58 @@
+"""Metrics by hand, and the two predictors that every reader wants beside a model."""
+
+import numpy as np
+import pytest
+
+from mfjax import METRICS, Bounds, InputError, Problem, Ratings
+from mfjax.metrics import columns, label, measured, metric_of
+from mfjax.metrics.baselines import baselines, on_test
+
+# item 0 has mean 2 (weights 1, 3), item 1 has 5, item 2 none; the mean is (1 + 3 · 7/3 + 5) / 5
+SMALL = Problem(
+    Ratings.of([0, 1, 1, 0], [0, 0, 1, 2], [1, 7 / 3, 5, 99], weight=[1, 3, 1, 0], dtype="float64"),
+    Ratings.of([1, 0, 0], [0, 1, 2], [1, 2, 2], dtype="float64"),
+    Bounds(0.0, 4.0),
+)
+UNBOUNDED = SMALL._replace(bounds=Bounds(-np.inf, np.inf))
+
+
+def test_baselines_by_hand():
+    rmse = baselines({0: SMALL, 5: UNBOUNDED})
+    global_mean = np.sqrt((1.6**2 + 0.6**2 + 0.6**2) / 3)
+    clipped, whole = (np.sqrt((1 + error**2 + 0.6**2) / 3) for error in (2, 3))
+    assert rmse["global mean"] == pytest.approx([global_mean] * 2)
+    assert rmse["item mean"] == pytest.approx([clipped, whole])
+
+
+def test_predictions_are_clipped_in_errors():
+    errors = on_test(np.array([4.5, -2.5, 1.5]), SMALL)  # clipped to 4, 0 and 1.5
+    assert errors["test_rmse"] == pytest.approx(np.sqrt((3**2 + 2**2 + 0.5**2) / 3))
+    assert errors["test_mae"] == pytest.approx(5.5 / 3)
+
+
+def test_without_test_ratings_there_is_no_error():
+    nothing = SMALL._replace(test=Ratings.of([], [], []))
+    errors = on_test(np.array([]), nothing)
+    assert list(errors) == columns("test")
+    assert np.isnan(list(errors.values())).all()
+    assert np.isnan(baselines({0: nothing})["item mean"]).all()
+
+
+def test_metrics_are_weighted_and_nan_without_weight():
+    prediction, value = np.array([1.0, 2.0, 9.0]), np.array([2.0, 4.0, 0.0])
+    of = measured(prediction, value, np.array([1.0, 3.0, 0.0]))
+    assert of.keys() == METRICS.keys()
+    assert of["rmse"] == pytest.approx(np.sqrt((1 + 3 * 4) / 4))
+    assert of["mae"] == pytest.approx((1 + 3 * 2) / 4)
+    with np.errstate(invalid="ignore"):
+        nothing = measured(prediction, value, np.zeros(3))
+    assert np.isnan(list(nothing.values())).all()
+
+
+def test_columns_and_their_labels():
+    assert columns("train", "test") == ["train_rmse", "train_mae", "test_rmse", "test_mae"]
+    assert metric_of("validation_mae") is METRICS["mae"]
+    assert label("train_rmse") == "training RMSE"
+    for wrong in ("rmse", "validation_ndcg", "middle_rmse"):
+        with pytest.raises(InputError, match=f"expected one of validation_rmse, .*{wrong}"):
+            metric_of(wrong)

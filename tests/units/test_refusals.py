@@ -1,0 +1,260 @@
+"""What a config is refused for, and how: one short message that says what to write instead."""
+
+import gzip
+
+import pytest
+from configs import TINY, composed, refusal
+
+from mfjax import GRADIENTS, METHODS, SOURCES, SPLITS
+from mfjax.app.schema import RENAMED, keywords
+
+MOST_LINES = 6
+
+
+def assert_says(said: str, message: str) -> None:
+    assert message in said
+    assert 1 <= len(said.splitlines()) <= MOST_LINES
+
+
+# keys
+
+
+UNKNOWN = {
+    "+lr=3": "unknown key lr; python -m mfjax.run --cfg job shows every key",
+    "epocks=3": "unknown key epocks; did you mean epochs",
+    "+epoch=3": "unknown key epoch; did you mean epochs",
+    "learning_rate=1": "did you mean hparams.learning_rate",
+    "hparams.learningrate=1": "did you mean hparams.learning_rate",
+    "+hparams.learning_rte=1": "did you mean hparams.learning_rate",
+    "sweep.lr=[1]": "unknown key sweep.lr",
+    "+sweep.learning_rte=[1]": "did you mean sweep.learning_rate",
+    "data.pth=x": "did you mean data.path",
+    "method.batch=3": "did you mean method.batch_size",
+    "job=gradients +job.candidate.gradeint=a:b": "did you mean job.candidate.gradient",
+    "job.repeats=3": "job.repeats is a key of another job (with job=gradients, scale, device)",
+    "exp=movielens": "write +exp=",
+    "optimizer=nope": "adagrad, adam,",
+    "+exp=nope": "gradients, ",
+    "job=nope": "compare, device,",
+    "method=nope": "als, als_cg, descent, sgd",
+    "epochs": "missing EQUAL",
+    "sweep.reg=[0.1": "no viable alternative at input '[0.1'",
+}
+
+
+@pytest.mark.parametrize("line", UNKNOWN)
+def test_what_is_no_key_or_file_is_refused_with_what_is(line):
+    assert_says(refusal(*line.split(" "), until=composed), UNKNOWN[line])
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_key_is_refused_with_its_new_name(old):
+    value = "[1]" if old.startswith("sweep.") else "1"
+    for plus in ("", "+"):
+        said = refusal(f"{plus}{old}={value}", until=composed)
+        assert_says(said, f"it is now {RENAMED[old]}")
+
+
+def test_what_stood_below_an_old_section_is_refused_with_its_new_place():
+    said = refusal("check.candidate.gradient=a:b", until=composed)
+    assert_says(said, "it is now job.candidate.gradient (with job=gradients)")
+
+
+# types and values
+
+
+@pytest.mark.parametrize(
+    "override, message",
+    [
+        ("epochs=many", "'many' of type 'str' could not be converted to Integer"),
+        ("bias=perhaps", "'perhaps'"),
+        ("sweep.rank=[1.5]", "1.5"),
+        ("sweep.reg=0.1", "expected a list, such as [0.05,0.1]"),
+        ("sweep.fold=[a]", "'a'"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(override, message):
+    assert_says(refusal(override, until=composed), message)
+
+
+VALUES = {
+    "epochs=0": "epochs: expected a positive number, got 0",
+    "method.batch_size=-1": "method.batch_size: expected a positive",
+    "method=als_cg method.cg_steps=0": "method.cg_steps: expected a positive",
+    "eval_every=0": "eval_every: expected a positive",
+    "patience=0": "patience: expected a positive",
+    "threads=0": "threads: expected a positive",
+    "hparams.learning_rate=0": "hparams.learning_rate: expected a positive number, got 0",
+    "hparams.learning_rate=nan": "hparams.learning_rate: expected a positive number, got nan",
+    "hparams.learning_rate=inf": "hparams.learning_rate: expected a positive number, got inf",
+    "hparams.reg=-0.1": "hparams.reg: expected 0 or a positive number, got -0.1",
+    "hparams.momentum=1": "hparams.momentum: expected a number from 0 up to, and not, 1, got 1",
+    "hparams.rank=-1": "hparams.rank: expected an integer from 0 to 4096",
+    "hparams.init_seed=-1": "hparams.init_seed: expected an integer from 0",
+    "hparams.fold=-3": "hparams.fold: expected a fold's number",
+    "sweep.reg=[0.1,-1]": "sweep.reg: expected 0 or a positive number, got -1",
+    "sweep.split_seed=[2147483648]": "sweep.split_seed: expected an integer from 0 to 2147483647",
+    "sweep.reg=[]": "sweep.reg: expected at least one value, got an empty list",
+    "tiles.width=12": "tiles.width: expected one of 8, 16, 32, 64, got 12",
+    "tiles.group=12": "tiles.group: expected a multiple of 8, got 12",
+    "tiles.chunk=0": "tiles.chunk: expected a positive",
+    "job=gradients job.shares=[0.5,2]": "job.shares: expected a share above 0 and at most 1, got 2",
+    "missing=zeros": "missing: expected one of ignore, item_mean, zero, got 'zeros'",
+    "loss_scale=double": "loss_scale: expected one of",
+    "reg_by=column": "reg_by: expected one of",
+    "dtype=float16": "dtype: expected one of float32, float64",
+    "data.name=web": "data.name: expected one of",
+    "split.name=by_user": "split.name: expected one of",
+    "method.name=nope": "method.name: expected one of descent, sgd",
+    "gradient=nope": "gradient: expected one of autodiff",
+    "choose_by=ndcg": "choose_by: expected one of validation_rmse, validation_mae, got 'ndcg'",
+    "choose_by=test_rmse": "choose_by: expected one of validation_rmse",
+    "matmul_precision=low": "matmul_precision: expected one of",
+    "job=device job.lane_data.name=nope": "job.lane_data.name: expected one of",
+    "job=device job.ranks=[-1]": "job.ranks: expected an integer from 0 to 4096, got -1",
+    "job=scale job.ratings=[0,100]": "job.ratings: expected a positive number, got 0",
+    "job.name=gradients": "write job=gradients",
+}
+
+
+@pytest.mark.parametrize("line", VALUES)
+def test_a_value_out_of_range_is_refused(line):
+    assert_says(refusal(*line.split(" "), until=composed), VALUES[line])
+
+
+# what would have no effect
+
+
+TABLES = {"data": SOURCES, "split": SPLITS, "method": METHODS}
+VALUES_OF = {"bool": "true", "str": "x", "list": "[1]"}  # and 1 of a number
+
+
+def others_keys(section):
+    """(section, a row of its table, a key that others take and it does not, a value of it)."""
+    table = TABLES[section]
+    kinds = {key: kind for function in table.values() for key, kind in keywords(function).items()}
+    for name, function in table.items():
+        for key in sorted(kinds.keys() - keywords(function).keys()):
+            kind = getattr(kinds[key], "__name__", str(kinds[key])).split(" ")[0]
+            yield section, name, key, VALUES_OF.get(kind, "1")
+
+
+@pytest.mark.parametrize("section, name, key, value", itertools.chain(*map(others_keys, TABLES)))
+def test_a_key_of_another_row_is_refused(section, name, key, value):
+    data = () if section == "data" else TINY
+    said = refusal(*data, f"{section}={name}", f"{section}.{key}={value}")
+    assert_says(said, f"{section}.{key} has no effect with ")
+
+
+IDLE_AXES = {  # what reads none of it, the axis, and the reason
+    "sgd": ((), "momentum=[0.5,0.9]", "optimizer=sgd"),
+    "adam": (("optimizer=adam",), "momentum=[0.5,0.9]", "optimizer=adam"),
+    "lbfgs": (("method=descent", "optimizer=lbfgs"), "learning_rate=[0.1,0.2]", "optimizer=lbfgs"),
+    "als": (("method=als",), "learning_rate=[0.1,0.3]", "method=als"),
+    "als, momentum": (("method=als", "optimizer=momentum"), "momentum=[0.1,0.3]", "method=als"),
+    "als_cg": (("method=als_cg",), "learning_rate=[0.1,0.3]", "method=als_cg"),
+    "ignore": ((), "missing_weight=[0.5,1]", "missing=ignore"),
+    "item_mean": (
+        ("method=descent", "missing=item_mean"),
+        "missing_weight=[0.5,1]",
+        "missing=item_mean",
+    ),
+    "no bias": (("bias=false",), "reg_bias=[0,1]", "bias=false"),
+}
+
+
+@pytest.mark.parametrize("others, axis, reason", IDLE_AXES.values(), ids=IDLE_AXES)
+def test_an_axis_that_nothing_reads_is_refused(others, axis, reason):
+    said = refusal(*TINY, *others, f"sweep.{axis}")
+    assert_says(said, f"sweep.{axis.partition('=')[0]} has no effect with {reason}")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_gradient_beside_a_method_that_takes_none_is_refused(method):
+    takes_one = method == "descent"
+    for gradient in GRADIENTS:
+        overrides = (*TINY, f"method={method}", f"gradient={gradient}")
+        if not takes_one:
+            expected = f"gradient={gradient} has no effect with method={method}"
+            assert_says(refusal(*overrides), expected)
+
+
+# what cannot be
+
+
+BUILT = {
+    "data=file": ((), "data.name=file needs data.path; add data.path="),
+    "data=matrix": ((), "data.name=matrix needs data.rows"),
+    "data.num_users=0": (TINY, "num_users: expected 1 or more, got 0"),
+    "data.rows=[[1,2],[3]]": (("data=matrix",), "rows: expected lists of one length"),
+    "method=sgd": ((*TINY, "missing=zero"), "use method=descent"),
+    "optimizer=lbfgs": (TINY, "use method=descent for a line search"),
+    "optimizer.name=nope": (TINY, "optimizer.name: expected an optax optimiser"),
+    "optimizer.name=contrib": (TINY, "optimizer.name: expected an optax optimiser"),
+    "optimizer.schedule=nope": (TINY, "optimizer.schedule: expected one of constant"),
+    "optimizer.reads=[reg]": (TINY, "optax.sgd has no reg\nit takes: learning_rate"),
+    "+optimizer.options.beta=1": (TINY, "optax.sgd has no beta\nit takes: learning_rate"),
+    "optimizer.schedule=cosine": (
+        (*TINY, "method=descent", "optimizer=lbfgs"),
+        "scales a learning rate",
+    ),
+    "optimizer.lazy=true": (
+        (*TINY, "method=descent", "optimizer=lbfgs"),
+        "optimizer.lazy=true needs an optimiser that treats",
+    ),
+    "sweep.fold=[0,1]": (TINY, "fold 1: split.name=random has 1 fold"),
+    "sweep.fold=[0,9]": ((*TINY, "split=kfold"), "fold 9: split.name=kfold has 5 fold"),
+    "hparams.fold=5": ((*TINY, "split=kfold"), "fold 5: split.name=kfold has 5 fold"),
+    "split.test=1": (TINY, "test: expected a fraction"),
+    "split.validation=2": (TINY, "validation: expected a fraction"),
+    "init.user=[[1]]": (TINY, "init.user: expected 6 rows of 16 numbers, got shape (1, 1)"),
+    "search.name=nope": (TINY, "search.name: expected one of grid, random, got 'nope'"),
+}
+
+
+@pytest.mark.parametrize("override", BUILT)
+def test_build_refuses_what_cannot_be(override):
+    others, message = BUILT[override]
+    assert_says(refusal(*others, override), message)
+
+
+# files
+
+
+FILES = {
+    "fine.csv": b"user,item,rating\n1,2,3\n1,3,4\n2,2,4\n",
+    "word.csv": b"user,item,rating\n1,2,3\n1,3,good\n",
+    "nan.csv": b"user,item,rating\n1,2,3\n1,3,nan\n",
+    "twice.csv": b"user,item,rating\n1,2,3\n2,2,3\n1,2,4\n",
+    "gap.csv": b"user,item,rating\n1,2,3\n,3,4\n",
+    "header.csv": b"user,item,rating\n",
+    "empty.csv": b"",
+    "cut.csv.gz": gzip.compress(b"1,2,3\n" * 1000)[:-12],
+    "cut.parquet": b"PAR1 and no more",
+    "latin.csv": "user,item,rating\né,2,3\n".encode("latin-1"),
+}
+WRONG_FILES = {
+    "no.csv": "no.csv: file not found",
+    ".": "is a directory",
+    "bundled:ml-20m": "bundled: bundled:ml-latest-small",
+    "cut.csv.gz": "truncated or corrupt gzip",
+    "cut.parquet": "cannot be read as Parquet",
+    "word.csv": "word.csv, line 3: the rating 'good' is not a number",
+    "nan.csv": "nan.csv, line 3: the rating 'nan' is not",
+    "gap.csv": "gap.csv, line 3: the user id is empty",
+    "latin.csv": "latin.csv",
+    "fine.csv data.columns=[user,item,stars]": "no column 'stars'",
+    "fine.csv data.columns=[0,1,7]": "positions 0 to 2",
+    "empty.csv": "empty.csv: empty file",
+    "header.csv": "no ratings, only the names of columns",
+    "twice.csv": "twice.csv, line 4: user '1' has rated item '2' before, on line 2",
+    "fine.csv split.test=0": "validation: expected at least one rating",
+}
+
+
+@pytest.mark.parametrize("given", WRONG_FILES)
+def test_a_wrong_file_is_refused(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    for name, data in FILES.items():
+        (tmp_path / name).write_bytes(data)
+    assert_says(refusal(*f"data.path={given}".split(" ")), WRONG_FILES[given])
