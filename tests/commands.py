@@ -2,9 +2,13 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 TIMEOUT = 300  # seconds
@@ -17,16 +21,20 @@ SMALL = (
     "data.num_ratings=300",
     "data.rank=2",
     "epochs=3",
-    "plots=false",
 )
+QUIET = (*SMALL, "plots=false")
 
 Done = subprocess.CompletedProcess
 
 
 class Child:
-    """A process that runs command lines one after another; started when it is first needed."""
+    """A process that runs command lines one after another; started when it is first needed.
 
-    def __init__(self) -> None:
+    Its environment is this process's, with `environment`.
+    """
+
+    def __init__(self, **environment: str) -> None:
+        self._environment = os.environ | environment
         self._process: subprocess.Popen | None = None
 
     def __call__(self, folder: Path, *arguments: str) -> Done:
@@ -45,7 +53,11 @@ class Child:
     def _ask(self, request: dict) -> dict:
         if self._process is None or self._process.poll() is not None:
             self._process = subprocess.Popen(
-                [sys.executable, CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+                [sys.executable, CHILD],
+                env=self._environment,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
             )
         process = self._process
         too_late = threading.Timer(TIMEOUT, process.kill)
@@ -72,9 +84,15 @@ def process(folder: Path, *arguments: str, python=("-m", "mfjax.run")) -> Done:
     )
 
 
-def under_way(folder: Path, *arguments: str) -> subprocess.Popen:
-    """As `process`, not yet finished."""
-    return subprocess.Popen(
+def stopped_at_a_checkpoint(folder: Path, number: int, *arguments: str) -> Done:
+    """As `process`, with a signal as soon as another checkpoint stands in `folder`."""
+    before = checkpoints(folder)
+    return stopped_when(lambda: checkpoints(folder) != before, number, folder, *arguments)
+
+
+def stopped_when(is_time: Callable[[], bool], number: int, folder: Path, *arguments: str) -> Done:
+    """As `process`, with a signal as soon as it is time."""
+    running = subprocess.Popen(
         [sys.executable, "-m", "mfjax.run", *arguments, *_place(arguments)],
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -82,6 +100,20 @@ def under_way(folder: Path, *arguments: str) -> subprocess.Popen:
         stdin=subprocess.DEVNULL,
         text=True,
     )
+    while not is_time() and running.poll() is None:
+        time.sleep(0.005)
+    running.send_signal(number)
+    out, err = running.communicate(timeout=TIMEOUT)
+    return Done(running.args, running.returncode, out, err)
+
+
+def checkpoints(folder: Path) -> dict[Path, int]:
+    """When each checkpoint of the output folders in `folder` was written."""
+    written = {}
+    for path in folder.glob("*/checkpoint/**/*.ckpt"):
+        with suppress(FileNotFoundError):  # it gives way to a newer one just now
+            written[path] = path.stat().st_mtime_ns
+    return written
 
 
 def _place(arguments) -> tuple[str, ...]:

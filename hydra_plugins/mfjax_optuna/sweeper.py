@@ -62,7 +62,7 @@ class OptunaSweeper(Sweeper):
     """
 
     def __init__(
-        self, params: DictConfig, n_trials: int, batch: int, seed: int, storage: str | None
+        self, *, params: DictConfig, n_trials: int, batch: int, seed: int, storage: str | None
     ) -> None:
         self.params = params
         self.n_trials = n_trials

@@ -45,8 +45,10 @@ def help_text() -> str:
 
 def _groups() -> Iterator[tuple[str, list[str]]]:
     """The groups of conf/, and that of the jobs, which are modules."""
-    for folder in {path.parent for path in CONF.glob("*/**/*.yaml")}:
-        yield folder.relative_to(CONF).as_posix(), _stems(folder, "*.yaml")
+    folders = {path.parent for path in CONF.glob("*/**/*.yaml")}
+    for folder in folders:
+        group = folder.relative_to(CONF).as_posix()
+        yield group, _stems(folder, "*.yaml")
     yield "job", _stems(Path(__file__).with_name("jobs"), "[!_]*.py")
 
 

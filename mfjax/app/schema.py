@@ -17,13 +17,16 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING as NOT_GIVEN
 from omegaconf import DictConfig, OmegaConf
 
+from mfjax.app import CONF
 from mfjax.data import SOURCES, SPLITS
 from mfjax.gradients import GRADIENTS
 from mfjax.methods import METHODS
 from mfjax.metrics import columns
+from mfjax.training.epochs import Schedule
 from mfjax.types import LOSS_SCALE, MISSING, REG_BY, WIDTHS, Hparams, Spec
 
 PROVIDED = ("n", "split_seed", "spec", "gradient", "kernel", "optimizer")  # by `build`
+GROUPS: dict[str, Mapping[str, Callable]] = {"data": SOURCES, "split": SPLITS, "method": METHODS}
 DEFAULTS = Hparams()._asdict()
 
 HparamsConfig = make_dataclass(
@@ -73,8 +76,11 @@ class SearchConfig:
     Args:
       name: `grid`, every combination, or `random`, `samples` of them, log-uniform between the ends
         of each axis.
+      samples: the settings that `random` draws.
+      seed: of the draws.
       eta: successive halving: after `first` epochs, and after `eta` times as many again and again,
-        the best 1/`eta` of the settings train on.
+        the best 1/`eta` of the settings train on; not given, all train to their end.
+      first: the epochs before settings are first dropped.
       brackets: several (Hyperband) begin with `eta` times as many epochs each.
     """
 
@@ -88,10 +94,11 @@ class SearchConfig:
 
 @dataclass
 class CheckpointConfig:
-    """`every`: save the state of the sweep after so many calls of a program; 0: never.
+    """When the state of a run is saved.
 
-    Where it is not given: after a minute, as much as a hundredth of the time allows, and first the
-    lanes that are finished.
+    Args:
+      every: after so many calls of a program; 0: never. Where it is not given: after a minute, as
+        much as a hundredth of the time allows, and first the lanes that are finished.
     """
 
     every: int | None = None
@@ -99,9 +106,15 @@ class CheckpointConfig:
 
 @dataclass
 class DistributedConfig:
-    """Whether this is one of several `processes`, each with its share of the lanes.
+    """Several processes, each with its share of the lanes.
 
     Where they meet, and which this is, jax finds out on a cluster that it knows.
+
+    Args:
+      enabled: whether this is one of several.
+      coordinator: HOST:PORT of the first process, where the others meet.
+      processes: how many there are.
+      process: which this is, from 0.
     """
 
     enabled: bool = False
@@ -112,7 +125,12 @@ class DistributedConfig:
 
 @dataclass
 class InitConfig:
-    """Factors to start from, written out, `[users, k]` and `[items, k]`; else drawn at random."""
+    """Factors to start from, written out; else they are drawn at random.
+
+    Args:
+      user: `[users, k]`, a list a user.
+      item: `[items, k]`, a list an item.
+    """
 
     user: list[Any] | None = None
     item: list[Any] | None = None
@@ -123,21 +141,33 @@ class InitConfig:
 
 @dataclass
 class JobConfig:
-    """`name`: a module of `mfjax.app.jobs`."""
+    """What to do.
+
+    Args:
+      name: a module of `mfjax.app.jobs`, chosen by `job=NAME`, which brings the keys of that job.
+    """
 
     name: str = NOT_GIVEN
 
 
 @dataclass
 class TimedJob(JobConfig):
-    """`repeats`: calls timed."""
+    """A job that times calls.
+
+    Args:
+      repeats: the calls that are timed.
+    """
 
     repeats: int = 20
 
 
 @dataclass
 class ComparingJob(TimedJob):
-    """The shape of the small problem on which gradients are compared."""
+    """A job that compares gradients on a small problem.
+
+    Args:
+      small_users, small_items, small_rank: its shape.
+    """
 
     small_users: int = 8
     small_items: int = 7
@@ -153,7 +183,11 @@ class TrainJob(JobConfig):
 
 @dataclass
 class CompareJob(JobConfig):
-    """`variants`: a name, and the keys in which it differs from this config."""
+    """Variants of one config, side by side.
+
+    Args:
+      variants: of each its name, and the keys in which it differs from this config.
+    """
 
     name: str = "compare"
     variants: dict[str, Any] = field(default_factory=dict)
@@ -164,10 +198,12 @@ class CandidateConfig:
     """A user's own gradient (`module:function` or `file.py:function`), and what it is tried on.
 
     Args:
+      gradient: the function; none is tried where it is not given.
       loss: what it claims to be the gradient of; mfjax's own where none is given.
       checker: one of theirs, to show beside ours.
       reg: the λs to try it at; `hparams.reg` where none are given.
       step: of the differences.
+      tolerance: the most that max|a - b| / max|b| may be.
     """
 
     gradient: str | None = None
@@ -186,6 +222,7 @@ class GradientsJob(ComparingJob):
       gradients: which of GRADIENTS; all where they are not given.
       step: of the differences.
       shares: of the users, to time on.
+      tolerance: the most that max|a - b| / max|b| may be against the differences.
     """
 
     name: str = "gradients"
@@ -205,7 +242,11 @@ class WalkthroughJob(JobConfig):
 
 @dataclass
 class ScaleJob(ComparingJob):
-    """`ratings`: the numbers of ratings of data=synthetic at which a gradient is measured."""
+    """How a gradient grows with the ratings.
+
+    Args:
+      ratings: the numbers of ratings of `data=synthetic` at which it is measured.
+    """
 
     name: str = "scale"
     ratings: list[int] = field(default_factory=lambda: [1_000, 10_000, 100_000])
@@ -213,10 +254,12 @@ class ScaleJob(ComparingJob):
 
 @dataclass
 class DeviceJob(TimedJob):
-    """What is timed: the gradient and the epochs at `ranks`, on `data`, and a sweep.
+    """What is timed: the gradient and the epochs on `data`, and a sweep.
 
-    The sweep has `lanes` lanes of rank `lane_rank` on the ratings of `lane_data`, which takes the
-    keys of `data`.
+    Args:
+      ranks: of the gradient and the epochs.
+      lanes, lane_rank: of the sweep.
+      lane_data: the ratings of the sweep; takes the keys of `data`.
     """
 
     name: str = "device"
@@ -231,7 +274,52 @@ class DeviceJob(TimedJob):
 
 @dataclass
 class Config:
-    """Every key of mfjax; conf/ groups and experiments only set them."""
+    """Every key of mfjax; conf/ groups and experiments only set them.
+
+    `schema` gives the sections that are made of tables and fields their types. The Args describe
+    the keys of which the docstrings of `Schedule`, `Plan`, `Sweep` and of the tables' functions do
+    not speak, those of sections by their whole names.
+
+    Args:
+      gradient: one of GRADIENTS, for a method that wants one; not given, `tiles`.
+      missing: what a missing entry costs: `ignore`, nothing; `item_mean`, it counts as its item's
+        mean training rating; `zero`, as 0 with weight `hparams.missing_weight`.
+      loss_scale: `half`: ½ Σ e² + ½ λ Σ x²; `sum`: without the ½; `mean`: `half` over the number of
+        training ratings.
+      reg_by: what λ of a row is multiplied by: `row`, 1; `count`, its training ratings; `total`,
+        all training ratings.
+      bias: whether predictions are μ + b_i + c_j + u_i·v_j, on ratings less μ, or u_i·v_j alone.
+      clip: whether predictions are clipped to the range of the ratings before an error is taken.
+      refit: whether the chosen setting is trained once more, on training and validation ratings.
+      dtype: of the factors and of all that is computed with them.
+      devices: CPU devices that share the lanes out; not given, one a core. Of other platforms all
+        that jax sees.
+      threads: XLA's threads of a program on a CPU; `null` leaves them to XLA.
+      platform: what to compute on (`cpu`, `cuda`); not given, what jax finds first.
+      compilation_cache: whether compiled programs are kept from run to run, in the user's cache.
+      matmul_precision: of matrix products on an accelerator.
+      resume: go on from what is in the output folder (`hydra.run.dir` or `hydra.sweep.dir`).
+      plots: whether to draw them; not given, in a run of its own but not in the jobs of `-m`.
+      debug: show the traceback of an error.
+      expected: figures that must come out, each `{value: …, within: …}` by its path in the results;
+        the command exits with 2 where one does not.
+      data.name, split.name, method.name: which of them.
+      data.rows: the matrix, a list a user; `null` where an entry is missing.
+      split.validation, split.test: shares of the ratings.
+      split.folds: how many.
+      method.batch_size: the ratings of one update; 1 is one pair at a time.
+      method.cg_steps: steps of conjugate gradients a row and half-sweep.
+      hparams.learning_rate: of the optimiser.
+      hparams.reg: λ of the factors.
+      hparams.reg_bias: λ of the biases.
+      hparams.init_scale: standard deviation of the first factors.
+      hparams.missing_weight: of a missing entry, with `missing=zero`.
+      hparams.momentum: of an optimiser that reads it.
+      hparams.rank: columns of the factors; 0 leaves the biases alone.
+      hparams.fold: the fold that is held out, to validate on.
+      hparams.init_seed: of the first factors.
+      hparams.split_seed: of the split, and of the order in which `sgd` visits the ratings.
+    """
 
     job: JobConfig = field(default_factory=JobConfig)
     data: Any = None  # DataConfig
@@ -239,15 +327,15 @@ class Config:
     method: Any = None  # MethodConfig
     gradient: str | None = None
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    hparams: HparamsConfig = field(default_factory=HparamsConfig)  # pyright: ignore[reportInvalidTypeForm]
-    sweep: SweepConfig = field(default_factory=SweepConfig)  # pyright: ignore[reportInvalidTypeForm]
+    hparams: Any = None  # HparamsConfig
+    sweep: Any = None  # SweepConfig
     search: SearchConfig = field(default_factory=SearchConfig)
     init: InitConfig = field(default_factory=InitConfig)
     tiles: TilesConfig = field(default_factory=TilesConfig)
-    epochs: int = 40
-    eval_every: int = 1
-    patience: int | None = None
-    choose_by: str = "validation_rmse"
+    epochs: int = Schedule.epochs
+    eval_every: int = Schedule.eval_every
+    patience: int | None = Schedule.patience
+    choose_by: str = Schedule.choose_by
     missing: str = Spec.missing
     loss_scale: str = Spec.loss_scale
     reg_by: str = Spec.reg_by
@@ -257,7 +345,7 @@ class Config:
     dtype: str = Spec.dtype
     lanes_per_program: int = 64
     lane_batch: int | None = None
-    epochs_per_call: int = 10
+    epochs_per_call: int = Schedule.epochs_per_call
     devices: int | None = None
     threads: int | None = 1
     platform: str | None = None
@@ -288,12 +376,10 @@ CHANGES_NO_NUMBER = (
 
 def schema() -> type[Config]:
     """The Config, with sections of what the tables hold now."""
-    return _with_sections(
-        Config,
-        data=_section("DataConfig", SOURCES),
-        split=_section("SplitConfig", SPLITS),
-        method=_section("MethodConfig", METHODS),
-    )
+    sections = {
+        group: _section(f"{group.capitalize()}Config", table) for group, table in GROUPS.items()
+    }
+    return _with_sections(Config, **sections, hparams=HparamsConfig, sweep=SweepConfig)
 
 
 def job_schema(name: str) -> type[JobConfig]:
@@ -391,9 +477,7 @@ RANGES: dict[str, _Range] = {  # of a field of Hparams: also of its axis of the 
 
 CHOICES: dict[str, Collection[str]] = {
     "job.name": JOBS,
-    "data.name": SOURCES,
-    "split.name": SPLITS,
-    "method.name": METHODS,
+    **{f"{group}.name": table for group, table in GROUPS.items()},
     "gradient": GRADIENTS,
     "missing": MISSING,
     "loss_scale": LOSS_SCALE,
@@ -442,15 +526,20 @@ def renamed(path: str) -> str | None:
 
 
 def register() -> None:
-    """Give Hydra the schema, the group of jobs, and resolvers that write lists; idempotent.
+    """Give Hydra the schema, the jobs, and what conf/ has no file for; idempotent.
 
-    They are `${range:n}`, `${linspace:a,b,n}` and `${logspace:a,b,n}`.
+    That is, of the tables, a choice for every name; and resolvers that write lists, `${range:n}`,
+    `${linspace:a,b,n}` and `${logspace:a,b,n}`.
     """
     known.cache_clear()
     store = ConfigStore.instance()
     store.store("mfjax_schema", schema(), provider="mfjax")
     for name in JOBS:
         store.store(name, job_schema(name), group="job", provider="mfjax")
+    for group, table in GROUPS.items():
+        for name in table:
+            if not (CONF / group / f"{name}.yaml").exists():
+                store.store(name, {"name": name}, group=group, provider="mfjax")
     for name, resolver in RESOLVERS.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
 

@@ -72,7 +72,7 @@ def summarise(folder: Path, choose_by: str, *, plots: bool) -> None:
     if not rows:
         return
     write_csv(folder / "sweep.csv", rows)
-    varied = [key for key in overridden(rows, by) if len({row.get(key) for row in rows}) > 1]
+    varied = varied_keys(rows, by)
     terminal.show(terminal.jobs_table(rows, varied, by))
     if plots:
         _draw(folder, rows, varied, choose_by)
@@ -95,15 +95,21 @@ def job_rows(folder: Path, by: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def _job_row(path: Path, by: Sequence[str]) -> dict[str, Any]:
-    results = {"status": "finished", "metrics": {}, "reason": None} | json.loads(path.read_text())
-    metrics = results["metrics"] if results["status"] == "finished" else {}
+    results = json.loads(path.read_text())
+    status = results.get("status", "finished")
+    metrics = results.get("metrics", {}) if status == "finished" else {}
     intervals = {
         f"{column}{end}": metrics.get(column, {}).get(part)
         for column in by
         for end, part in ENDS.items()
     }
-    about = {"status": results["status"], "reason": results["reason"]}
-    return {"job": path.parent.name, **_overrides(path.parent), **intervals, **about}
+    return {
+        "job": path.parent.name,
+        **_overrides(path.parent),
+        **intervals,
+        "status": status,
+        "reason": results.get("reason"),
+    }
 
 
 def _overrides(folder: Path) -> dict[str, str]:
@@ -118,10 +124,13 @@ def _number(row: Mapping[str, Any]) -> list[int | str]:
     return [int(part) if part.isdigit() else part for part in parts]
 
 
-def overridden(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> list[str]:
-    """The keys of the overrides of any job."""
-    outcome = {"job", "status", "reason", *(f"{column}{end}" for column in by for end in ENDS)}
-    return [key for key in dict.fromkeys(key for row in rows for key in row) if key not in outcome]
+def varied_keys(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> list[str]:
+    """The keys in whose overrides the jobs differ."""
+    outcome = {"job", "status", "reason"}
+    outcome |= {f"{column}{end}" for column in by for end in ENDS}
+    keys = dict.fromkeys(key for row in rows for key in row)
+    own = [key for key in keys if key not in outcome]
+    return [key for key in own if len({row.get(key) for row in rows}) > 1]
 
 
 def _draw(

@@ -6,16 +6,16 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from mfjax.checks.cost import cost_of
 from mfjax.checks.points import Point, in_float64
 from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
 from mfjax.gradients.dense import numerical
-from mfjax.types import Factors, Gradient, Spec
+from mfjax.types import AnyArray, Factors, Gradient, Spec
 
-Side = Float[np.ndarray, "rows columns"] | Float[Array, "rows columns"]
+Side = Float[AnyArray, "rows columns"]
 NUMERICAL = "numerical"  # the variant that is the oracle of the small problem
 Row = dict[str, Any]
 TINY = 1e-8  # the least that an elementwise error is relative to

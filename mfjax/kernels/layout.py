@@ -83,7 +83,6 @@ def tiles_a_step(tiling: Tiling) -> int:
 
 def rated(chunk: Chunk, lane: LaneTerms) -> Rated:
     """The ratings of a chunk, row by row."""
-
     width = chunk.col.shape[-1]
     weight = chunk.weight.reshape(-1, width)
     fold = chunk.fold.reshape(-1, width)
@@ -99,7 +98,7 @@ def arranged(rows: Float[Array, "rows *columns"], side: Side) -> Float[Array, "p
     return rows.at[side.row].get(mode="fill", fill_value=0)
 
 
-def abreast(rows: Float[Array, "positions *columns"]) -> Float[Array, "strips rows *columns"]:
+def in_strips(rows: Float[Array, "positions *columns"]) -> Float[Array, "strips rows *columns"]:
     """Rows by position as strips of ROWS each."""
     return rows.reshape(-1, ROWS, *rows.shape[1:])
 
@@ -222,7 +221,6 @@ def _side(ratings: Ratings, own: Places, other: Places, spec: Spec) -> Side:
     strip = _strip_of_tiles(tiles_needed, first, tiling)
     order = _order_by(own.position[ratings.user], len(own.count_at))
     slot = _slots(own.count_at, first, strip.shape[1], tiling)
-
     shape = (*strip.shape, ROWS, tiling.width)
 
     def tiled(column: np.ndarray, padding: float, dtype: DTypeLike) -> np.ndarray:
@@ -256,7 +254,12 @@ def _strip_of_tiles(tiles_needed: np.ndarray, first: np.ndarray, tiling: Tiling)
     return strip
 
 
-def _slots(count_at: np.ndarray, first: np.ndarray, tiles: int, tiling: Tiling) -> np.ndarray:
+def _slots(
+    count_at: np.ndarray,
+    first: np.ndarray,
+    tiles: int,
+    tiling: Tiling,
+) -> np.ndarray:
     """The slot of each rating in the order of positions, among those of all shards.
 
     What a position settles is computed once a position.

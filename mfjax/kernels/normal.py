@@ -29,9 +29,9 @@ from mfjax.kernels.layout import (
     ROWS,
     Rated,
     Side,
-    abreast,
     add_to_strips,
     arranged,
+    in_strips,
     rated,
     rows_of_strips,
     tiles_a_step,
@@ -133,7 +133,13 @@ def _table(
 # a group of rows
 
 
-def _group(nth: Int[Array, ""], rows: Rows, side: Side, other: Table, spec: Spec) -> Group:
+def _group(
+    nth: Int[Array, ""],
+    rows: Rows,
+    side: Side,
+    other: Table,
+    spec: Spec,
+) -> Group:
     num_strips = spec.tiling.group // ROWS
     strip = nth * num_strips
 
@@ -210,7 +216,7 @@ def _ratings(
 def _normal_equations(group: Group, lane: LaneTerms, spec: Spec) -> Normal:
     """Equation (1) of one group of rows, in as many steps as its tiles need."""
     step = tiles_a_step(spec.tiling)
-    own_strips = abreast(group.rows.background)
+    own_strips = in_strips(group.rows.background)
     latent = group.other.latent
 
     def add(nth, sums: Normal) -> Normal:

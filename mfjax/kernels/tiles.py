@@ -36,9 +36,9 @@ from mfjax.kernels.layout import (
     Rated,
     Side,
     Tiles,
-    abreast,
     add_to_strips,
     arranged,
+    in_strips,
     prepare,
     rated,
     rows_of_strips,
@@ -147,7 +147,7 @@ def error_sums(
     step_tiles = tiles_a_step(spec.tiling)
 
     def of_shard(side: Side, own: Table, other: Table, lane: LaneTerms):
-        strips = jax.tree.map(abreast, own)
+        strips = jax.tree.map(in_strips, own)
 
         def step(sums, chunk: Chunk):
             of_strips = partial(rows_of_strips, strip=chunk.strip)
@@ -175,7 +175,13 @@ def error_sums(
 
 
 def _sums_of_rows(
-    rows: Table, other: Table, ratings: Rated, lane: LaneTerms, spec: Spec, *, of_values: bool
+    rows: Table,
+    other: Table,
+    ratings: Rated,
+    lane: LaneTerms,
+    spec: Spec,
+    *,
+    of_values: bool,
 ) -> tuple[tuple[Float[Array, "n latent"], Float[Array, " n"]], Float[Array, ""]]:
     """The latent and the bias part of equation (1) for the rows of a chunk, and the loss there."""
     near = near_rows(other.latent, ratings)

@@ -60,15 +60,18 @@ def optimizer(
     alias = _alias(name, {*options, *reads})
     _check_schedule(schedule, name, reads)
 
+    def transformation(**traced: Any) -> optax.GradientTransformationExtraArgs:
+        return optax.with_extra_args_support(alias(**traced, **options))
+
     def make(hparams: Hparams, updates_per_epoch: int) -> optax.GradientTransformationExtraArgs:
-        traced = {key: getattr(hparams, key) for key in reads}
+        traced = _fields(hparams, reads)
         if schedule != "constant":
             rate = traced["learning_rate"]
             factor = SCHEDULES[schedule](epochs * updates_per_epoch, final)
             traced["learning_rate"] = lambda count: rate * factor(count)
-        return optax.with_extra_args_support(alias(**traced, **options))
+        return transformation(**traced)
 
-    if lazy and not _is_elementwise(make(Hparams(), 1)):
+    if lazy and not _is_elementwise(transformation(**_fields(Hparams(), reads))):
         raise InputError(
             "optimizer.lazy=true needs an optimiser that treats each entry by itself, "
             f"such as adam; {name} does not"
@@ -76,6 +79,10 @@ def optimizer(
     is_linear = name == "sgd" and "momentum" not in (*reads, *options)
     moves = "rows" if is_linear else "lazy" if lazy else "table"
     return Optimizer(make, tuple(reads), moves)
+
+
+def _fields(hparams: Hparams, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(hparams, name) for name in names}
 
 
 def _alias(name: str, keywords: set[str]) -> Callable[..., Any]:

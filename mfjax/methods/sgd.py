@@ -10,6 +10,7 @@ and a batch sums its ratings'. A batch of 1 is the one-pair-at-a-time update. Th
 `joint` table during an epoch, which XLA updates in place.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from mfjax.errors import InputError
 from mfjax.gradients.coo import Coo, prepare
 from mfjax.methods.initial import initial_factors
 from mfjax.objective import LaneTerms, lane_terms, regulariser, train_weight
-from mfjax.types import Factors, Hparams, Info, Method, Optimizer, Ratings, Spec, State
+from mfjax.types import AnyArray, Factors, Hparams, Info, Method, Optimizer, Ratings, Spec, State
 
 _SHUFFLE = 0x5F  # keeps these draws apart from those of the splits
 
@@ -38,42 +39,26 @@ def sgd(spec: Spec, *, optimizer: Optimizer, batch_size: int = 256) -> Method:
       InputError: unless `missing` is `ignore` (a sample of the ratings says nothing of the missing
         entries), and for an optimiser that searches along a line, which a batch cannot evaluate.
     """
-    _refuse_what_a_batch_cannot(spec, optimizer)
+    _refuse_what_batches_cannot(spec, optimizer)
     move = MOVES[optimizer.moves]
 
-    def prepare_batches(ratings: Ratings) -> Coo:
-        n = len(ratings.value)
-        return prepare(ratings.padded(n + -n % batch_size), spec)
-
     def make(layout: Coo, hparams: Hparams) -> optax.GradientTransformationExtraArgs:
-        return optimizer.make(hparams, len(layout.ratings.value) // batch_size)
+        updates_per_epoch = len(layout.ratings.value) // batch_size
+        return optimizer.make(hparams, updates_per_epoch)
 
-    def init(
-        key: Array,
-        layout: Coo,
-        hparams: Hparams,
-        factors: Factors | None = None,
-    ) -> State:
+    def init(key: Array, layout: Coo, hparams: Hparams, factors: Factors | None = None, /) -> State:
         lane = lane_terms(layout.sums, hparams, spec)
         start = initial_factors(key, lane, hparams, spec, factors)
         return State(start, make(layout, hparams).init(joint(start)))
 
     def step(
-        state: State, layout: Coo, hparams: Hparams, visits: Int[Array, "batches batch"]
+        state: State, layout: Coo, hparams: Hparams, visits: Int[AnyArray, "batches batch"]
     ) -> tuple[State, Info]:
         lane = lane_terms(layout.sums, hparams, spec)
         epoch = _epoch(make(layout, hparams), lane)
-
-        def visit(carry, batch: Batch):
-            table, memory, loss = carry
-            grads, batch_loss = batch_gradient(table[batch.rows], batch, epoch.reg, lane.scale)
-            table, memory = move(epoch, table, memory, batch, grads * epoch.free)
-            return (table, memory, loss + batch_loss), None
-
-        before = joint(state.factors)
-        start = (before, state.optimizer, jnp.zeros_like(lane.scale))
         ahead = batches(layout.ratings, visits, lane)
-        (after, memory, loss), _ = jax.lax.scan(visit, start, ahead)
+        before = joint(state.factors)
+        after, memory, loss = visit_all(move, epoch, (before, state.optimizer), ahead)
         factors = apart(after, spec)
         # once an epoch: a sum over every visit costs a third of the epoch
         regularised, _ = regulariser(factors, lane)
@@ -81,7 +66,7 @@ def sgd(spec: Spec, *, optimizer: Optimizer, batch_size: int = 256) -> Method:
         return State(factors, memory), Info(loss, jnp.linalg.norm(after - before))
 
     return Method(
-        prepare=prepare_batches,
+        prepare=partial(prepare_batches, spec=spec, batch_size=batch_size),
         init=init,
         step=step,
         visits=partial(shuffle, batch_size),
@@ -89,7 +74,7 @@ def sgd(spec: Spec, *, optimizer: Optimizer, batch_size: int = 256) -> Method:
     )
 
 
-def _refuse_what_a_batch_cannot(spec: Spec, optimizer: Optimizer) -> None:
+def _refuse_what_batches_cannot(spec: Spec, optimizer: Optimizer) -> None:
     if spec.missing != "ignore":
         raise InputError(
             f"method=sgd sees only ratings and needs missing=ignore, got {spec.missing}; "
@@ -104,14 +89,18 @@ def _refuse_what_a_batch_cannot(spec: Spec, optimizer: Optimizer) -> None:
 
 # one table of both sides
 
+Joint = Float[Array, "users_and_items k"]
+Moved = tuple[Joint, PyTree]  # a joint table, and the optimiser's memory of it
+
 
 class Epoch(NamedTuple):
     """What is the same in every batch of an epoch; `free` and `reg` are of users, then of items."""
 
-    opt: Any  # of optax
+    opt: Any  # an optax transformation
     free: Float[Array, "2 1 k"]
     reg: Float[Array, "2 1 k"]
-    num_rows: tuple[int, ...]  # of users, and of items
+    scale: Float[Array, ""]  # s
+    num_rows: tuple[int, ...]
 
 
 def _epoch(opt: Any, lane: LaneTerms) -> Epoch:
@@ -124,16 +113,17 @@ def _epoch(opt: Any, lane: LaneTerms) -> Epoch:
         opt=opt,
         free=of_both(user.free, item.free),
         reg=of_both(user.reg, item.reg),
+        scale=lane.scale,
         num_rows=tuple(map(len, lane.counts)),
     )
 
 
-def joint(factors: Factors) -> Float[Array, "users_and_items k"]:
+def joint(factors: Factors) -> Joint:
     """Both sides in one table, users first."""
     return with_spare_columns(jnp.concatenate(factors))
 
 
-def apart(table: Float[Array, "users_and_items k"], spec: Spec) -> Factors:
+def apart(table: Joint, spec: Spec) -> Factors:
     """The factors in a joint table."""
     rows = table[:, : spec.columns]
     return Factors(*jnp.split(rows, [spec.num_users]))
@@ -153,6 +143,12 @@ def with_spare_columns(rows: Float[Array, "rows columns"]) -> Float[Array, "rows
 # batches
 
 
+def prepare_batches(ratings: Ratings, spec: Spec, batch_size: int) -> Coo:
+    """The ratings, with padding that fills the last batch up."""
+    n = len(ratings.value)
+    return prepare(ratings.padded(n + -n % batch_size), spec)
+
+
 class Batch(NamedTuple):
     """Ratings to step on together, or an epoch of such, one more axis in front."""
 
@@ -162,7 +158,7 @@ class Batch(NamedTuple):
     share: Float[Array, "*epoch 2 batch"]  # ρ_i/n_i and σ_j/m_j; 0 for padding and held-out ratings
 
 
-def batches(ratings: Ratings, visits: Int[Array, "batches batch"], lane: LaneTerms) -> Batch:
+def batches(ratings: Ratings, visits: Int[AnyArray, "batches batch"], lane: LaneTerms) -> Batch:
     """The epoch's ratings in their order: one gather for the epoch is cheaper than one a batch."""
     weight = train_weight(ratings.weight, ratings.fold, lane)[visits]
     user = ratings.user[visits]
@@ -182,30 +178,39 @@ def _share(row_reg: Float[Array, " rows"], count: Float[Array, " rows"]) -> Floa
     return row_reg / jnp.maximum(count, 1)
 
 
+def visit_all(
+    move: Callable[..., Moved], epoch: Epoch, start: Moved, ahead: Batch
+) -> tuple[Joint, PyTree, Float[Array, ""]]:
+    """The joint table and the optimiser's memory after all batches, and the sum of their losses."""
+
+    def visit(carry, batch: Batch):
+        table, memory, loss = carry
+        grads, batch_loss = batch_gradient(table[batch.rows], batch, epoch)
+        table, memory = move(epoch, table, memory, batch, grads * epoch.free)
+        return (table, memory, loss + batch_loss), None
+
+    carry, _ = jax.lax.scan(visit, (*start, jnp.zeros_like(epoch.scale)), ahead)
+    return carry
+
+
 def batch_gradient(
-    own: Float[Array, "2 batch k"],
-    batch: Batch,
-    reg: Float[Array, "2 1 k"],
-    scale: Float[Array, ""],
+    own: Float[Array, "2 batch k"], batch: Batch, epoch: Epoch
 ) -> tuple[Float[Array, "2 batch k"], Float[Array, ""]]:
     """The gradient of a batch in its users' and its items' rows, `own`, and its squared error."""
     other = own[::-1]
     residual = own.prod(0).sum(-1) - batch.value
     error = batch.weight * residual
-    decay = batch.share[..., None] * reg * own
+    decay = batch.share[..., None] * epoch.reg * own
     grads = error[None, :, None] * other + decay
-    return scale * grads, scale * (error * residual).sum() / 2
+    return epoch.scale * grads, epoch.scale * (error * residual).sum() / 2
 
 
-# what a batch moves: the joint table and the optimiser's memory of it, from the batch's gradient
-
-Table = Float[Array, "users_and_items k"]
-Moved = tuple[Table, PyTree]
+# what a batch moves, given its gradient
 
 
 def move_rows(
     epoch: Epoch,
-    table: Table,
+    table: Joint,
     memory: PyTree,
     batch: Batch,
     grads: Float[Array, "2 batch k"],
@@ -217,7 +222,7 @@ def move_rows(
 
 def move_lazily(
     epoch: Epoch,
-    table: Table,
+    table: Joint,
     memory: PyTree,
     batch: Batch,
     grads: Float[Array, "2 batch k"],
@@ -242,7 +247,8 @@ def move_lazily(
     before = touched(table)
     flat = before.shape
     summed = _summed_by_row(grads.reshape(flat), rows, nowhere)
-    updates, moments = epoch.opt.update(summed, jax.tree.map(touched, memory), before)
+    moments = jax.tree.map(touched, memory)
+    updates, moments = epoch.opt.update(summed, moments, before)
     updates = updates.reshape(grads.shape) * epoch.free
     table = with_touched(table, before + updates.reshape(flat))
     return table, jax.tree.map(with_touched, memory, moments)
@@ -261,7 +267,7 @@ def _summed_by_row(
 
 def move_table(
     epoch: Epoch,
-    table: Table,
+    table: Joint,
     memory: PyTree,
     batch: Batch,
     grads: Float[Array, "2 batch k"],

@@ -95,7 +95,7 @@ def epochs(method: Method, spec: Spec, schedule: Schedule) -> Advance:
         data: Data,
         hparams: Hparams,
         last_epoch: Int[Array, ""],
-        visits: Int[Array, "epochs batches batch"] | None,
+        visits: Int[AnyArray, "epochs batches batch"] | None,
     ) -> tuple[Run, History]:
         lane = lane_terms(data.layout.sums, hparams, spec)
 

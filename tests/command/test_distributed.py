@@ -1,17 +1,19 @@
-"""Two processes of one run (`jax.distributed`): each trains its share of the lanes, the first writes, to the same bits."""
+"""Two processes of one run (`jax.distributed`): each trains its share of the lanes.
+
+The first writes, and to the same bits as one process.
+"""
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from test_checkpoint import popen
-from test_run import SMALL, strict_json, succeeded
+from commands import QUIET, assert_refused, process, strict_json
 
-SWEEP = (
-    *SMALL,
+SWEEP = (  # 9 lanes: 5 and 4
+    *QUIET,
     "sweep.reg=[0.1,0.2,0.3]",
     "sweep.learning_rate=[0.01,0.02,1e30]",
-    "plots=false",
-)  # 9 lanes: 5 and 4
+)
 
 
 def free_port():
@@ -21,38 +23,34 @@ def free_port():
 
 
 @pytest.mark.parametrize("more", [(), ("search.eta=2", "search.first=1")], ids=["full", "halving"])
-def test_two_processes_share_the_lanes(tmp_path, more):
-    succeeded(tmp_path, *SWEEP, *more, "hydra.run.dir=alone")
+def test_two_processes_share_the_lanes(succeeded, tmp_path, more):
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    succeeded(alone, *SWEEP, *more)
     together = (
-        "distributed.enabled=true",
-        f"distributed.coordinator=localhost:{free_port()}",
-        "distributed.processes=2",
+        *("distributed.enabled=true", f"distributed.coordinator=localhost:{free_port()}"),
+        *("distributed.processes=2", "checkpoint.every=1"),
     )
-    run = ("hydra.run.dir=together", "checkpoint.every=1")
-    processes = [
-        popen(tmp_path, *SWEEP, *more, *together, *run, f"distributed.process={i}")
-        for i in range(2)
-    ]
-    said = [process.communicate(timeout=200) for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
-    assert "The chosen setting" in said[0][0] and "The chosen setting" not in said[1][0]
+
+    def of(number):
+        which = f"distributed.process={number}"
+        return process(tmp_path, *SWEEP, *more, *together, which)
+
+    with ThreadPoolExecutor() as threads:
+        first, second = threads.map(of, range(2))
+    assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
+    assert "The chosen setting" in first.stdout
+    assert "The chosen setting" not in second.stdout
+    ours, theirs = tmp_path / "out", alone / "out"
     for name in ("factors.npz", "lanes.csv", "history.csv"):
-        assert (tmp_path / "together" / name).read_bytes() == (
-            tmp_path / "alone" / name
-        ).read_bytes()
-    alone, both = (
-        strict_json(tmp_path / folder / "results.json") for folder in ("alone", "together")
-    )
-    assert both["digest"] == alone["digest"]
-    assert both["provenance"]["devices"]["count"] == 2 * alone["provenance"]["devices"]["count"]
-    assert not (tmp_path / "together/checkpoint").exists()
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes()
+    both, one = (strict_json(folder / "results.json") for folder in (ours, theirs))
+    assert both["digest"] == one["digest"]
+    devices = [of["provenance"]["devices"]["count"] for of in (both, one)]
+    assert devices[0] == 2 * devices[1]
+    assert not (ours / "checkpoint").exists()
 
 
 def test_processes_that_cannot_be_told_are_asked_for(tmp_path):
-    process = popen(tmp_path, *SWEEP, "distributed.enabled=true")
-    said = process.communicate(timeout=100)[1]
-    assert (
-        process.returncode == 1
-        and "distributed.coordinator=HOST:PORT" in said
-        and "Traceback" not in said
-    )
+    done = process(tmp_path, *SWEEP, "distributed.enabled=true")
+    assert_refused(done, "distributed.coordinator=HOST:PORT")

@@ -12,8 +12,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from helpers import REPO
 
-REPO = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
 DATA = "mfjax/data/ml-latest-small.parquet"
 
@@ -63,98 +63,102 @@ def test_the_wheel_holds_the_package_its_config_and_its_data(wheel):
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         sizes = {info.filename: info.file_size for info in archive.infolist()}
-        (metadata,) = (
-            archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA")
-        )
     config = {f"mfjax/{path.relative_to(REPO)}" for path in (REPO / "conf").rglob("*.yaml")}
     modules = {
         str(path.relative_to(REPO))
         for top in ("mfjax", "hydra_plugins")
         for path in (REPO / top).rglob("*.py")
     }
+    others = {DATA, "mfjax/data/ml-latest-small.LICENSE.txt", "mfjax/py.typed"}
     assert {"mfjax/conf/config.yaml", "mfjax/conf/exp/movielens.yaml"} <= config
-    assert config | modules | {DATA, "mfjax/data/ml-latest-small.LICENSE.txt"} <= names
-    assert sizes[DATA] <= 1_000_000 and sum(sizes.values()) <= 2_000_000
-    assert {name.split("/")[0] for name in names} == {
-        "mfjax",
-        "hydra_plugins",
-        f"mfjax-{PROJECT['version']}.dist-info",
-    }
+    assert config | modules | others <= names
+    assert sizes[DATA] <= 1_000_000
+    assert sum(sizes.values()) <= 2_000_000
+    dist_info = f"mfjax-{PROJECT['version']}.dist-info"
+    assert {name.split("/")[0] for name in names} == {"mfjax", "hydra_plugins", dist_info}
     assert not [name for name in names if re.search(r"(^|/)(test_|conftest)|\.pyc$|~$", name)]
+
+
+def test_the_wheel_states_its_licences_version_and_python(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (name,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+        metadata = archive.read(name).decode()
     licences = {name.rpartition("/")[2] for name in names if "/licenses/" in name}
     assert licences == {"LICENSE", "ml-latest-small.LICENSE.txt"}
-    assert (
-        f"Version: {PROJECT['version']}\n" in metadata and "Requires-Python: >=3.11\n" in metadata
-    )
+    assert f"Version: {PROJECT['version']}\n" in metadata
+    assert "Requires-Python: >=3.11\n" in metadata
 
 
 def test_the_sdist_holds_what_a_developer_needs(built):
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
-    assert {
-        "pyproject.toml",
-        "README.md",
-        "LICENSE",
-        "conf/config.yaml",
-        "mfjax/run.py",
-        DATA,
-        "tests/test_run.py",
-    } <= names
-    assert {"CITATION.cff", "CHANGELOG.md", "CONTRIBUTING.md"} <= names
+    code = {"pyproject.toml", "conf/config.yaml", "mfjax/run.py", DATA}
+    tests = {"tests/conftest.py", "tests/command/test_run.py"}
+    texts = {"README.md", "LICENSE", "CITATION.cff", "CHANGELOG.md", "CONTRIBUTING.md"}
+    assert code | tests | texts <= names
 
 
 def test_the_version_is_the_same_everywhere():
-    citation, changes = (REPO / "CITATION.cff").read_text(), (REPO / "CHANGELOG.md").read_text()
+    citation = (REPO / "CITATION.cff").read_text()
+    changes = (REPO / "CHANGELOG.md").read_text()
     version = PROJECT["version"]
     assert re.search(r"^version: (.*)$", citation, re.M)[1] == version
     assert re.search(r"^## (\S+)", changes, re.M)[1] in (version, "Unreleased")
     assert f"license: {PROJECT['license']}\n" in citation
 
 
-def test_every_way_to_start_shows_the_same_config(installed, tmp_path):
-    module = (sys.executable, "-m", "mfjax.run")
+MODULE = (sys.executable, "-m", "mfjax.run")
+
+
+def test_every_way_to_start_shows_the_same_help_of_the_same_groups(installed, tmp_path):
+    script = Path(sysconfig.get_path("scripts")) / "mfjax"
     shown = {
-        "checkout": done([*module, "--cfg", "job"], REPO, REPO),
-        "installed": done([*module, "--cfg", "job"], tmp_path),
-        "wheel": done([*module, "--cfg", "job"], tmp_path, installed),
-        "script": done([Path(sysconfig.get_path("scripts")) / "mfjax", "--cfg", "job"], tmp_path),
-        "script of the wheel": done(
-            [installed / "bin" / "mfjax", "--cfg", "job"], tmp_path, installed
-        ),
+        "checkout": done([*MODULE, "--help"], REPO, REPO),
+        "installed": done([*MODULE, "--help"], tmp_path),
+        "wheel": done([*MODULE, "--help"], tmp_path, installed),
+        "script": done([script, "--help"], tmp_path),
+        "script of the wheel": done([installed / "bin/mfjax", "--help"], tmp_path, installed),
     }
-    assert "learning_rate: 0.02" in shown["checkout"]
+    assert "optimizer: adagrad, adam" in shown["checkout"]
     assert {name for name, text in shown.items() if text != shown["checkout"]} == set()
 
 
+def test_the_wheel_composes_the_config_of_the_checkout(installed, tmp_path):
+    ours = done([*MODULE, "--cfg", "job"], REPO, REPO)
+    theirs = done([installed / "bin/mfjax", "--cfg", "job"], tmp_path, installed)
+    assert "learning_rate: 0.02" in ours
+    assert theirs == ours
+
+
 def test_the_wheel_trains_from_another_folder_on_its_own_data(installed, tmp_path):
-    where = "import mfjax, mfjax.app.build as c; print(mfjax.__file__); print(c.CONF)"
-    assert done([sys.executable, "-c", where], tmp_path, installed).split() == [
-        str(installed / "mfjax" / "__init__.py"),
-        str(installed / "mfjax" / "conf"),
-    ]
-    tiny = (
-        "+exp=movielens",
-        "epochs=1",
-        "batch_size=8192",
-        "sweep=none",
-        "sweep.reg=[0.05,0.1]",
-        "plots=false",
+    tiny = ("epochs=1", "method.batch_size=8192", "sweep=none", "sweep.reg=[0.05,0.1]")
+    where = (
+        "import mfjax, mfjax.app; from mfjax.run import main; "
+        "print(mfjax.__file__); print(mfjax.app.CONF); main()"
     )
-    done([sys.executable, "-m", "mfjax.run", *tiny], tmp_path, installed)
-    (results,) = tmp_path.glob("outputs/movielens/*/results.json")
-    summary = json.loads(results.read_text())
-    assert summary["status"] == "finished" and summary["data"]["ratings"] == 100_004
-    assert summary["provenance"]["git_commit"] is None
-    assert summary["provenance"]["versions"]["mfjax"] == PROJECT["version"]
+    command = [sys.executable, "-c", where, "+exp=movielens", *tiny, "plots=false"]
+    package, conf, *_ = done(command, tmp_path, installed).splitlines()
+    assert package == str(installed / "mfjax" / "__init__.py")
+    assert conf == str(installed / "mfjax" / "conf")
+    (path,) = tmp_path.glob("outputs/movielens/*/results.json")
+    results = json.loads(path.read_text())
+    assert results["status"] == "finished"
+    assert results["data"]["ratings"] == 100_004
+    provenance = results["provenance"]
+    assert provenance["git_commit"] is None
+    assert provenance["versions"]["mfjax"] == PROJECT["version"]
 
 
-def test_importing_loads_no_jax(tmp_path):
-    done(
-        [
-            sys.executable,
-            "-c",
-            "import sys, mfjax; assert not {'jax', 'hydra', 'numpy'} & set(sys.modules)",
-        ],
-        tmp_path,
-    )
+@pytest.mark.parametrize(
+    "module, heavy",
+    [
+        ("mfjax", "jax, numpy, hydra, omegaconf"),
+        ("mfjax.data", "polars, hydra, omegaconf, matplotlib"),
+        ("mfjax.training", "polars, hydra, omegaconf, matplotlib"),
+    ],
+)
+def test_importing_loads_no_more_than_it_needs(tmp_path, module, heavy):
+    code = f"import sys, {module}; print(*set('{heavy}'.split(', ')) & set(sys.modules))"
+    assert done([sys.executable, "-c", code], tmp_path).strip() == ""

@@ -8,8 +8,20 @@ import numpy as np
 import pytest
 from helpers import assert_close, at, epochs, held_in, make, method_of, pinned_factors
 
-from mfjax import Bounds, Factors, Hparams, InputError, Lane, Plan, Problem, Ratings
-from mfjax import Schedule, Spec, Sweep, Tiling
+from mfjax import (
+    Bounds,
+    Factors,
+    Hparams,
+    InputError,
+    Lane,
+    Plan,
+    Problem,
+    Ratings,
+    Schedule,
+    Spec,
+    Sweep,
+    Tiling,
+)
 from mfjax.checks.compare import relative_error
 from mfjax.kernels.normal import _solved, _solved_in_pieces
 from mfjax.testing import LANE, lane

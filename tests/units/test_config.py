@@ -101,7 +101,7 @@ def test_help_lists_every_group_with_its_choices():
 def leaves(node, path=""):
     for key in node:
         child = None if OmegaConf.is_missing(node, key) else node[key]
-        if OmegaConf.is_dict(child):
+        if OmegaConf.is_dict(child) and len(child):
             yield from leaves(child, f"{path}{key}.")
         else:
             yield f"{path}{key}", child

@@ -1,6 +1,7 @@
 """What a config is refused for, and how: one short message that says what to write instead."""
 
 import gzip
+import itertools
 
 import pytest
 from configs import TINY, composed, refusal
@@ -139,7 +140,7 @@ def others_keys(section):
             yield section, name, key, VALUES_OF.get(kind, "1")
 
 
-@pytest.mark.parametrize("section, name, key, value", itertools.chain(*map(others_keys, TABLES)))
+@pytest.mark.parametrize("section, name, key, value", [*itertools.chain(*map(others_keys, TABLES))])
 def test_a_key_of_another_row_is_refused(section, name, key, value):
     data = () if section == "data" else TINY
     said = refusal(*data, f"{section}={name}", f"{section}.{key}={value}")

@@ -33,7 +33,7 @@ FEW_EPOCHS = 25  # are marked one by one
 def learning_curves(outcome: Outcome) -> Figure:
     """The curves of the chosen setting by epoch, of the metric that chose and of the objective.
 
-    The other settings lie behind it in grey.
+    The other settings lie behind them in grey.
     """
     fits = outcome.chosen.fits
     metric = metric_of(outcome.chosen_by)

@@ -1,0 +1,66 @@
+"""The READMEs of the experiments, and what they link to, as they stand: nothing is copied here."""
+
+import re
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[2]
+EXPERIMENTS = REPO / "experiments"
+LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
+PROJECT = ("CHANGELOG.md", "CONTRIBUTING.md")
+
+
+def names() -> list[str]:
+    """The experiments in the order of their index."""
+    index = (EXPERIMENTS / "README.md").read_text()
+    named = [match[2].rstrip("/") for match in LINK.finditer(index)]
+    listed = [name for name in named if (EXPERIMENTS / name / "README.md").is_file()]
+    others = sorted(path.parent.name for path in EXPERIMENTS.glob("*/README.md"))
+    return list(dict.fromkeys([*listed, *others]))
+
+
+def sources() -> list[Path]:
+    """The Markdown files of the repository that are pages."""
+    readmes = [EXPERIMENTS / name / "README.md" for name in names()]
+    return [EXPERIMENTS / "README.md", *readmes, *(REPO / name for name in PROJECT)]
+
+
+def pages() -> dict[str, str]:
+    """The pages by their path in the site, which is that in the repository."""
+    return {path.relative_to(REPO).as_posix(): with_links(path) for path in sources()}
+
+
+def with_links(path: Path) -> str:
+    """The text of a file, its links to folders and to docs/ written as the site has them."""
+
+    def rewritten(match: re.Match[str]) -> str:
+        before, target, anchor, after = match.groups(default="")
+        return f"{before}{_in_site(path, target)}{anchor}{after}"
+
+    return LINK.sub(rewritten, path.read_text())
+
+
+def _in_site(path: Path, target: str) -> str:
+    if "://" in target or target.startswith("mailto:"):
+        return target
+    there = (path.parent / target).resolve()
+    if there.is_dir():
+        there = there / "README.md"
+        target = f"{target.rstrip('/')}/README.md"
+    up = "../" * len(path.parent.relative_to(REPO).parts)
+    if there == REPO / "README.md":
+        return f"{up}index.md"
+    if there.is_relative_to(REPO / "docs"):
+        return up + there.relative_to(REPO / "docs").as_posix()
+    return target
+
+
+def assets() -> list[Path]:
+    """The files that the pages link to or show, and that are no pages."""
+    linked: dict[Path, None] = {}
+    for path in sources():
+        for match in LINK.finditer(path.read_text()):
+            there = (path.parent / match[2]).resolve()
+            in_docs = there.is_relative_to(REPO / "docs")
+            if there.is_file() and not in_docs and there.suffix != ".md":
+                linked[there] = None
+    return list(linked)

@@ -1,0 +1,31 @@
+"""The bar of the main job: the test error that README.md reports."""
+
+import pytest
+from commands import strict_json
+
+TEST_RMSE = 0.872  # of +exp=movielens, at rank 16
+WITHIN = 0.004
+CHOSEN = {"learning_rate": 0.01, "reg": 0.1, "reg_bias": 0.04}  # by validation
+
+
+@pytest.fixture(scope="module")
+def chosen_alone(succeeded, tmp_path_factory):
+    """The metrics of the setting that the main job chooses, on its three splits."""
+    folder = tmp_path_factory.mktemp("chosen")
+    setting = [f"hparams.{key}={value}" for key, value in CHOSEN.items()]
+    splits = ("sweep=none", "sweep.split_seed=${range:3}")
+    succeeded(folder, "+exp=movielens", *splits, *setting, "plots=false")
+    return strict_json(folder / "out/results.json")["metrics"]
+
+
+def test_the_chosen_setting_has_the_reported_test_error(chosen_alone):
+    assert chosen_alone["test_rmse"]["mean"] == pytest.approx(TEST_RMSE, abs=WITHIN)
+    assert chosen_alone["test_rmse"]["n"] == 3
+
+
+@pytest.mark.slow
+def test_the_main_job_chooses_it_and_reports_the_same(chosen_alone, succeeded, tmp_path):
+    succeeded(tmp_path, "+exp=movielens", "plots=false")
+    results = strict_json(tmp_path / "out/results.json")
+    assert {key: results["chosen"][key] for key in CHOSEN} == CHOSEN
+    assert results["metrics"] == chosen_alone

@@ -1,0 +1,82 @@
+"""The comparison of gradients: its files, and a user's own gradient beside it."""
+
+import pytest
+from commands import assert_refused, rows_of, strict_json
+
+from mfjax import GRADIENTS
+
+OWN = """
+def loss(user, item, ratings, mask, reg):
+    error = mask * (user @ item.T - ratings)
+    return (error**2).sum() / 2 + reg * ((user**2).sum() + (item**2).sum()) / 2
+
+def right(user, item, ratings, mask, reg):
+    error = mask * (user @ item.T - ratings)
+    return error @ item + reg * user, error.T @ user + reg * item
+
+def wrong(user, item, ratings, mask, reg):
+    du, dv = right(user, item, ratings, mask, reg)
+    dv[2, 1] += 1e-3
+    return du, dv
+
+def turned(user, item, ratings, mask, reg):
+    return item, user
+"""
+ALONE = ("job=gradients", "job.gradients=[]")
+SMALLEST = ("job.small_users=3", "job.small_items=3", "job.small_rank=2")
+
+
+def test_it_writes_the_comparison(succeeded, tmp_path):
+    tiny = ("data=synthetic", "data.num_users=40", "data.num_items=30", "data.num_ratings=300")
+    of_the_child = ("threads=1", "compilation_cache=true")
+    job = ("job.shares=[1.0]", "job.repeats=2")
+    succeeded(tmp_path, "+exp=gradients", *tiny, *of_the_child, *job)
+    out = tmp_path / "out"
+    rows = rows_of(out / "gradients.csv")
+    assert [row["gradient"] for row in rows] == list(GRADIENTS)
+    for row in rows:
+        assert max(float(row["error_user"]), float(row["error_item"])) <= 1e-9
+        assert row["status"] == ("oracle" if row["gradient"] == "numerical" else "ok")
+        costs = ("ms", "compile_s", "temp_bytes", "flops")
+        assert min(float(row[column]) for column in costs) > 0
+    assert (out / "gradients.md").read_text().count("\n") == len(rows) + 2
+    assert r"\begin{tabular}" in (out / "gradients.tex").read_text()
+    assert (out / "gradients.png").stat().st_size > 1000
+    assert (out / "gradients.pdf").exists()
+    assert set(strict_json(out / "results.json")["variants"]) == set(GRADIENTS)
+
+
+@pytest.mark.parametrize(
+    "function, more, code, says",
+    [
+        ("right", ["job.candidate.loss=mine.py:loss"], 0, "ok"),
+        # against mfjax's own loss, in these conventions
+        ("right", ["bias=false", "reg_by=row", *SMALLEST], 0, "ok"),
+        ("wrong", ["job.candidate.loss=mine.py:loss"], 2, "disagrees at item[2, 1]"),
+    ],
+    ids=["right", "right for mfjax", "wrong"],
+)
+def test_a_users_own_gradient(command, tmp_path, function, more, code, says):
+    (tmp_path / "mine.py").write_text(OWN)
+    done = command(tmp_path, *ALONE, f"job.candidate.gradient=mine.py:{function}", *more)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert says in done.stdout
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ("job.candidate.gradient=nope", "expected module:function or file.py:function"),
+        ("job.candidate.gradient=none.py:f", "cannot import none.py"),
+        ("job.candidate.gradient=nomodule:f", "cannot import nomodule"),
+        ("job.candidate.gradient=mine.py:nope", "mine.py has no function 'nope'"),
+        (
+            "job.candidate.gradient=mine.py:turned",
+            "expected a user gradient of shape (8, 3), got (7, 3)",
+        ),
+        ("job.gradients=[nope]", "job.gradients: expected one of autodiff"),
+    ],
+)
+def test_what_is_no_gradient_is_refused(command, tmp_path, given, message):
+    (tmp_path / "mine.py").write_text(OWN)
+    assert_refused(command(tmp_path, *ALONE, given), message)

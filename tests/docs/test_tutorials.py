@@ -1,0 +1,64 @@
+"""Every tutorial runs as it stands: its files, its Python and its commands, in their order."""
+
+import re
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot
+import pytest
+from commands import Child
+from fences import DOCS, RUN, arguments, blocks, command_lines
+
+PAGES = sorted((DOCS / "tutorials").glob("*.md"))
+LONG = {"add_a_gradient"}  # the whole contract, 15 compilations of each side
+
+
+@pytest.fixture(scope="module")
+def command():
+    child = Child()
+    yield child
+    child.close()
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    """A working folder whose modules can be imported, and are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
+    matplotlib.pyplot.close("all")
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(page, marks=[pytest.mark.slow] * (page.stem in LONG)) for page in PAGES],
+    ids=[page.stem for page in PAGES],
+)
+def test_a_tutorial_runs_as_it_stands(page: Path, place, command):
+    names: dict = {"__name__": "__main__"}
+    for block in blocks(page):
+        match block.language:
+            case "python" if block.title:
+                (place / block.title).write_text(block.text)
+            case "python":
+                exec(compile(block.text, page.name, "exec"), names)
+            case "bash":
+                run_all(block.text, block.title, place, command)
+
+
+def run_all(text: str, title: str, folder: Path, command) -> None:
+    """Run the command lines of a block, which are all of mfjax, and see how they end."""
+    expected = int(re.fullmatch(r"exits with (\d)", title)[1]) if title else 0
+    for line in command_lines(text):
+        assert line.startswith(RUN)
+        done = command(folder, *arguments(line))
+        assert done.returncode == expected, done.stdout + done.stderr
+
+
+def test_every_tutorial_has_something_to_run():
+    for page in PAGES:
+        assert {block.language for block in blocks(page)} >= {"python"}, page.name
