@@ -5,7 +5,7 @@ from pathlib import Path
 
 REPO = Path(__file__).resolve().parents[2]
 EXPERIMENTS = REPO / "experiments"
-LINK = re.compile(r"(\]\()([^)\s#]+)(#[^)\s]*)?(\))")
+LINK = re.compile(r"\[([^\[\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 PROJECT = ("CHANGELOG.md", "CONTRIBUTING.md")
 
 
@@ -33,19 +33,23 @@ def with_links(path: Path) -> str:
     """The text of a file, its links to folders and to docs/ written as the site has them."""
 
     def rewritten(match: re.Match[str]) -> str:
-        before, target, anchor, after = match.groups(default="")
-        return f"{before}{_in_site(path, target)}{anchor}{after}"
+        text, target, anchor = match.groups(default="")
+        place = _in_site(path, target)
+        return text if place is None else f"[{text}]({place}{anchor})"
 
     return LINK.sub(rewritten, path.read_text())
 
 
-def _in_site(path: Path, target: str) -> str:
+def _in_site(path: Path, target: str) -> str | None:
+    """What a link of a file is to in the site; None to a folder that is no page."""
     if "://" in target or target.startswith("mailto:"):
         return target
     there = (path.parent / target).resolve()
     if there.is_dir():
         there = there / "README.md"
         target = f"{target.rstrip('/')}/README.md"
+        if not there.is_file():
+            return None
     up = "../" * len(path.parent.relative_to(REPO).parts)
     if there == REPO / "README.md":
         return f"{up}index.md"

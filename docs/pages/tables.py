@@ -125,9 +125,11 @@ def _groups() -> tuple[str, str, list[str], list[list[str]]]:
     for folder in folders:
         group = folder.relative_to(CONF).as_posix()
         plus = "+" if group == "exp" else ""
+        if group == "optimizer":
+            continue  # they have a table of their own
         for path in _files(group):
-            rows.append([code(f"{plus}{group}={path.stem}"), comment(path)])
-    about = "The files of `conf/`, which set several keys at once."
+            rows.append([code(f"{plus}{group}={path.stem}"), comment(path) or _sets(path)])
+    about = "The files of `conf/`, which set several keys at once; those of `optimizer` stand above."
     return "Groups", about, ["on the command line", "what it says of itself"], rows
 
 

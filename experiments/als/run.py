@@ -19,7 +19,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import mfjax
-from mfjax.kernels import KERNELS
 from mfjax.kernels.layout import ALS_OVERHEAD, GRADIENT_OVERHEAD
 
 FOLDER = Path(__file__).parent
@@ -118,7 +117,7 @@ class Fit:
 
 def made(name: str, spec: mfjax.Spec) -> mfjax.Method:
     """The method of that name."""
-    return mfjax.METHODS[name](spec, kernel=KERNELS["tiles"](spec))
+    return mfjax.METHODS[name](spec, kernel=mfjax.KERNELS["tiles"](spec))
 
 
 def tiled(name: str, spec: mfjax.Spec, ratings: mfjax.Ratings, devices: int) -> mfjax.Spec:

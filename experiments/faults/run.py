@@ -20,7 +20,6 @@ import numpy as np
 
 import mfjax
 from mfjax.errors import Interrupted
-from mfjax.kernels import KERNELS
 from mfjax.training.checkpoint import Block, Checkpoints
 from mfjax.training.lanes import Fit, OnProgress, Progress
 from mfjax.training.whole import Damaged, read
@@ -113,7 +112,7 @@ def adam(spec: mfjax.Spec) -> mfjax.Method:
 
 
 def als(spec: mfjax.Spec) -> mfjax.Method:
-    return mfjax.METHODS["als"](spec, kernel=KERNELS["tiles"](spec))
+    return mfjax.METHODS["als"](spec, kernel=mfjax.KERNELS["tiles"](spec))
 
 
 METHODS = {"sgd": sgd, "adam": adam, "als": als}

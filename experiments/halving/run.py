@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from mfjax.app import CONF, machine, schema
 from mfjax.app.build import Experiment, build
-from mfjax.training.lanes import Lane, OnProgress, Track
+from mfjax.training.lanes import Lane, OnProgress, Track, unwatched
 from mfjax.training.protocol import settings_of
 from mfjax.training.search import halve
 
@@ -122,7 +122,7 @@ class Timed:
             lanes: Sequence[Lane],
             tracks: Sequence[Track] | None,
             lanes_per_program: int,
-            on_progress: OnProgress,
+            on_progress: OnProgress = unwatched,
         ) -> list[Track]:
             after = advance(lanes, tracks, lanes_per_program, on_progress)
             self.note(criteria_of(lanes, after))

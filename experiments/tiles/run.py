@@ -20,7 +20,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import mfjax
-from mfjax.kernels import KERNELS
 from mfjax.kernels.gather import gathered
 from mfjax.types import WIDTHS
 
@@ -169,7 +168,7 @@ def gradient_ms(spec: mfjax.Spec, ratings: mfjax.Ratings, calls: int) -> float:
 
 
 def als_ms(spec: mfjax.Spec, ratings: mfjax.Ratings, calls: int) -> float:
-    method = mfjax.METHODS["als"](spec, kernel=KERNELS["tiles"](spec))
+    method = mfjax.METHODS["als"](spec, kernel=mfjax.KERNELS["tiles"](spec))
     hparams = mfjax.Hparams.of(rank=spec.max_rank, reg=0.1, fold=-2)
     layout = method.prepare(ratings)
     init = jax.jit(method.init)

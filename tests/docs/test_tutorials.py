@@ -13,8 +13,9 @@ PAGES = sorted((DOCS / "tutorials").glob("*.md"))
 LONG = {"add_a_gradient"}  # the whole contract, 15 compilations of each side
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def command():
+    """A process of the page's own: what belongs to a process, its first command says."""
     child = Child()
     yield child
     child.close()

@@ -6,7 +6,7 @@ import itertools
 import pytest
 from configs import TINY, composed, refusal
 
-from mfjax import GRADIENTS, METHODS, SOURCES, SPLITS
+from mfjax import METHODS, SOURCES, SPLITS
 from mfjax.app.schema import RENAMED, keywords
 
 MOST_LINES = 6
@@ -32,7 +32,8 @@ UNKNOWN = {
     "data.pth=x": "did you mean data.path",
     "method.batch=3": "did you mean method.batch_size",
     "job=gradients +job.candidate.gradeint=a:b": "did you mean job.candidate.gradient",
-    "job.repeats=3": "job.repeats is a key of another job (with job=gradients, scale, device)",
+    "job.repeats=3": "it is a key of job=gradients, scale, device",
+    "+chunk=3": "it is now epochs_per_call",
     "exp=movielens": "write +exp=",
     "optimizer=nope": "adagrad, adam,",
     "+exp=nope": "gradients, ",
@@ -51,14 +52,12 @@ def test_what_is_no_key_or_file_is_refused_with_what_is(line):
 @pytest.mark.parametrize("old", RENAMED)
 def test_an_old_key_is_refused_with_its_new_name(old):
     value = "[1]" if old.startswith("sweep.") else "1"
-    for plus in ("", "+"):
-        said = refusal(f"{plus}{old}={value}", until=composed)
-        assert_says(said, f"it is now {RENAMED[old]}")
+    assert_says(refusal(f"{old}={value}", until=composed), f"it is now {RENAMED[old]}")
 
 
 def test_what_stood_below_an_old_section_is_refused_with_its_new_place():
     said = refusal("check.candidate.gradient=a:b", until=composed)
-    assert_says(said, "it is now job.candidate.gradient (with job=gradients)")
+    assert_says(said, "it is now job.candidate.gradient of job=gradients")
 
 
 # types and values
@@ -170,14 +169,10 @@ def test_an_axis_that_nothing_reads_is_refused(others, axis, reason):
     assert_says(said, f"sweep.{axis.partition('=')[0]} has no effect with {reason}")
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "descent"])
 def test_a_gradient_beside_a_method_that_takes_none_is_refused(method):
-    takes_one = method == "descent"
-    for gradient in GRADIENTS:
-        overrides = (*TINY, f"method={method}", f"gradient={gradient}")
-        if not takes_one:
-            expected = f"gradient={gradient} has no effect with method={method}"
-            assert_says(refusal(*overrides), expected)
+    said = refusal(*TINY, f"method={method}", "gradient=coo")
+    assert_says(said, f"gradient=coo has no effect with method={method}")
 
 
 # what cannot be

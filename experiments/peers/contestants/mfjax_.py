@@ -31,7 +31,6 @@ from common import (
 )
 
 import mfjax
-from mfjax.kernels import KERNELS
 from mfjax.kernels.layout import ALS_OVERHEAD, GRADIENT_OVERHEAD
 
 RATES = (0.01, 0.014, 0.019, 0.026, 0.034, 0.045, 0.06, 0.08)
@@ -170,7 +169,7 @@ def als(task: Task) -> dict:
     make = chosen(mfjax.METHODS, task.options["method"])
 
     def method(spec: mfjax.Spec) -> mfjax.Method:
-        return make(spec, kernel=KERNELS["tiles"](spec))
+        return make(spec, kernel=mfjax.KERNELS["tiles"](spec))
 
     def setting(reg: float) -> mfjax.Hparams:
         return hparams(task, reg=reg, reg_bias=BIAS_REG)

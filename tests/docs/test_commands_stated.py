@@ -1,0 +1,67 @@
+"""Every command that the README, the site and the experiments state composes, every key is one."""
+
+import re
+from pathlib import Path
+
+import pytest
+from configs import composed
+from fences import DOCS, REPO, arguments, commands
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
+from omegaconf import OmegaConf
+
+from mfjax.app import CONF
+from mfjax.app.schema import JOBS, known
+
+PAGES = [
+    REPO / "README.md",
+    REPO / "CONTRIBUTING.md",
+    *sorted(DOCS.rglob("*.md")),
+    *sorted((REPO / "experiments").rglob("README.md")),
+]
+STATED = [(page, line) for page in PAGES for line in dict.fromkeys(commands(page))]
+SHOWS = {"--help", "-h", "--cfg", "job", "-m", "--multirun"}
+OVERRIDE = re.compile(r"`'?(?:python -m mfjax\.run )?\+*([a-z][a-z_]*(?:[./][a-z_]+)*)=[^`\s]*`")
+
+
+def name(page: Path) -> str:
+    return page.relative_to(REPO).as_posix()
+
+
+def first_job(line: str) -> list[str]:
+    """The overrides of a command, and of a multirun those of its first job."""
+    given = [one for one in arguments(line) if one not in SHOWS]
+    parsed = OverridesParser.create().parse_overrides(given)
+    return [first_value(one) if one.is_sweep_override() else one.input_line for one in parsed]
+
+
+def first_value(override) -> str:
+    axis = override.value()
+    if isinstance(axis, IntervalSweep):
+        return f"{override.get_key_element()}={axis.start}"
+    return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+
+
+@pytest.mark.parametrize("page, line", STATED, ids=[f"{name(page)}: {line}" for page, line in STATED])
+def test_a_command_that_is_stated_composes(page, line):
+    composed(*first_job(line))
+
+
+def sections(node, path=""):
+    """The dotted names of all keys and sections of a config."""
+    for key in node:
+        yield f"{path}{key}", None
+        child = None if OmegaConf.is_missing(node, key) else node[key]
+        if OmegaConf.is_dict(child):
+            yield from sections(child, f"{path}{key}.")
+
+
+KEYS = {key for job in JOBS for key, _ in sections(known(job))}
+GROUPS = {path.parent.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml")} | {"job"}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_a_key_that_is_named_with_a_value_is_one(page):
+    named = {match[1] for match in OVERRIDE.finditer(page.read_text())}
+    unknown = {key for key in named - KEYS - GROUPS if not key.startswith(("hydra.", "hydra/"))}
+    assert unknown == set()
