@@ -11,13 +11,16 @@ _HOME = {
     "Factors": "mfjax.types",
     "Gradient": "mfjax.types",
     "Hparams": "mfjax.types",
+    "Info": "mfjax.types",
     "Method": "mfjax.types",
     "Optimizer": "mfjax.types",
     "Ratings": "mfjax.types",
     "Spec": "mfjax.types",
+    "State": "mfjax.types",
     "Tiling": "mfjax.types",
     "InputError": "mfjax.errors",
     "KERNELS": "mfjax.kernels",
+    "Kernel": "mfjax.kernels",
     "tile_width": "mfjax.kernels.layout",
     "GRADIENTS": "mfjax.gradients",
     "as_loss": "mfjax.gradients",
@@ -27,16 +30,26 @@ _HOME = {
     "Metric": "mfjax.metrics",
     "SOURCES": "mfjax.data",
     "SPLITS": "mfjax.data",
+    "Dataset": "mfjax.data",
+    "Split": "mfjax.data",
+    "from_ids": "mfjax.data",
     "Problem": "mfjax.data.problem",
     "read": "mfjax.data",
     "Schedule": "mfjax.training.epochs",
+    "Fit": "mfjax.training.lanes",
     "Lane": "mfjax.training.lanes",
     "Plan": "mfjax.training.lanes",
+    "Progress": "mfjax.training.lanes",
     "grid": "mfjax.training.lanes",
     "Sweep": "mfjax.training.sweep",
     "Halving": "mfjax.training.search",
+    "Outcome": "mfjax.training.protocol",
+    "Setting": "mfjax.training.protocol",
     "tune": "mfjax.training.protocol",
+    "progress": "mfjax.reporting.course",
+    "Model": "mfjax.model",
     "load": "mfjax.model",
+    "plots": "mfjax.reporting.plots",
 }
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 
@@ -45,7 +58,9 @@ def __getattr__(name: str) -> Any:
     if name not in _HOME:
         known = ", ".join(__all__)
         raise AttributeError(f"module 'mfjax' has no attribute {name!r}; it has {known}")
-    return getattr(import_module(_HOME[name]), name)
+    home = import_module(_HOME[name])
+    is_home = home.__name__.endswith(f".{name}")
+    return home if is_home else getattr(home, name)
 
 
 def __dir__() -> list[str]:

@@ -11,8 +11,18 @@ SHARE = 0.8  # of the memory, the most that may be asked for
 
 def memory_bytes() -> int:
     """The accelerator's limit, or this machine's physical memory where it computes on its CPU."""
+    return device_bytes() or machine_bytes()
+
+
+def device_bytes() -> int | None:
+    """The limit of the first accelerator; None where it is a CPU, which has the machine's."""
     stats = jax.local_devices()[0].memory_stats() or {}
-    return stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return stats.get("bytes_limit")
+
+
+def machine_bytes() -> int:
+    """The physical memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def refuse_beyond_memory(needed: int, what: str, instead: str) -> None:

@@ -27,6 +27,13 @@ class Model:
     user_ids: Shaped[np.ndarray, " users"]
     item_ids: Shaped[np.ndarray, " items"]
 
+    def __repr__(self) -> str:
+        """One line: the shape, and the range of the predictions."""
+        users, rank = self.user_factors.shape
+        low, high = self.bounds
+        shape = f"{users:,} users × {len(self.item_factors):,} items"
+        return f"Model({shape}, rank {rank}, predictions from {low:g} to {high:g})"
+
     def predict(self, users: Sequence, items: Sequence) -> Float[np.ndarray, " n"]:
         """Predicted ratings of pairs, clipped to `bounds`.
 

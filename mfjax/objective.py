@@ -6,10 +6,10 @@ With Ω the entries whose weight is positive in this lane,
                   + ½ α Σ_{(i,j) ∉ Ω} (u_i·v_j − b_j)²                       off the ratings
                   + ½ Σ_{i,c} reg_c ρ_i u_ic² + ½ Σ_{j,c} reg_c σ_j v_jc² ]  regulariser
 
-`missing`    α, b_j: `ignore` 0, none · `item_mean` 1, item j's mean training rating ·
-             `zero` missing_weight, 0
-`loss_scale` s: `half` 1 · `sum` 2 · `mean` 1/|Ω|
-`reg_by`     ρ_i (σ_j alike): `row` 1 · `count` max(n_i, 1) · `total` |Ω|
+    missing     α, b_j:            ignore 0, none · item_mean 1, item j's mean training rating ·
+                                   zero missing_weight, 0
+    loss_scale  s:                 half 1 · sum 2 · mean 1/|Ω|
+    reg_by      ρ_i (σ_j alike):   row 1 · count max(n_i, 1) · total |Ω|
 
 The gradient, with E_ij = ∂L/∂(u_i·v_j) / s, which is w_ij (u_i·v_j − r_ij) on Ω and
 α (u_i·v_j − b_j) off it:
@@ -262,7 +262,7 @@ class Seen(NamedTuple):
 
     value: Float[Array, "*n"]
     weight: Float[Array, "*n"]
-    background: Float[Array, "*n"] | None
+    background: Float[Array, "*n"]
 
 
 def on_ratings(

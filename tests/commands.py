@@ -22,7 +22,8 @@ SMALL = (
     "data.rank=2",
     "epochs=3",
 )
-QUIET = (*SMALL, "plots=false")
+NO_PLOTS = "plots.draw=false"
+QUIET = (*SMALL, NO_PLOTS)
 
 Done = subprocess.CompletedProcess
 

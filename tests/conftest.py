@@ -1,8 +1,10 @@
 """Strict numerics in every test: float64 there, shapes checked, no silent broadcasting.
 
-Warnings are errors (pyproject.toml).
+Warnings are errors (pyproject.toml). Programs are small here, and to optimise them takes longer
+than to run them: JAX_DISABLE_MOST_OPTIMIZATIONS=0 compiles them as the command does.
 """
 
+import os
 import pkgutil
 
 import jaxtyping
@@ -32,6 +34,8 @@ from mfjax import (  # noqa: E402
 from mfjax.testing import small_ratings  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
+if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
+    jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_num_cpu_devices", 2)  # lanes are shared out over them
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

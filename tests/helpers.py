@@ -72,14 +72,19 @@ def method_of(name, spec, *, gradient="coo", opt=PLAIN, **own):
 
 @functools.cache
 def make(name, spec=SPEC, **given):
-    """`method_of`, compiled once."""
+    """`method_of`, its step compiled once; to compile `init` takes longer than to run it."""
     method = method_of(name, spec, **given)
-    return method._replace(init=jax.jit(method.init), step=jax.jit(method.step))
+    return method._replace(step=jax.jit(method.step))
+
+
+def laid_out(method, ratings):
+    """The ratings as the method reads them, on the device."""
+    return jax.device_put(method.prepare(ratings))
 
 
 def epochs(method, ratings, hparams, count, factors=None):
     """The factors before the first of `count` epochs and after each, and what each said."""
-    layout = jax.device_put(method.prepare(ratings))
+    layout = laid_out(method, ratings)
     state = method.init(jax.random.key(0), layout, hparams, factors)
     trained = [state.factors]
     infos = []

@@ -11,26 +11,28 @@ from functools import cache
 from types import UnionType
 from typing import Any, NamedTuple, get_args, get_origin
 
-from hydra_plugins.mfjax_launcher.launcher import LauncherConfig
-from hydra_plugins.mfjax_optuna.sweeper import SweeperConfig
 from omegaconf import MISSING as NOT_GIVEN
 from omegaconf import OmegaConf
-from pages.docstrings import arguments, summary
-from pages.markdown import code, codes, table, value
 
+from hydra_plugins.mfjax_launcher.launcher import LauncherConfig
+from hydra_plugins.mfjax_optuna.sweeper import SweeperConfig
 from mfjax.app import CONF, schema
 from mfjax.data import SOURCES, SPLITS
 from mfjax.methods import METHODS
+from mfjax.reporting.saving import Saving
 from mfjax.training.epochs import Schedule
 from mfjax.training.lanes import Plan
 from mfjax.training.sweep import Sweep
 from mfjax.types import Hparams, Spec, Tiling
+from pages.docstrings import arguments, summary
+from pages.markdown import code, codes, table, value
 
 TABLES = {"data": SOURCES, "split": SPLITS, "method": METHODS}
 OWNERS = {  # whose docstrings describe the keys too
     "Config": (Schedule, Plan, Sweep, Spec),
     "HparamsConfig": (Hparams,),
     "TilesConfig": (Tiling,),
+    "PlotsConfig": (Saving,),
     "LauncherConfig": (Sweep,),
 }
 AS_DATA = "lane_data"  # the one section that takes the keys of another
@@ -57,7 +59,7 @@ def sections() -> Iterator[tuple[str, str, list[Key]]]:
     for one in fields(whole):
         (nested if is_dataclass(one.type) else single).append(one)
     meanings = _meanings(whole)
-    yield "A run", summary(schema.Config), [_key("", one, meanings) for one in single]
+    yield "The run", "Keys that are of no section.", [_key("", one, meanings) for one in single]
     for one in nested:
         if one.name in TABLES:
             yield f"`{one.name}`", _about_table(one.name), _keys_of_table(one.name, one.type)
@@ -195,7 +197,9 @@ def _default(one: Field, name: str) -> str:
 @cache
 def _of_groups() -> dict[str, Any]:
     """What the files of the groups set that a run has where no other is chosen."""
-    chosen = [one for one in OmegaConf.load(CONF / "config.yaml").defaults if OmegaConf.is_dict(one)]
+    chosen = [
+        one for one in OmegaConf.load(CONF / "config.yaml").defaults if OmegaConf.is_dict(one)
+    ]
     given: dict[str, Any] = {}
     for group, name in (pair for one in chosen for pair in one.items()):
         file = CONF / group / f"{name}.yaml"
@@ -220,8 +224,8 @@ def _values(name: str, kind: Any) -> str:
 
 INTRODUCTION = """# Every key
 
-Generated from the schema. `python -m mfjax.run --cfg job` shows every key with the value that it has
-in a run; a key of the command line is written `key=value`, and a value of `null` is *not given*.
+Generated from the schema. `python -m mfjax.run --cfg job` shows every key with the value that it
+has in a run; on the command line a key is written `key=value`, and `null` is *not given*.
 A wrong key is refused with the one that was probably meant, and a value that is out of range with
 what is expected.
 

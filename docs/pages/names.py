@@ -1,51 +1,73 @@
 """The reference of the public names: one page a room, rendered from the docstrings."""
 
+from collections.abc import Iterator
+from functools import partial
 from importlib import import_module
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import mfjax
+from mfjax.metrics import Metric
 from pages.docstrings import summary
 
 WHOLE = ("mfjax.types", "mfjax.objective", "mfjax.errors", "mfjax.testing")
 
 
-def rooms() -> dict[str, list[str]]:
-    """The pages by their name: the modules and names of each, by the path of their definition."""
-    homes = dict.fromkeys(WHOLE, None)
-    of_rooms = {module.split(".")[1]: [module] for module in homes}
+class Entry(NamedTuple):
+    """What a page renders: by the path of its definition, under a heading; a module has none."""
+
+    path: str
+    heading: str = ""
+
+
+def rooms() -> dict[str, list[Entry]]:
+    """The entries of each page, by its name."""
+    of_rooms = {path.split(".")[1]: [Entry(path)] for path in WHOLE}
     for name in mfjax.__all__:
         home = mfjax._HOME[name]
-        if home in WHOLE:
-            continue
-        room = home.split(".")[1]
-        is_module = home.endswith(f".{name}") and _is_module(home)
-        of_rooms.setdefault(room, []).append(home if is_module else f"{home}.{name}")
-    return of_rooms
+        if home not in WHOLE:
+            _, room, *_ = home.split(".")
+            of_rooms.setdefault(room, []).extend(_entries(name, home))
+    return dict(sorted(of_rooms.items()))
+
+
+def _entries(name: str, home: str) -> Iterator[Entry]:
+    """Those of a public name, and of a table those of its rows."""
+    value = getattr(mfjax, name)
+    if isinstance(value, ModuleType):
+        yield Entry(value.__name__)
+        return
+    yield Entry(f"{home}.{name}", f"mfjax.{name}")
+    if isinstance(value, dict):
+        for row, made_by in value.items():
+            yield Entry(_path(made_by), f"{name}['{row}']")
+
+
+def _path(row: Any) -> str:
+    """Where the function of a row is defined."""
+    if isinstance(row, partial):
+        row = row.func
+    if isinstance(row, Metric):
+        row = row.of
+    return f"{row.__module__}.{row.__qualname__}"
 
 
 def pages() -> dict[str, str]:
     """The pages in Markdown, by the room."""
-    return {room: _page(room, paths) for room, paths in rooms().items()}
+    return {room: _page(room, entries) for room, entries in rooms().items()}
 
 
-def _page(room: str, paths: list[str]) -> str:
+def _page(room: str, entries: list[Entry]) -> str:
     about = summary(import_module(f"mfjax.{room}"))
     parts = [f"# `mfjax.{room}`\n"]
-    if paths != [f"mfjax.{room}"] and about:
+    if entries[0].path != f"mfjax.{room}" and about:
         parts.append(f"{about}\n")
-    parts += [_directive(path) for path in paths]
+    parts += map(_directive, entries)
     return "\n".join(parts)
 
 
-def _directive(path: str) -> str:
-    if path in WHOLE:
-        return f"::: {path}\n    options:\n      show_root_heading: false\n"
-    *_, name = path.split(".")
-    return f'::: {path}\n    options:\n      heading: "mfjax.{name}"\n'
-
-
-def _is_module(path: str) -> bool:
-    try:
-        import_module(path)
-    except ImportError:
-        return False
-    return True
+def _directive(entry: Entry) -> str:
+    if not entry.heading:
+        return f"::: {entry.path}\n    options:\n      show_root_heading: false\n"
+    heading = f'heading: "{entry.heading}"'
+    return f"::: {entry.path}\n    options:\n      {heading}\n      show_root_toc_entry: true\n"

@@ -6,9 +6,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pages.docstrings import summary
-from pages.markdown import code, codes, table
-
 from mfjax.app import CONF
 from mfjax.app.schema import JOBS, PROVIDED, keywords
 from mfjax.data import SOURCES, SPLITS
@@ -18,6 +15,8 @@ from mfjax.methods import METHODS
 from mfjax.methods.optimizers import SCHEDULES
 from mfjax.metrics import METRICS
 from mfjax.types import Spec
+from pages.docstrings import summary
+from pages.markdown import code, codes, table
 
 INTRODUCTION = """# What can be chosen
 
@@ -83,7 +82,9 @@ def _methods() -> tuple[str, str, list[str], list[list[str]]]:
 
 def _kernels() -> tuple[str, str, list[str], list[list[str]]]:
     rows = [[code(name), summary(make)] for name, make in KERNELS.items()]
-    about = "Ways to sum over the ratings of each row. Each is a gradient too, and what `als` takes."
+    about = (
+        "Ways to sum over the ratings of each row. Each is a gradient too, and what `als` takes."
+    )
     return "Kernels", about, ["name", "how"], rows
 
 
@@ -129,7 +130,9 @@ def _groups() -> tuple[str, str, list[str], list[list[str]]]:
             continue  # they have a table of their own
         for path in _files(group):
             rows.append([code(f"{plus}{group}={path.stem}"), comment(path) or _sets(path)])
-    about = "The files of `conf/`, which set several keys at once; those of `optimizer` stand above."
+    about = (
+        "The files of `conf/`, which set several keys at once; those of `optimizer` stand above."
+    )
     return "Groups", about, ["on the command line", "what it says of itself"], rows
 
 

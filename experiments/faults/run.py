@@ -33,7 +33,7 @@ COMMON = (
     "data.rank=2",
     "epochs=800",
     "epochs_per_call=4",
-    "plots=false",
+    "plots.draw=false",
     "checkpoint.every=1",
 )
 RUN = (*COMMON, "sweep.reg=[0.05,0.1,0.2]", "hydra.run.dir=out")

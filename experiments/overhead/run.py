@@ -30,7 +30,7 @@ MOVIELENS = (
     "+exp=movielens",
     "sweep=none",
     "sweep.split_seed=[0,1,2]",
-    "plots=false",
+    "plots.draw=false",
     "refit=false",
 )
 GRID = {
@@ -138,7 +138,7 @@ def a_lane(rounds: int) -> list[Row]:
     many = 4000
 
     def lanes(count: int) -> Command:
-        return (*TINY, "plots=false", f"sweep.reg=${{linspace:0.01,0.2,{count}}}")
+        return (*TINY, "plots.draw=false", f"sweep.reg=${{linspace:0.01,0.2,{count}}}")
 
     less, more = paired(rounds, lanes(few), lanes(many))
     of_few = median([ran.wall for ran in less])

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from mfjax.app.schema import DEFAULTS, JOBS, RANGES, JobConfig, choices, known, renamed
 from mfjax.errors import InputError
@@ -20,6 +20,7 @@ def check(cfg: DictConfig) -> None:
     _check_job(cfg)
     _check_keys(cfg, known(cfg.job.name), "")
     _check_ranges(cfg)
+    _check_size(cfg.plots.size)
 
 
 def shadowed(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:
@@ -108,6 +109,11 @@ def _check_ranges(cfg: DictConfig) -> None:
             for value in _values(cfg, place):
                 if not is_right(value):
                     raise InputError(f"{place}: expected {expected}, got {value}")
+
+
+def _check_size(size: ListConfig | None) -> None:
+    if size is not None and len(size) != 2:
+        raise InputError(f"plots.size: expected [WIDTH,HEIGHT] in inches, got {size}")
 
 
 def _values(cfg: DictConfig, place: str) -> list[Any]:

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mfjax.app import CONF, jobs, schema
 from mfjax.app.check import hint
+from mfjax.app.schema import renamed
 from mfjax.app.session import is_multirun
 from mfjax.errors import CheckFailed, InputError, Interrupted
 
@@ -120,12 +121,17 @@ def _wrong_key(text: str) -> str | None:
         return f"write +{it}=… with a plus: {it} is no part of the config until it is added"
     if unknown := re.match(r"Could not override '(.*)'", text):
         return f"unknown key {unknown[1]}; {hint(unknown[1])}"
+    merged = re.match(r"Error merging override \+*([^=]+)=", text)
+    if merged and (new := renamed(merged[1])):
+        return f"{merged[1]} is a section; it is now {new}"
     if unknown := re.match(r"(In '.*'): ConfigKeyError(?:.|\n)*full_key: (\S+)", text):
         return f"{unknown[1]}: unknown key {unknown[2]}; {hint(unknown[2])}"
-    named = re.match(r"(In '.*'): (?:.|\n)*str is not a subclass of (\w+)\. value: (\S+)", text)
-    if named:
+    another = r"(In '.*'): (?:.|\n)*(?:str|bool) is not a subclass of (\w+)\. value: (\S+)"
+    if named := re.match(another, text):
         place, section, name = named.groups()
         group = section.removesuffix("Config").lower() if section.endswith("Config") else "job"
+        if new := renamed(group):
+            return f"{place}: {group} is a section; it is now {new}"
         return f"{place}: write 'override /{group}: {name}' in its defaults"
     return None
 

@@ -1,16 +1,37 @@
 """The text of `--help`. Importing it loads neither jax nor Hydra."""
 
+import itertools
+import textwrap
 from collections.abc import Iterator
-from pathlib import Path
+from operator import itemgetter
 
-from mfjax.app import CONF
+from mfjax.app.names import PLUGINS, groups, rows_of
 
+WIDTH = 79
+FIRST_KEYS = {  # that a user sets first
+    "data.path": "ratings: CSV, TSV, ::, Parquet, each also .gz",
+    "data.columns": "of user, item and rating: [0,1,2], or names",
+    "epochs": "the most that a lane is trained",
+    "patience": "stop after so many epochs without a new best",
+    "choose_by": "the metric that chooses, such as validation_mae",
+    "hparams.rank": "columns of the factors",
+    "hparams.learning_rate": "of the optimiser",
+    "hparams.reg": "λ of the factors",
+    "sweep.reg": "values to try: sweep.reg=[0.05,0.1]; any of hparams",
+    "sweep.split_seed": "splits to repeat it on: sweep.split_seed=[0,1,2]",
+}
 HELP = """mfjax: matrix factorisation of rating matrices in JAX
 
 Usage: python -m mfjax.run [+exp=NAME] [GROUP=NAME ...] [KEY=VALUE ...]
 
 Groups
 {groups}
+
+Keys to set first (--cfg job shows all)
+{keys}
+
+Launchers and sweepers of -m
+{plugins}
 
 Examples
   python -m mfjax.run +exp=movielens
@@ -33,24 +54,33 @@ Examples
       show every key and its value
 
 Results go to outputs/, and those of -m to multirun/ (hydra.run.dir=FOLDER and
-hydra.sweep.dir=FOLDER to choose). debug=true shows tracebacks. --hydra-help shows Hydra's own
-flags, and eval "$(mfjax -sc install=bash)" completes keys and values (zsh and fish too)."""
+hydra.sweep.dir=FOLDER to choose). debug=true shows tracebacks. --hydra-help
+shows Hydra's own flags, and eval "$(mfjax -sc install=bash)" completes keys
+and values (zsh and fish too)."""
 
 
 def help_text() -> str:
-    """The usage, with the groups that there are and their choices."""
-    groups = (f"  {group}: {', '.join(names)}" for group, names in sorted(_groups()))
-    return HELP.format(groups="\n".join(groups))
+    """The usage, with what there is to choose from and the keys to set first."""
+    choices = groups() | {"gradient": rows_of("GRADIENTS")}
+    return HELP.format(
+        groups="\n".join(_wrapped(group, ", ".join(names)) for group, names in choices.items()),
+        keys="\n".join(f"  {key:<23}{what}" for key, what in FIRST_KEYS.items()),
+        plugins="\n".join(_wrapped(group, "; ".join(_by_extra(group))) for group in PLUGINS),
+    )
 
 
-def _groups() -> Iterator[tuple[str, list[str]]]:
-    """The groups of conf/, and that of the jobs, which are modules."""
-    folders = {path.parent for path in CONF.glob("*/**/*.yaml")}
-    for folder in folders:
-        group = folder.relative_to(CONF).as_posix()
-        yield group, _stems(folder, "*.yaml")
-    yield "job", _stems(Path(__file__).with_name("jobs"), "[!_]*.py")
+def _by_extra(group: str) -> Iterator[str]:
+    """What plugins can be chosen, those of one extra together."""
+    for extra, named in itertools.groupby(PLUGINS[group].items(), key=itemgetter(1)):
+        names = ", ".join(name for name, _ in named)
+        yield f'{names} (pip install "{extra.install}")' if extra else names
 
 
-def _stems(folder: Path, pattern: str) -> list[str]:
-    return sorted(path.stem for path in folder.glob(pattern))
+def _wrapped(group: str, choices: str) -> str:
+    return textwrap.fill(
+        f"{group}: {choices}",
+        WIDTH,
+        initial_indent="  ",
+        subsequent_indent="    ",
+        break_on_hyphens=False,
+    )

@@ -11,6 +11,7 @@ import platformdirs
 from omegaconf import DictConfig
 
 from mfjax.errors import InputError
+from mfjax.reporting.provenance import usable_cores
 
 OF_THE_PROCESS = ("devices", "threads", "platform", "distributed")  # said once; a process keeps it
 IN_FLOAT64 = ("gradients",)  # jobs that compare in it, whatever the dtype
@@ -41,7 +42,8 @@ def _begin(cfg: DictConfig) -> None:
     """Start jax's backend, which can be done once."""
     if cfg.threads is not None:
         os.environ.setdefault("PJRT_NPROC", str(cfg.threads))
-    jax.config.update("jax_num_cpu_devices", cfg.devices or _cores())  # which share the lanes out
+    lanes_share = cfg.devices or usable_cores()
+    jax.config.update("jax_num_cpu_devices", lanes_share)
     if cfg.platform is not None:
         jax.config.update("jax_platforms", cfg.platform)
     if cfg.compilation_cache:
@@ -55,13 +57,6 @@ def _begin(cfg: DictConfig) -> None:
         raise InputError(
             f"platform={cfg.platform}: jax finds no such device here; try platform=cpu"
         ) from error
-
-
-def _cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _join(distributed: DictConfig) -> None:

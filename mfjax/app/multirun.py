@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from omegaconf import DictConfig
 
-from mfjax.app import machine
+from mfjax.app import machine, terminal
 from mfjax.app.build import Experiment, build_jobs, flat, static
 from mfjax.app.check import check
 from mfjax.app.handover import Case, Failed, Finished, Nothing, Ready
@@ -166,6 +166,8 @@ def _trained(group: Group, launch: Launch, lanes_per_program: int) -> dict[int, 
     key = group.name, lanes_per_program
     experiments = build_jobs(group.cfgs, lanes_per_program, launch.sweeps.get(key))
     launch.sweeps[key] = experiments[0].sweep
+    if not launch.checkpoints:  # once, before the first group
+        terminal.say_data(group.jobs[0].cfg.data, experiments[0].dataset)
     both = list(zip(group.jobs, experiments, strict=True))
     finished = {job.number for job, experiment in both if _is_finished(job, experiment)}
     checkpoints = _checkpoints(group, launch, experiments[0])

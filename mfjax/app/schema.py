@@ -22,6 +22,7 @@ from mfjax.data import SOURCES, SPLITS
 from mfjax.gradients import GRADIENTS
 from mfjax.methods import METHODS
 from mfjax.metrics import columns
+from mfjax.reporting.saving import FORMATS, Saving
 from mfjax.training.epochs import Schedule
 from mfjax.types import LOSS_SCALE, MISSING, REG_BY, WIDTHS, Hparams, Spec
 
@@ -102,6 +103,20 @@ class CheckpointConfig:
     """
 
     every: int | None = None
+
+
+@dataclass
+class PlotsConfig:
+    """Whether figures are drawn, and how each is saved (`mfjax.plots.Saving`).
+
+    Args:
+      draw: not given, in a run of its own but not in the jobs of `-m`.
+    """
+
+    draw: bool | None = None
+    title: bool = Saving.title
+    format: list[str] = field(default_factory=lambda: list(Saving.format))
+    size: list[float] | None = None
 
 
 @dataclass
@@ -299,7 +314,6 @@ class Config:
       compilation_cache: whether compiled programs are kept from run to run, in the user's cache.
       matmul_precision: of matrix products on an accelerator.
       resume: go on from what is in the output folder (`hydra.run.dir` or `hydra.sweep.dir`).
-      plots: whether to draw them; not given, in a run of its own but not in the jobs of `-m`.
       debug: show the traceback of an error.
       expected: figures that must come out, each `{value: …, within: …}` by its path in the results;
         the command exits with 2 where one does not.
@@ -354,7 +368,7 @@ class Config:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     resume: bool = False
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
-    plots: bool | None = None
+    plots: PlotsConfig = field(default_factory=PlotsConfig)
     debug: bool = False
     expected: dict[str, Any] = field(default_factory=dict)
 
@@ -459,6 +473,8 @@ RANGES: dict[str, _Range] = {  # of a field of Hparams: also of its axis of the 
     "search.first": _POSITIVE,
     "search.brackets": _POSITIVE,
     "checkpoint.every": _NOT_NEGATIVE,
+    "plots.format": (lambda x: x in FORMATS, f"one of {', '.join(FORMATS)}"),
+    "plots.size": _POSITIVE,
     "job.repeats": _POSITIVE,
     "job.step": _POSITIVE,
     "job.tolerance": _POSITIVE,
@@ -495,7 +511,7 @@ def choices() -> dict[str, Collection[str]]:
 
 # what keys were called before
 
-RENAMED: dict[str, str] = {  # each with all below it
+RENAMED: dict[str, str] = {  # each with all below it, but for one that is a section now
     "width": "lanes_per_program",
     "chunk": "epochs_per_call",
     "batch_size": "method.batch_size",
@@ -513,6 +529,7 @@ RENAMED: dict[str, str] = {  # each with all below it
     "device": "job",
     "device.lane_data.source": "job.lane_data.name",
     "variants": "job.variants",
+    "plots": "plots.draw",
     "hydra.launcher.width": "hydra.launcher.lanes_per_program",
 }
 
@@ -520,7 +537,8 @@ RENAMED: dict[str, str] = {  # each with all below it
 def renamed(path: str) -> str | None:
     """What an old key is called now; None where it is none."""
     for old in sorted(RENAMED, key=len, reverse=True):
-        if path == old or path.startswith(f"{old}."):
+        is_below = path.startswith(f"{old}.") and not RENAMED[old].startswith(f"{old}.")
+        if path == old or is_below:
             return RENAMED[old] + path.removeprefix(old)
     return None
 

@@ -17,6 +17,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from mfjax.app.drawing import saving_of
+from mfjax.reporting.saving import Saving
+
 log = logging.getLogger("mfjax")
 ENDS = {"": "mean", "_low": "low", "_high": "high"}  # of a metric's columns
 
@@ -34,9 +37,9 @@ class Summary(Callback):
         Then it is written as the process ends.
         """
         folder = Path(config.hydra.sweep.dir)
-        plots = config.plots is not False
+        saving = None if config.plots.draw is False else saving_of(config)
         choose_by = config.choose_by
-        self._write = lambda: summarise(folder, choose_by, plots=plots)
+        self._write = lambda: summarise(folder, choose_by, saving)
         atexit.register(self._write)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -62,9 +65,13 @@ class Summary(Callback):
         write_json(path, {"status": "failed", "reason": reason} | found)
 
 
-def summarise(folder: Path, choose_by: str, *, plots: bool) -> None:
-    """Write sweep.csv, draw the heat map of the two numbers that vary most, show the best jobs."""
+def summarise(folder: Path, choose_by: str, saving: Saving | None) -> None:
+    """Write sweep.csv, draw the heat map of the two numbers that vary most, show the best jobs.
+
+    Nothing is drawn where `saving` is None.
+    """
     from mfjax.app import terminal
+    from mfjax.app.tables import jobs_table
     from mfjax.reporting.files import write_csv
 
     by = (choose_by, tested(choose_by))
@@ -73,9 +80,9 @@ def summarise(folder: Path, choose_by: str, *, plots: bool) -> None:
         return
     write_csv(folder / "sweep.csv", rows)
     varied = varied_keys(rows, by)
-    terminal.show(terminal.jobs_table(rows, varied, by))
-    if plots:
-        _draw(folder, rows, varied, choose_by)
+    terminal.show(jobs_table(rows, varied, by))
+    if saving is not None:
+        _draw(folder, rows, varied, choose_by, saving)
     terminal.say(f"Files: {folder / 'sweep.csv'}")
 
 
@@ -134,9 +141,13 @@ def varied_keys(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> list[st
 
 
 def _draw(
-    folder: Path, rows: Sequence[Mapping[str, Any]], varied: Sequence[str], column: str
+    folder: Path,
+    rows: Sequence[Mapping[str, Any]],
+    varied: Sequence[str],
+    column: str,
+    saving: Saving,
 ) -> None:
     from mfjax.reporting import plots
 
     if figure := plots.jobs_map(rows, varied, column):
-        plots.save(figure, folder, "heat_map")
+        plots.save(figure, folder, "heat_map", saving)

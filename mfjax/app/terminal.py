@@ -1,35 +1,38 @@
-"""What the terminal shows: progress while training, and tables at the end.
+"""What the terminal shows, and the log keeps: lines, progress while training, and tables.
 
 Jobs of a multirun have theirs in their logs.
 """
 
+import inspect
 import io
 import logging
-import math
 import sys
+import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-import rich.progress as bars
 from omegaconf import DictConfig
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from mfjax.app.session import experiment_name, is_multirun
-from mfjax.metrics import label, metric_of
+from mfjax.app.table import Table
+from mfjax.app.tables import figures_table
+from mfjax.data import SOURCES
+from mfjax.data.dataset import Dataset
+from mfjax.reporting import course
 from mfjax.reporting.expected import compare_figures
 from mfjax.reporting.files import as_json, write_json
-from mfjax.reporting.formats import Shown, cells
 from mfjax.reporting.provenance import provenance
-from mfjax.reporting.statistics import Interval
-from mfjax.training.lanes import Progress
-from mfjax.training.protocol import Outcome, Setting
+from mfjax.training.lanes import OnProgress
+from mfjax.training.sweep import Sweep
 
 log = logging.getLogger("mfjax")
-WIDTH = 130  # of tables in files and pipes, which have no width of their own
+PASTED = 76  # of lines to paste, without their margin and the mark of a line that goes on
+WIDTH = 100  # of tables in files and pipes, which have no width of their own
 console = Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
@@ -38,54 +41,83 @@ console = Console(width=None if sys.stdout.isatty() else WIDTH)
 
 def say(line: str) -> None:
     """One line on the terminal and in the log."""
-    if not is_multirun():
-        console.print(line, highlight=False, soft_wrap=True, markup=False)
+    _print(line)
     log.info(line)
-
-
-def note(what: str, values: Mapping[str, Any]) -> None:
-    """A line of `key=value` pairs."""
-    pairs = (
-        f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}"
-        for key, value in values.items()
-    )
-    say(f"{what}: {', '.join(pairs)}")
 
 
 def warn(line: str) -> None:
     """A line that a reader must not miss."""
-    if not is_multirun():
-        console.print(f"[bold yellow]warning:[/] {line}", highlight=False, soft_wrap=True)
+    _print(line, warning=True)
     log.warning(line)
 
 
+def _print(said: str, *, warning: bool = False) -> None:
+    """Lines, on a terminal wrapped between words; a file has lines of any length."""
+    if is_multirun():
+        return
+    head = "warning:" if warning else ""
+    lines = f"{head} {said}".strip().splitlines()
+    if console.is_terminal:
+        lines = [part for line in lines for part in _wrapped(line, console.width)]
+    text = Text("\n".join(lines))
+    text.stylize("bold yellow", 0, len(head))
+    console.print(text, soft_wrap=True)
+
+
+def _wrapped(line: str, width: int) -> list[str]:
+    if len(line) <= width:
+        return [line]
+    return textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False)
+
+
+def say_to_paste(what: str, values: Mapping[str, Any], section: str = "") -> None:
+    """Keys and values as a command line takes them, in lines that a shell joins."""
+    pairs = [f"{section}{key}={_written(value)}" for key, value in values.items()]
+    lines = textwrap.wrap(" ".join(pairs), PASTED, break_long_words=False, break_on_hyphens=False)
+    say(f"{what}\n  " + " \\\n  ".join(lines))
+
+
+def _written(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def say_data(section: DictConfig, dataset: Dataset) -> None:
+    """What was read: the one line of the data in every run. `section` is that of the config."""
+    low, high = dataset.scale
+    shape = f"{dataset.num_users:,} users × {dataset.num_items:,} items"
+    ratings = f"{len(dataset.value):,} ratings from {low:g} to {high:g}"
+    parameters = inspect.signature(SOURCES[section.name]).parameters
+    read = ""
+    if {"path", "columns"} <= parameters.keys():
+        columns = section.columns or parameters["columns"].default
+        read = f"; user, item, rating: columns {', '.join(map(str, columns))} of {section.path}"
+    say(f"Data: {dataset.name}, {shape}, {ratings}{read}")
+
+
+# what takes a while
+
+
 @contextmanager
-def progress(what: str, column: str) -> Iterator[Callable[[Progress], None]]:
-    """A progress bar with the best loss and score so far, and the time left; also in the log.
+def working(what: str) -> Iterator[None]:
+    """A line of what is done now; on a terminal it goes when it is done."""
+    if console.is_terminal:
+        log.info(what)
+    else:
+        say(what)
+    with console.status(what):
+        yield
 
-    `column` is of the metric that the score is.
-    """
-    named = label(column)
-    columns = (
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.TextColumn("{task.percentage:3.0f} %"),
-        bars.TextColumn("loss {task.fields[loss]:.5g}  {task.fields[score]}"),
-        bars.TimeElapsedColumn(),
-        bars.TextColumn("left"),
-        bars.TimeRemainingColumn(),
-    )
-    with bars.Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(what, total=None, loss=math.nan, score="")
 
-        def on_progress(now: Progress) -> None:
-            score = f"{named} {now.score:.4f}" if math.isfinite(now.score) else ""
-            bar.update(task, completed=now.done, total=now.total, loss=now.loss, score=score)
-            log.info(
-                "%s: %d of %d epochs, loss %.6g %s", what, now.done, now.total, now.loss, score
-            )
+def progress(sweep: Sweep, what: str) -> AbstractContextManager[OnProgress]:
+    """A bar on a terminal, and now and then a line in the log; elsewhere the line alone."""
 
-        yield on_progress
+    def tell(line: str) -> None:
+        if console.is_terminal:
+            log.info(line)
+        else:
+            say(line)
+
+    return course.progress(sweep, what, tell=tell, console=console)
 
 
 # tables
@@ -94,101 +126,10 @@ def progress(what: str, column: str) -> Iterator[Callable[[Progress], None]]:
 def show(table: Table) -> None:
     """Print a table, and write it to the log."""
     if not is_multirun():
-        console.print(table)
+        console.print(table.fitted(console.width))
     text = io.StringIO()
-    Console(file=text, width=WIDTH).print(table)
+    Console(file=text, width=WIDTH).print(table.fitted(WIDTH))
     log.info("\n%s", text.getvalue())
-
-
-def plain_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table of ready cells, the first column left and the others right."""
-    table = Table(title=title, title_justify="left")
-    for i, heading in enumerate(headings):
-        table.add_column(
-            heading.replace("_", " "),
-            justify="right" if i else "left",
-            overflow="fold",
-            no_wrap=not i,
-        )
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def settings_table(
-    outcome: Outcome, axes: Sequence[str], baselines: Mapping[str, Interval], most: int = 5
-) -> Table:
-    """The best settings, a row each, then the baselines that every reader wants beside them."""
-    named = label(outcome.chosen_by)
-    title = f"Best of {len(outcome.settings)} settings, by mean {named}"
-    table = Table(title=title, title_justify="left")
-    keys = [key for key in axes if key in outcome.chosen.hparams]
-    for heading in (*(keys or ["setting"]), named, "lanes", "best epoch", "status"):
-        table.add_column(heading, justify="right")
-    for setting in outcome.settings[:most]:
-        table.add_row(*_setting_cells(setting, keys))
-    before = [""] * (len(keys or [""]) - 1)
-    for baseline, rmse in baselines.items():
-        if rmse.mean is not None:
-            table.add_row(*before, baseline, f"{rmse.mean:.5f} (test)", "", "", "baseline")
-    return table
-
-
-def _setting_cells(setting: Setting, keys: Sequence[str]) -> list[str]:
-    values = [f"{setting.hparams[key]:g}" for key in keys] or ["as configured"]
-    lost = [fit.status for fit in setting.fits if fit.status.startswith(("diverged", "dropped"))]
-    return [
-        *values,
-        f"{setting.criterion:.5f}" if setting.alive else "–",
-        str(len(setting.fits)),
-        "/".join(str(fit.best_epoch) for fit in setting.fits[:5]),
-        lost[0] if lost else "finished",
-    ]
-
-
-def metrics_table(metrics: Mapping[str, Interval]) -> Table:
-    """Mean and 95 % interval of each metric."""
-    table = Table(title="The chosen setting", title_justify="left")
-    for heading in ("metric", "mean", "95 % interval", "n"):
-        table.add_column(heading, justify="right")
-    for metric, value in metrics.items():
-        if value.mean is not None:
-            span = "–" if value.low is None else f"{value.low:.5f} to {value.high:.5f}"
-            table.add_row(metric.replace("_", " "), f"{value.mean:.5f}", span, str(value.n))
-    return table
-
-
-def jobs_table(
-    rows: Sequence[Mapping[str, Any]], varied: Sequence[str], by: Sequence[str], most: int = 10
-) -> Table:
-    """The best jobs of a multirun, then those that failed, with their reason.
-
-    `by` are the columns to show, the first of which ranks.
-    """
-    sign = metric_of(by[0]).sign
-
-    def score(row: Mapping[str, Any]) -> float:
-        value = row[by[0]]
-        return math.inf if value is None else sign * value
-
-    good = sorted((row for row in rows if row["status"] == "finished"), key=score)
-    bad = [row for row in rows if row["status"] != "finished"]
-    shown = {label(column): Shown(column, ".5f") for column in by}
-    table_rows = []
-    for row in good[:most] + bad[:most]:
-        status = "finished" if row in good else str(row["reason"]).splitlines()[0]
-        values = (_short(row.get(key, "")) for key in varied)
-        table_rows.append([str(row["job"]), *values, *cells(row, shown), status])
-    title = f"Best of {len(rows)} jobs, {len(bad)} of them failed"
-    return plain_table(title, ("job", *varied, *shown, "status"), table_rows)
-
-
-def _short(value: str) -> str:
-    """An override's value, a number with as many digits as a reader can use."""
-    try:
-        return f"{float(value):.5g}"
-    except ValueError:
-        return value
 
 
 # the end of a job
@@ -223,7 +164,5 @@ def meets_expectations(cfg: DictConfig, figures: Mapping[str, Any]) -> bool:
     if not cfg.expected:
         return True
     rows = compare_figures(cfg.expected, figures)
-    headings = ("figure", "expected", "seen", "tolerance", "status")
-    lines = [[row[heading] for heading in headings] for row in rows]
-    show(plain_table("Expected and seen", headings, lines))
+    show(figures_table(rows))
     return all(row["status"] == "ok" for row in rows)

@@ -1,7 +1,6 @@
 """Training experiments under a progress bar, and knowing a run again."""
 
 import json
-import logging
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -15,8 +14,6 @@ from mfjax.app.build import Experiment
 from mfjax.reporting.provenance import digest_of_run
 from mfjax.training.checkpoint import Checkpoints
 from mfjax.training.protocol import Outcome, tune_jobs
-
-log = logging.getLogger("mfjax")
 
 
 class Trained(NamedTuple):
@@ -40,9 +37,8 @@ def train(
     compiled_before = sweep.compile_seconds
     began = time.perf_counter()
     lanes = _in_words(experiments)
-    log.info("%s; %s; %s", lanes, first.protocol, first.conventions)
     cfg = cfgs[0]
-    with terminal.progress(f"{cfg.method.name}, {lanes}", cfg.choose_by) as on_progress:
+    with terminal.progress(sweep, f"{cfg.method.name}, {lanes}") as on_progress:
         jobs = [experiment.lanes for experiment in experiments]
         outcomes = tune_jobs(sweep, jobs, cfg.refit, on_progress, first.halving)
     if checkpoints and checkpoints.restored:

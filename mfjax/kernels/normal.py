@@ -39,7 +39,7 @@ from mfjax.kernels.layout import (
 )
 from mfjax.kernels.shards import by_shard
 from mfjax.objective import Columns, LaneTerms
-from mfjax.types import Spec
+from mfjax.types import AnyArray, Spec
 
 _TINY = 1e-30  # keeps a row of zeros regular
 _SMALLEST_RIDGE = 1e-6  # of the mean of A's diagonal
@@ -305,7 +305,7 @@ def _with_missing(
     normal: Normal,
     missing: Normal,
     background: Float[Array, " n"],
-    alpha: Float[Array, ""] | float,
+    alpha: Float[AnyArray, ""] | float,
 ) -> Normal:
     """The normal equations with α times those of the missing entries.
 

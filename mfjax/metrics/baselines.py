@@ -52,7 +52,8 @@ def item_mean(problem: Problem) -> PredictionsOfTest:
     last = max(int(ratings.item.max()), int(problem.test.item.max(initial=0)))
     weight = np.bincount(ratings.item, ratings.weight, last + 1)
     total = np.bincount(ratings.item, ratings.weight * ratings.value, last + 1)
-    return mean_or(_mean(problem), total, weight)[problem.test.item]
+    of_items = np.asarray(mean_or(_mean(problem), total, weight))
+    return of_items[problem.test.item]
 
 
 def _mean(problem: Problem) -> float:

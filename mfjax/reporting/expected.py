@@ -10,6 +10,8 @@ import numpy as np
 
 from mfjax.errors import InputError
 
+LINE = 24  # characters of an array's line, of which two stand beside each other
+
 
 def compare_figures(
     expected: Mapping[str, Mapping[str, Any]],
@@ -57,7 +59,7 @@ def _text(values: np.ndarray, within: float) -> str:
     def write(value: float) -> str:
         return f"{value:.{digits}f}" if within >= 1e-6 else f"{value:.2g}"
 
-    return np.array2string(values, formatter={"float_kind": write}, max_line_width=60)
+    return np.array2string(values, formatter={"float_kind": write}, max_line_width=LINE)
 
 
 def lookup(tree: Any, path: str) -> Any:

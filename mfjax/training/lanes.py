@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Int
 
 from mfjax.data.problem import Problem
+from mfjax.metrics import METRICS, label
 from mfjax.training.epochs import History, Schedule, history_columns
 from mfjax.types import Factors, Hparams, Method, Run, Spec
 
@@ -64,13 +65,15 @@ class Progress(NamedTuple):
     """What the host knows between chunks of epochs.
 
     Epochs done and to do over all lanes, and the best figures now: the least loss, and the best
-    value so far of the column that chooses, NaN where there is none.
+    value so far of the column that chooses, NaN where there is none. `refit` is of the lanes that
+    are trained again, of which nothing is known before their first chunk: `total` is 0.
     """
 
     done: int
     total: int
     loss: float
     score: float
+    refit: bool = False
 
 
 OnProgress = Callable[[Progress], Any]
@@ -97,6 +100,19 @@ class Fit(NamedTuple):
     best_epoch: int
     history: History
 
+    def __repr__(self) -> str:
+        """One line: how it ended, its errors at the best epoch, and what of its lane is special."""
+        best = f"best epoch {self.best_epoch} of {len(self.history['loss'])}"
+        metric, *_ = METRICS
+        values = {part: self.at_best(f"{part}_{metric}") for part in ("train", "validation")}
+        errors = [
+            f"{label(f'{part}_{metric}')} {value:.5f}"
+            for part, value in values.items()
+            if np.isfinite(value)
+        ]
+        special = not_defaults(self.lane.hparams._asdict())
+        return f"Fit({', '.join([self.status, best, *errors, *special])})"
+
     @property
     def alive(self) -> bool:
         return not self.status.startswith("diverged")
@@ -106,6 +122,12 @@ class Fit(NamedTuple):
         if not self.best_epoch:
             return float("nan")
         return float(self.history[column][self.best_epoch - 1])
+
+
+def not_defaults(hparams: Mapping[str, float]) -> list[str]:
+    """`key=value` of each that is not as in `Hparams()`."""
+    defaults = Hparams()._asdict()
+    return [f"{key}={value}" for key, value in hparams.items() if value != defaults[key]]
 
 
 def grid(base: Hparams, axes: Axes) -> list[Hparams]:

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from mfjax.data.problem import Problem
-from mfjax.metrics import metric_of
+from mfjax.metrics import METRICS, label, metric_of
 from mfjax.metrics.baselines import on_test
-from mfjax.training.lanes import Fit, Lane, OnProgress, unwatched
+from mfjax.training.lanes import Fit, Lane, OnProgress, Progress, not_defaults, unwatched
 from mfjax.training.search import Halving, halve
 from mfjax.training.sweep import Sweep
 from mfjax.types import NO_FOLD, Hparams, Ratings
@@ -26,6 +26,11 @@ class Setting(NamedTuple):
     fits: list[Fit]
     criterion: float
     score: float
+
+    def __repr__(self) -> str:
+        """One line: how many fits, what they chose by, and what of the setting is special."""
+        fits = f"{len(self.fits)} fit{'s' * (len(self.fits) > 1)}"
+        return f"Setting({', '.join([fits, f'{self.criterion:.5f}', *not_defaults(self.hparams)])})"
 
     @property
     def alive(self) -> bool:
@@ -44,6 +49,20 @@ class Outcome(NamedTuple):
     final: list[Fit]
     test: list[dict[str, float]]
     refitted: bool
+
+    def __repr__(self) -> str:
+        """One line: of how many settings which is the best, and its errors."""
+        values = {key: {one.hparams[key] for one in self.settings} for key in self.chosen.hparams}
+        varied = [key for key in values if len(values[key]) > 1]
+        chosen = " ".join(f"{key}={self.chosen.hparams[key]}" for key in varied)
+        best = f"best of {len(self.settings)} settings: {chosen}" if varied else "one setting"
+        errors = [f"{label(self.chosen_by)} {self.chosen.criterion:.5f}"]
+        metric, *_ = METRICS
+        tested = [of_fit[f"test_{metric}"] for of_fit in self.test]
+        if np.isfinite(tested).any():
+            errors.append(f"{label(f'test_{metric}')} {np.mean(tested):.5f}")
+        refitted = ["refitted"] if self.refitted else []
+        return f"Outcome({', '.join([best, *errors, *refitted])})"
 
     @property
     def chosen(self) -> Setting:
@@ -105,7 +124,7 @@ def tune_jobs(
     fits = _searched(sweep, jobs, halving, on_progress)
     outcomes = [_choose(of_job, plan.schedule.choose_by, refit) for of_job in fits]
     again = [refit_lanes(job.final) if job.refitted else [] for job in outcomes]
-    refits = _trained(sweep, again, on_progress)
+    refits = _refitted(sweep, again, on_progress)
     return [
         _tested(job, final or job.final, plan.problems)
         for job, final in zip(outcomes, refits, strict=True)
@@ -145,6 +164,19 @@ def _trained(
     trained = sweep.train(lanes, on_progress)
     fits = dict(zip(lanes, trained, strict=True))
     return [[fits[lane] for lane in of_job] for of_job in jobs]
+
+
+def _refitted(
+    sweep: Sweep, jobs: Sequence[Sequence[Lane]], on_progress: OnProgress
+) -> list[list[Fit]]:
+    """As `_trained`, which is told to be a refit, and that it begins."""
+
+    def on_refit(now: Progress) -> None:
+        on_progress(now._replace(refit=True))
+
+    if any(jobs):
+        on_refit(Progress(done=0, total=0, loss=np.nan, score=np.nan))
+    return _trained(sweep, jobs, on_refit)
 
 
 def _choose(

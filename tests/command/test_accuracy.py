@@ -1,7 +1,7 @@
 """The bar of the main job: the test error that README.md reports."""
 
 import pytest
-from commands import strict_json
+from commands import NO_PLOTS, strict_json
 
 TEST_RMSE = 0.872  # of +exp=movielens, at rank 16
 WITHIN = 0.004
@@ -14,7 +14,7 @@ def chosen_alone(succeeded, tmp_path_factory):
     folder = tmp_path_factory.mktemp("chosen")
     setting = [f"hparams.{key}={value}" for key, value in CHOSEN.items()]
     splits = ("sweep=none", "sweep.split_seed=${range:3}")
-    succeeded(folder, "+exp=movielens", *splits, *setting, "plots=false")
+    succeeded(folder, "+exp=movielens", *splits, *setting, NO_PLOTS)
     return strict_json(folder / "out/results.json")["metrics"]
 
 
@@ -25,7 +25,7 @@ def test_the_chosen_setting_has_the_reported_test_error(chosen_alone):
 
 @pytest.mark.slow
 def test_the_main_job_chooses_it_and_reports_the_same(chosen_alone, succeeded, tmp_path):
-    succeeded(tmp_path, "+exp=movielens", "plots=false")
+    succeeded(tmp_path, "+exp=movielens", NO_PLOTS)
     results = strict_json(tmp_path / "out/results.json")
     assert {key: results["chosen"][key] for key in CHOSEN} == CHOSEN
     assert results["metrics"] == chosen_alone

@@ -1,7 +1,7 @@
 """Every worked example reproduces the figures that its experiment states, and says so."""
 
 import pytest
-from commands import rows_of, strict_json
+from commands import NO_PLOTS, rows_of, strict_json
 from omegaconf import OmegaConf
 
 from mfjax.app import CONF
@@ -29,7 +29,7 @@ def ran(command, tmp_path_factory):
     def of(name):
         if name not in done:
             folder = tmp_path_factory.mktemp(name)
-            done[name] = command(folder, f"+exp={name}", "plots=false"), folder / "out"
+            done[name] = command(folder, f"+exp={name}", NO_PLOTS), folder / "out"
         return done[name]
 
     return of
@@ -64,7 +64,7 @@ def test_the_published_check_passes(ran):
 
 
 def test_a_figure_that_does_not_come_out_is_said_and_exits_2(command, tmp_path):
-    wrong = ("expected.loss.value=2.02", "epochs=10", "plots=false")
+    wrong = ("expected.loss.value=2.02", "epochs=10", NO_PLOTS)
     done = command(tmp_path, "+exp=walkthrough", *wrong)
     assert done.returncode == 2, done.stderr
     assert "FAILED" in done.stdout
@@ -72,4 +72,4 @@ def test_a_figure_that_does_not_come_out_is_said_and_exits_2(command, tmp_path):
 
 @pytest.mark.parametrize("gradient", ["rowwise", "coo"])
 def test_the_walkthrough_comes_out_by_hand_too(succeeded, tmp_path, gradient):
-    succeeded(tmp_path, "+exp=walkthrough", f"gradient={gradient}", "plots=false")
+    succeeded(tmp_path, "+exp=walkthrough", f"gradient={gradient}", NO_PLOTS)

@@ -4,11 +4,11 @@ import importlib.util
 
 import numpy as np
 import pytest
-from commands import SMALL, assert_refused, process, rows_of, strict_json
+from commands import NO_PLOTS, SMALL, assert_refused, process, rows_of, strict_json
 from hydra.test_utils.launcher_common_tests import LauncherTestSuite
 
 DESCENT = ("-m", *SMALL, "method=descent", "optimizer=adam")
-QUIET_DESCENT = (*DESCENT, "plots=false")
+QUIET_DESCENT = (*DESCENT, NO_PLOTS)
 JOBS = ("hparams.learning_rate=0.01,0.02,1e30", "hparams.reg=0.05,0.1", "gradient=tiles,coo")
 SAME = ("factors.npz", "history.csv", "lanes.csv")  # to the bit
 

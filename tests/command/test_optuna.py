@@ -3,7 +3,7 @@
 import signal
 
 import pytest
-from commands import SMALL, assert_refused, rows_of, stopped_at_a_checkpoint, strict_json
+from commands import NO_PLOTS, SMALL, assert_refused, rows_of, stopped_at_a_checkpoint, strict_json
 
 optuna = pytest.importorskip("optuna")
 SEARCH = (
@@ -53,7 +53,7 @@ def test_a_trial_is_a_job_and_its_value_the_validation_rmse(searched):
 
 def test_a_second_command_goes_on_with_the_study_and_its_numbers(searched, succeeded):
     _, folder, first = searched
-    succeeded(folder, *SEARCH, *AXES, "hydra.sweeper.n_trials=2", "plots=false")
+    succeeded(folder, *SEARCH, *AXES, "hydra.sweeper.n_trials=2", NO_PLOTS)
     found = trials(folder)
     assert [trial.number for trial in found] == list(range(8))
     assert [trial.params for trial in found[:6]] == [trial.params for trial in first]
@@ -78,7 +78,7 @@ def test_a_search_of_nothing_is_refused(command, tmp_path, arguments, message):
 
 
 def test_trials_under_way_when_a_run_ended_are_its_first_with_resume(command, succeeded, tmp_path):
-    long = ("epochs=400", "epochs_per_call=4", "checkpoint.every=1", "plots=false")
+    long = ("epochs=400", "epochs_per_call=4", "checkpoint.every=1", NO_PLOTS)
     arguments = (*SEARCH, *AXES[1:2], "hparams.learning_rate=0.001,0.002", *long)
     done = stopped_at_a_checkpoint(tmp_path, signal.SIGTERM, *arguments)
     assert done.returncode == 128 + signal.SIGTERM

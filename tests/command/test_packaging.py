@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from commands import NO_PLOTS
 from helpers import REPO
 
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
@@ -138,7 +139,7 @@ def test_the_wheel_trains_from_another_folder_on_its_own_data(installed, tmp_pat
         "import mfjax, mfjax.app; from mfjax.run import main; "
         "print(mfjax.__file__); print(mfjax.app.CONF); main()"
     )
-    command = [sys.executable, "-c", where, "+exp=movielens", *tiny, "plots=false"]
+    command = [sys.executable, "-c", where, "+exp=movielens", *tiny, NO_PLOTS]
     package, conf, *_ = done(command, tmp_path, installed).splitlines()
     assert package == str(installed / "mfjax" / "__init__.py")
     assert conf == str(installed / "mfjax" / "conf")

@@ -4,6 +4,7 @@ import signal
 
 import pytest
 from commands import (
+    NO_PLOTS,
     SMALL,
     assert_refused,
     process,
@@ -19,7 +20,7 @@ SAME = ("factors.npz", "history.csv", "lanes.csv")  # to the bit
 RUN = (
     *("data=synthetic", "data.num_users=300", "data.num_items=200", "data.num_ratings=20000"),
     *("data.rank=2", "epochs=200", "epochs_per_call=2", "sweep.reg=[0.05,0.1,0.2]"),
-    *("plots=false", "checkpoint.every=1"),
+    *(NO_PLOTS, "checkpoint.every=1"),
 )
 
 
@@ -80,7 +81,7 @@ def test_a_full_disk_ends_the_command_with_one_message_and_loses_nothing(
 # a multirun
 
 MULTIRUN = (
-    *("-m", *SMALL, "plots=false", "method=descent", "optimizer=adam"),
+    *("-m", *SMALL, NO_PLOTS, "method=descent", "optimizer=adam"),
     *("hparams.learning_rate=0.01,0.02,0.03", "epochs=200", "epochs_per_call=10"),
     "checkpoint.every=1",
 )

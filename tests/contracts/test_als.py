@@ -6,7 +6,7 @@ from dataclasses import replace
 import jax
 import numpy as np
 import pytest
-from helpers import assert_close, at, epochs, held_in, make, method_of, pinned_factors
+from helpers import assert_close, at, epochs, held_in, laid_out, make, method_of, pinned_factors
 
 from mfjax import (
     Bounds,
@@ -225,7 +225,7 @@ def test_float32_is_close_to_float64(skewed, train):
 def test_lanes_under_vmap_are_a_loop_of_lanes(request, name, case):
     data, spec = CASES[case]
     method = make(name, spec)
-    layout = method.prepare(request.getfixturevalue(data))
+    layout = laid_out(method, request.getfixturevalue(data))
     lanes = [lane_of(spec), lane(fold=NO_FOLD, reg=0.05)]
     starts = [method.init(jax.random.key(0), layout, hparams) for hparams in lanes]
     states, hparams = (

@@ -23,18 +23,21 @@ def made(make, opt, spec):
     offers = {
         "gradient": GRADIENTS["tiles"](spec),
         "kernel": KERNELS["tiles"](spec),
-        "optimizer": OPTIMIZERS[opt],
+        "optimizer": OPTIMIZERS.get(opt),
     }
     asked = inspect.signature(make).parameters
     return make(spec, **{key: x for key, x in (offers | SMALL).items() if key in asked})
 
 
 def optimizers_of(make):
-    return OPTIMIZERS if "optimizer" in inspect.signature(make).parameters else ["sgd"]
+    return OPTIMIZERS if "optimizer" in inspect.signature(make).parameters else ["none"]
 
 
+OFTEN = {"none", "lazy adam"}  # with the others a method keeps the contract too: slow
 CASES = {
-    f"{name}, {opt}: {what}": check
+    f"{name}, {opt}: {what}": pytest.param(
+        check, marks=[] if opt in OFTEN or (name, opt) == ("sgd", "sgd") else pytest.mark.slow
+    )
     for name, make in METHODS.items()
     for opt in optimizers_of(make)
     for what, check in method_checks(

@@ -42,7 +42,9 @@ def first_value(override) -> str:
     return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
 
 
-@pytest.mark.parametrize("page, line", STATED, ids=[f"{name(page)}: {line}" for page, line in STATED])
+@pytest.mark.parametrize(
+    "page, line", STATED, ids=[f"{name(page)}: {line}" for page, line in STATED]
+)
 def test_a_command_that_is_stated_composes(page, line):
     composed(*first_job(line))
 

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 import pytest
-from commands import SMALL, Child, assert_succeeded
+from commands import QUIET, Child, assert_succeeded
 from fences import DOCS
 
 PAGE = (DOCS / "reference/files.md").read_text()
@@ -26,7 +26,7 @@ def folders(tmp_path_factory):
     """A run with two splits and a lane that diverges, and a multirun of which a job does."""
     folder = tmp_path_factory.mktemp("files")
     child = Child()
-    small = (*SMALL, "plots=false", "sweep.split_seed=[0,1]")
+    small = (*QUIET, "sweep.split_seed=[0,1]")
     run = ("sweep.learning_rate=[0.01,1e9]", "hydra.run.dir=run")
     assert_succeeded(child(folder, *small, *run))
     jobs = ("method=descent,als_cg", "hparams.learning_rate=0.01,1e9", "hydra.sweep.dir=multirun")

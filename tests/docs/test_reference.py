@@ -101,7 +101,7 @@ def test_the_page_of_tables_has_every_row_with_what_it_is():
 
 
 def test_every_public_name_is_on_a_page_and_is_there():
-    paths = [path for of_room in names.rooms().values() for path in of_room]
+    paths = [entry.path for entries in names.rooms().values() for entry in entries]
     for name in mfjax.__all__:
         home = mfjax._HOME[name]
         assert {home, f"{home}.{name}"} & set(paths), name
@@ -146,7 +146,9 @@ def test_the_constraints_pin_every_package_within_what_the_project_asks_for():
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
     project = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    asked = project["dependencies"] + [one for name in extras if name != "ray" for one in extras[name]]
+    asked = project["dependencies"] + [
+        one for name in extras if name != "ray" for one in extras[name]
+    ]
     for requirement in map(Requirement, asked):
         if requirement.name != "mfjax":
             assert requirement.specifier.contains(pinned[requirement.name]), requirement

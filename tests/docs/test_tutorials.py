@@ -60,6 +60,12 @@ def run_all(text: str, title: str, folder: Path, command) -> None:
         assert done.returncode == expected, done.stdout + done.stderr
 
 
+def test_the_example_of_the_first_page_runs(capsys):
+    (example,) = [one.text for one in blocks(DOCS / "index.md") if one.language == "python"]
+    exec(compile(example, "index.md", "exec"), {})
+    assert "test_rmse" in capsys.readouterr().out
+
+
 def test_every_tutorial_has_something_to_run():
     for page in PAGES:
         assert {block.language for block in blocks(page)} >= {"python"}, page.name

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from mfjax import METHODS, SOURCES, SPLITS, Hparams, Spec, Tiling
+from mfjax import GRADIENTS, METHODS, SOURCES, SPLITS, Hparams, Spec, Tiling
 from mfjax.app import CONF, help
 from mfjax.app.schema import CHOICES, JOBS, RANGES, RENAMED, keywords, known, schema
 
@@ -88,11 +88,18 @@ def test_the_groups_have_a_file_for_every_source_split_and_method():
 
 
 def test_help_lists_every_group_with_its_choices():
-    lines = [line.strip() for line in help.help_text().splitlines()]
+    text = " ".join(help.help_text().split())  # it wraps
     for group, files in itertools.groupby(GROUPS, key=lambda pair: pair[0]):
-        assert f"{group}: {', '.join(name for _, name in files)}" in lines
-    assert f"exp: {', '.join(path.stem for path in EXPERIMENTS)}" in lines
-    assert f"job: {', '.join(sorted(JOBS))}" in lines
+        assert f"{group}: {', '.join(name for _, name in files)}" in text
+    assert f"exp: {', '.join(path.stem for path in EXPERIMENTS)}" in text
+    assert f"job: {', '.join(sorted(JOBS))}" in text
+    assert f"gradient: {', '.join(GRADIENTS)}" in text
+    assert max(map(len, help.help_text().splitlines())) < 80
+
+
+def test_help_names_keys_that_there_are():
+    assert set(help.FIRST_KEYS) <= set(EVERY_KEY)
+    assert len(help.FIRST_KEYS) == 10
 
 
 # the schema

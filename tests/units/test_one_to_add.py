@@ -99,4 +99,4 @@ def test_a_metric_which_chooses_and_is_reported(monkeypatch, trained, capsys):
     assert max(of_best) == float(best["validation_close"])
     shown = capsys.readouterr().out
     assert "by mean validation share within ½" in shown
-    assert "test close" in shown
+    assert "test share within ½" in shown

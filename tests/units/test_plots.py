@@ -4,10 +4,10 @@ import itertools
 
 import numpy as np
 import pytest
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 
-from mfjax import Bounds, Factors, Hparams, Lane
-from mfjax.reporting import plots
+from mfjax import Bounds, Factors, Hparams, Lane, plots
 from mfjax.reporting.plots.style import VERMILLION
 from mfjax.training.lanes import Fit
 from mfjax.training.protocol import Outcome, settings_of
@@ -131,36 +131,62 @@ def texts(axes) -> list[str]:
     return [text.get_text() for text in axes.texts]
 
 
+# learning curves
+
+
 @pytest.mark.parametrize("result", OUTCOMES.values(), ids=OUTCOMES)
 def test_learning_curves_bear_every_outcome(result):
     figure = plots.learning_curves(result)
-    figure.set_layout_engine(
-        None
-    )  # the layout takes most of the time, and does not depend on the outcome
+    figure.set_layout_engine(None)  # takes most of the time, and does not depend on the outcome
     figure.draw_without_rendering()
-    left, right = figure.axes
-    assert left.get_ylabel() and right.get_ylabel()
-    assert np.isfinite([left.get_ylim(), right.get_ylim()]).all()
+    for axes in figure.axes:
+        assert axes.get_title()
+        assert axes.get_ylabel()
+        assert np.isfinite(axes.get_ylim()).all()
 
 
 def test_learning_curves_show_the_evaluated_epochs():
-    left, right = drawn(plots.learning_curves(OUTCOMES["every second epoch"])).axes
-    x, y = line(left, "validation RMSE")
+    figure = drawn(plots.learning_curves(OUTCOMES["every second epoch"]))
+    validation, train, objective = figure.axes
+    x, y = line(validation, "chosen setting")
     np.testing.assert_array_equal(x, [2, 4, 6])
     np.testing.assert_allclose(y, [1.0, 0.9, 0.95], rtol=1e-6)
-    np.testing.assert_allclose(line(left, "training RMSE")[1], [0.9, 0.8, 0.85], rtol=1e-6)
-    np.testing.assert_array_equal(
-        right.lines[0].get_data(), [[1, 2, 3, 4, 5, 6], [9, 8, 7, 6, 5, 4]]
-    )
-    np.testing.assert_allclose(line(left, "best epoch of a fit"), [[4], [0.9]], rtol=1e-6)
-    np.testing.assert_allclose(line(right, "best epoch of a fit"), [[4], [6]])
+    np.testing.assert_allclose(line(train, "chosen setting")[1], [0.9, 0.8, 0.85], rtol=1e-6)
+    x, y = line(objective, "chosen setting")
+    np.testing.assert_array_equal(x, [1, 2, 3, 4, 5, 6])
+    np.testing.assert_array_equal(y, [9, 8, 7, 6, 5, 4])
+
+
+def test_the_best_epoch_is_marked_in_every_panel():
+    figure = plots.learning_curves(OUTCOMES["every second epoch"])
+    marks = [line(axes, "best epoch of a fit") for axes in figure.axes]
+    np.testing.assert_allclose(marks, [[[4], [0.9]], [[4], [0.8]], [[4], [6]]], rtol=1e-6)
+
+
+def test_what_chooses_has_an_axis_of_its_own():
+    apart = outcome(fit(FALLING, train=[0.5, 0.2, 0.1, 0.05]))
+    validation, train, _ = plots.learning_curves(apart).axes
+    assert validation.get_title() == "validation RMSE (chooses)"
+    assert 0.8 < validation.get_ylim()[0] < 0.85 < 1 < validation.get_ylim()[1] < 1.1
+    assert train.get_ylim()[1] < 0.6
+
+
+def test_the_other_settings_lie_behind_what_chooses_alone():
+    validation, *others = plots.learning_curves(OUTCOMES["another diverged"]).axes
+    assert [one.get_label() for one in validation.lines] == [
+        "other settings",
+        "chosen setting",
+        "best epoch of a fit",
+    ]
+    for axes in others:
+        assert "other settings" not in [one.get_label() for one in axes.lines]
 
 
 def test_the_mean_ends_where_the_first_fit_stopped_and_the_band_goes_on():
     axes = plots.learning_curves(OUTCOMES["stopped apart"]).axes[0]
-    _, y = line(axes, "validation RMSE")
+    _, y = line(axes, "chosen setting")
     np.testing.assert_allclose(y, [1.0, 0.9, NAN, NAN, NAN, NAN], rtol=1e-6)
-    assert axes.collections[1].get_datalim(axes.transData).x1 == 6
+    assert axes.collections[0].get_datalim(axes.transData).x1 == 6
 
 
 def test_the_best_of_a_diverged_fit_is_not_marked():
@@ -174,11 +200,11 @@ def test_epochs_are_whole_numbers(case):
         assert all(tick == round(tick) for tick in axes.get_xticks())
 
 
-def test_without_validation_only_training_is_shown():
-    labels = [
-        line.get_label() for line in plots.learning_curves(OUTCOMES["no validation"]).axes[0].lines
-    ]
-    assert labels == ["training RMSE of other settings", "training RMSE"]
+def test_without_validation_training_chooses():
+    train, objective = drawn(plots.learning_curves(OUTCOMES["no validation"])).axes
+    assert train.get_title() == "training RMSE (chooses)"
+    assert [one.get_label() for one in train.lines] == ["other settings", "chosen setting"]
+    assert [one.get_label() for one in objective.lines] == ["chosen setting"]
 
 
 @pytest.mark.parametrize("case", ["another diverged", "chosen diverged", "began badly"])
@@ -187,33 +213,40 @@ def test_a_bad_lane_or_start_does_not_flatten_the_rest(case):
     assert 0.6 < low < high < 1.5
 
 
-def test_a_wide_range_is_logarithmic_and_whole():
-    assert plots.learning_curves(OUTCOMES["exact"]).axes[0].get_ylim()[1] > 0.1
-    assert [axes.get_yscale() for axes in plots.learning_curves(OUTCOMES["exact"]).axes] == [
-        "log",
-        "log",
-    ]
-    assert [axes.get_yscale() for axes in plots.learning_curves(OUTCOMES["one lane"]).axes] == [
-        "linear",
-        "linear",
-    ]
+@pytest.mark.parametrize("case, scale", [("exact", "log"), ("one lane", "linear")])
+def test_a_wide_range_is_logarithmic_and_whole(case, scale):
+    figure = plots.learning_curves(OUTCOMES[case])
+    assert {axes.get_yscale() for axes in figure.axes} == {scale}
+    assert figure.axes[0].get_ylim()[1] > 0.1
 
 
 def test_learning_curves_of_many_swept_axes_stay_on_the_page():
     drawn(plots.learning_curves(OUTCOMES["thirty settings"]))
 
 
-def test_side_by_side_has_a_line_a_method():
-    curves = {
-        name: OUTCOMES[case]
-        for name, case in (("descent", "one lane"), ("one pair at a time", "stopped apart"))
-    }
-    figure = drawn(plots.side_by_side(curves))
-    for axes, metric in zip(figure.axes, ("train_rmse", "loss"), strict=True):
-        for name, result in curves.items():
-            expected = np.mean([fit.history[metric][:2] for fit in result.chosen.fits], axis=0)
-            np.testing.assert_allclose(line(axes, name)[1][:2], expected, rtol=1e-6)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(curves)
+VARIANTS = {"descent": OUTCOMES["one lane"], "one pair at a time": OUTCOMES["stopped apart"]}
+
+
+def test_side_by_side_has_a_line_a_variant_and_validation_beside_training():
+    figure = drawn(plots.side_by_side(VARIANTS))
+    columns = ("validation_rmse", "train_rmse", "loss")
+    for axes, column in zip(figure.axes, columns, strict=True):
+        for name, result in VARIANTS.items():
+            both = [fit.history[column][:2] for fit in result.chosen.fits]
+            np.testing.assert_allclose(line(axes, name)[1][:2], np.mean(both, 0), rtol=1e-6)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(VARIANTS)
+
+
+def test_side_by_side_shows_validation_where_there_is_any():
+    none = OUTCOMES["no validation"]
+    _, *titles = (axes.get_title() for axes in plots.side_by_side({"a": none, "b": none}).axes)
+    assert titles == ["objective (minimised)"]
+    figure = drawn(plots.side_by_side({"a": none, **VARIANTS}))
+    assert [one.get_label() for one in figure.axes[0].lines] == list(VARIANTS)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a", *VARIANTS]
+
+
+# maps
 
 
 RATES, REGS = [0.1, 0.01, 0.02], [0.2, 0.05]
@@ -240,15 +273,36 @@ def test_heat_map_shows_the_best_over_the_other_axes_and_outlines_the_chosen():
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0.01", "0.02", "0.1"]
     assert {patch.get_xy() for patch in axes.patches} == {(-0.5, -0.5)}  # of column 0, row 0
     assert "rank" in figure.get_suptitle()
+    assert "outlined: the chosen setting" in figure.get_suptitle()
+
+
+def heat_map(criterion) -> Figure:
+    settings = outcome(*swept(criterion, {"learning_rate": RATES, "reg": REGS}))
+    return drawn(plots.heat_map(settings, AXES))
 
 
 @pytest.mark.parametrize(
     "criterion",
-    [lambda a, b: 0.9, lambda a, b: 0.9 if b == 0.05 else 80 + a, lambda a, b: INF],
-    ids=["all equal", "some far off", "all diverged"],
+    [lambda a, b: 0.9, lambda a, b: 0.9 if b == 0.05 else 80 + a],
+    ids=["all equal", "some far off"],
 )
 def test_heat_map_bears(criterion):
-    drawn(plots.heat_map(outcome(*swept(criterion, {"learning_rate": RATES, "reg": REGS})), AXES))
+    heat_map(criterion)
+
+
+def test_where_all_diverged_nothing_is_outlined():
+    figure = heat_map(lambda a, b: INF)
+    assert not figure.axes[0].patches
+    assert "outlined" not in figure.get_suptitle()
+
+
+def test_what_is_written_in_a_cell_beyond_a_range_without_width_can_be_read():
+    axes, _ = heat_map(lambda a, b: 80 if (a, b) == (0.1, 0.2) else 0.9).axes
+    (image,) = axes.images
+    low, high = image.get_clim()
+    assert low < high < 80
+    colors = {text.get_text(): text.get_color() for text in axes.texts}
+    assert colors == {"0.9000": "black", "80.00": "white"}
 
 
 def test_heat_map_says_that_settings_were_dropped():
@@ -256,50 +310,92 @@ def test_heat_map_says_that_settings_were_dropped():
     halved = [fits[0]._replace(status="dropped at epoch 2"), *fits[1:]]
     for of, said in ((fits, False), (halved, True)):
         for axes in (AXES, {"reg": REGS}):
-            assert (
-                "to where each was dropped"
-                in drawn(plots.heat_map(outcome(*of), axes)).get_suptitle()
-            ) == said
+            title = drawn(plots.heat_map(outcome(*of), axes)).get_suptitle()
+            assert ("to where each was dropped" in title) == said
 
 
-def test_heat_map_bears_many_cells():
+def many_cells() -> Figure:
     axes = {
         "reg": [i / 1000 for i in range(1, 11)],
         "learning_rate": [i / 10000 for i in range(1, 9)],
     }
-    assert (
-        len(
-            texts(
-                drawn(plots.heat_map(outcome(*swept(lambda a, b: 0.9 + a - b, axes)), axes)).axes[0]
-            )
-        )
-        == 80
-    )
+    fits = swept(lambda a, b: 0.9 + a - b, axes)
+    return drawn(plots.heat_map(outcome(*fits), axes))
+
+
+def test_heat_map_bears_many_cells():
+    assert len(texts(many_cells().axes[0])) == 80
 
 
 def test_an_only_axis_gives_a_line():
     regs = {"reg": [0.01, 0.3, 1]}
-    fits = swept(lambda reg: INF if reg == 1 else reg, regs) + swept(
-        lambda reg: reg + 1, regs, split_seed=1
-    )
-    axes = drawn(plots.heat_map(outcome(*fits), {"reg": [0.01, 0.3, 1], "init_seed": [0, 1]})).axes[
-        0
-    ]
-    np.testing.assert_allclose(
-        line(axes, "mean of the fits"), [[0.01, 0.3], [0.51, 0.8]], rtol=1e-6
-    )
-    assert line(axes, "diverged")[0] == [1] and len(line(axes, "a fit")[0]) == 4
+    first = swept(lambda reg: INF if reg == 1 else reg, regs)
+    second = swept(lambda reg: reg + 1, regs, split_seed=1)
+    result = outcome(*first, *second)
+    (axes,) = drawn(plots.heat_map(result, regs | {"init_seed": [0, 1]})).axes
+    mean = line(axes, "mean of the fits")
+    np.testing.assert_allclose(mean, [[0.01, 0.3], [0.51, 0.8]], rtol=1e-6)
+    assert line(axes, "diverged")[0] == [1]
+    assert len(line(axes, "a fit")[0]) == 4
     assert axes.get_xscale() == "log"
 
 
 def test_no_axis_gives_no_heat_map():
     assert plots.heat_map(OUTCOMES["one lane"], {}) is None
-    assert (
-        plots.heat_map(
-            OUTCOMES["stopped apart"], {"split_seed": [0, 1, 2], "reg": [0.05], "rank": [4, 4]}
-        )
-        is None
-    )
+    constant = {"split_seed": [0, 1, 2], "reg": [0.05], "rank": [4, 4]}
+    assert plots.heat_map(OUTCOMES["stopped apart"], constant) is None
+
+
+BY_OPTIMIZER = [
+    {"hparams.reg": str(reg), "optimizer": name, "validation_rmse": 1 + reg}
+    for reg in (0.1, 0.2)
+    for name in ("sgd", "adam")
+]
+DRAWN = [
+    {"a": str(0.001 * 3**i), "b": str(7 * i % 5), "validation_rmse": None if i == 2 else 1 + i}
+    for i in range(5)
+]
+
+
+def jobs_map(rows, *varied: str) -> Figure:
+    return drawn(plots.jobs_map(rows, varied, "validation_rmse"))
+
+
+def test_jobs_that_fill_a_grid_are_cells():
+    figure = jobs_map(BY_OPTIMIZER, "hparams.reg", "optimizer")
+    assert len(figure.axes[0].images) == 1
+    assert plots.jobs_map(BY_OPTIMIZER, ["optimizer"], "validation_rmse") is None
+
+
+def test_jobs_that_were_drawn_are_points():
+    figure = jobs_map(DRAWN, "a", "b")
+    assert figure.get_suptitle().endswith("outlined: the best job; ×: failed")
+    panel = figure.axes[0]
+    assert not panel.images
+    assert (panel.get_xscale(), panel.get_yscale()) == ("log", "linear")
+    good, best, bad = (points.get_offsets().tolist() for points in panel.collections[:3])
+    assert len(good) == 4
+    assert best == [[0.001, 0.0]]
+    assert [y for _, y in bad] == [4.0]
+    assert {"0.001", "0.002", "0.05"} <= {label.get_text() for label in panel.get_xticklabels()}
+
+
+def test_jobs_that_all_failed_have_no_best():
+    figure = jobs_map([row | {"validation_rmse": None} for row in DRAWN], "a", "b")
+    assert figure.get_suptitle().endswith("\n×: failed")
+
+
+def test_a_key_of_numbers_and_words_is_one_of_words():
+    rows = [row | {"b": b} for row, b in zip(DRAWN, ("10", "null", "9", "2", "all"), strict=True)]
+    panel = jobs_map(rows, "a", "b").axes[0]
+    words = [label.get_text() for label in panel.get_yticklabels()]
+    assert words == ["2", "9", "10", "all", "null"]
+    grid = [{"a": a, "b": b, "validation_rmse": 1} for a in "12" for b in ("10", "null", "9")]
+    panel = jobs_map(grid, "a", "b").axes[0]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["9", "10", "null"]
+
+
+# predictions
 
 
 RNG = np.random.default_rng(0)
@@ -365,6 +461,9 @@ def test_an_exact_prediction_looks_like_no_error():
     assert axes.images[0].get_clim()[1] >= 0.03 and set(texts(axes)) == {"0.00"}
 
 
+# gradients
+
+
 def row(gradient: str, status: str = "ok", **fields) -> dict:
     known = {
         "ms": 2.0,
@@ -403,9 +502,21 @@ def test_gradients_show_errors_times_and_failures():
     user = line(left, "error, user factors")[0]
     assert user[1] == left.get_xticks()[0] and left.get_xticklabels()[0].get_text() == "0"
     assert user[3] == 0.5 and np.isnan(user[[0, 2]]).all()
-    np.testing.assert_array_equal([bar.get_width() for bar in right.patches], [2, 2, NAN, 200])
     notes = texts(right)
-    assert notes[0] == " 2 ms, oracle" and "refused" in notes[2] and "FAILED" in notes[3]
+    assert notes[0] == "2 ms, oracle"
+    assert "refused" in notes[2]
+    assert "FAILED" in notes[3]
+
+
+def test_times_are_points_with_whiskers_and_no_bars():
+    _, right = drawn(plots.gradients(ROWS)).axes
+    assert right.get_xscale() == "log"
+    assert not right.patches
+    drawn_rows = [container.lines for container in right.containers]
+    points = [point.get_xdata()[0] for point, _, _ in drawn_rows]
+    np.testing.assert_array_equal(points, [2, 2, NAN, 200])
+    _, _, (whiskers,) = drawn_rows[0]
+    np.testing.assert_allclose(whiskers.get_segments()[0][:, 0], [1.5, 3])
 
 
 @pytest.mark.parametrize(
@@ -428,35 +539,69 @@ def test_scaling_has_a_line_a_variant_and_a_guide_of_slope_1():
     drawn(plots.scaling([row("alone")]))
 
 
-def test_save_writes_both_formats(tmp_path):
-    plots.save(plots.learning_curves(OUTCOMES["one lane"]), tmp_path, "curves")
-    png, pdf = ((tmp_path / f"curves.{kind}").read_bytes() for kind in ("png", "pdf"))
-    assert png.startswith(b"\x89PNG") and pdf.startswith(b"%PDF") and len(png) > 10_000
+# files
 
 
-def test_jobs_that_fill_a_grid_are_cells_and_drawn_ones_are_points():
-    rows = [
-        {"hparams.reg": str(r), "optimizer": o, "validation_rmse": 1 + r}
-        for r in (0.1, 0.2)
-        for o in ("sgd", "adam")
-    ]
-    assert (
-        len(
-            drawn(plots.jobs_map(rows, ["hparams.reg", "optimizer"], "validation_rmse"))
-            .axes[0]
-            .images
-        )
-        == 1
-    )
-    rows = [
-        {"a": str(0.001 * 3**i), "b": str(7 * i % 5), "validation_rmse": None if i == 2 else 1 + i}
-        for i in range(5)
-    ]
-    figure = drawn(plots.jobs_map(rows, ["a", "b"], "validation_rmse"))
-    assert "×: failed" in figure.get_suptitle()
-    panel = figure.axes[0]
-    good, best, bad = (points.get_offsets().tolist() for points in panel.collections[:3])
-    assert not panel.images and panel.get_xscale() == "log" and panel.get_yscale() == "linear"
-    assert len(good) == 4 and best == [[0.001, 0.0]] and len(bad) == 1 and bad[0][1] == 4.0
-    assert {"0.001", "0.002", "0.05"} <= {label.get_text() for label in panel.get_xticklabels()}
-    assert plots.jobs_map(rows, ["a"], "validation_rmse") is None
+PNG = b"\x89PNG"
+BEGINS = {"png": PNG, "pdf": b"%PDF", "svg": b"<?xml"}
+
+
+def saved(folder, figure: Figure, **how) -> dict[str, bytes]:
+    """What `save` writes, by format."""
+    plots.save(figure, folder, "figure", plots.Saving(**how))
+    return {path.suffix[1:]: path.read_bytes() for path in folder.iterdir()}
+
+
+def inches(png: bytes) -> list[float]:
+    return [int.from_bytes(png[at : at + 4]) / 150 for at in (16, 20)]
+
+
+def curves() -> Figure:
+    return plots.learning_curves(OUTCOMES["another diverged"])
+
+
+@pytest.mark.parametrize("kinds", [("png", "pdf"), ("svg",)])
+def test_a_figure_is_saved_in_each_format(tmp_path, kinds):
+    files = saved(tmp_path, curves(), format=kinds)
+    assert set(files) == set(kinds)
+    for kind, data in files.items():
+        assert data.startswith(BEGINS[kind])
+        assert len(data) > 10_000
+
+
+def test_without_a_title_there_is_more_room_and_the_file_still_says_what_it_shows(tmp_path):
+    figure = curves()
+    saved(tmp_path, figure)
+    titled = figure.axes[0].get_position().height
+    files = saved(tmp_path, figure, title=False)
+    assert figure.axes[0].get_position().height > titled
+    assert b"Learning curves of the chosen setting" in files["png"]
+    saved(tmp_path, figure)
+    assert figure.axes[0].get_position().height == pytest.approx(titled)
+
+
+def test_a_figure_has_the_size_that_is_asked_for_and_its_legend_fits(tmp_path):
+    figure = curves()
+    assert inches(saved(tmp_path, figure)["png"]) == pytest.approx([11.1, 4])
+    assert inches(saved(tmp_path, figure, size=(3.5, 5))["png"]) == pytest.approx([3.5, 5])
+    (legend,) = figure.legends
+    assert legend.get_window_extent().width < figure.bbox.width
+    assert len(legend.get_texts()) == 3
+
+
+def test_what_is_written_in_the_cells_of_a_small_figure_fits_them_or_is_hidden(tmp_path):
+    figure = heat_map(lambda a, b: a + b)
+    axes = figure.axes[0]
+    saved(tmp_path, figure, size=(3, 2))
+    room = axes.bbox.width / len(RATES)
+    assert all(text.get_visible() for text in axes.texts)
+    assert all(text.get_window_extent().width < room for text in axes.texts)
+    figure = many_cells()
+    saved(tmp_path, figure, size=(3, 2))
+    assert not any(text.get_visible() for text in figure.axes[0].texts)
+
+
+def test_drawing_leaves_nothing_in_matplotlibs_settings(tmp_path):
+    before = dict(rcParams)
+    saved(tmp_path, curves())
+    assert dict(rcParams) == before

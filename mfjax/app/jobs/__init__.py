@@ -30,8 +30,8 @@ def run(cfg: DictConfig, began: float) -> float | None:
     check(cfg)
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
-    if cfg.plots is None:
-        cfg.plots = not is_multirun()  # which has its own, over all jobs
+    if cfg.plots.draw is None:
+        cfg.plots.draw = not is_multirun()  # which has its own, over all jobs
     machine.set_up(cfg)
     from mfjax.app import terminal
 

@@ -165,7 +165,7 @@ def timed(
 ) -> tuple[Row, Any]:
     """The row of an operation without a verdict, and on the host what it computed."""
     rank = point.spec.max_rank
-    with terminal.console.status(f"{operation.name}, rank {rank}"):
+    with terminal.working(f"{operation.name}, rank {rank}"):
         program, compile_s = compiled(function, arguments)
         cost = cost_of_calls(program, compile_s, arguments, bench.cfg.job.repeats)
         once = jax.tree.map(np.asarray, program(*arguments))

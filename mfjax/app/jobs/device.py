@@ -25,6 +25,7 @@ from mfjax.app.jobs._operations import (
     sgd_rows,
     sweep_row,
 )
+from mfjax.app.table import Table
 from mfjax.checks.points import Point, in_float64
 from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
@@ -71,6 +72,14 @@ SHOWN = {
     "same bits": Shown("same_bits"),
     "status": Shown("status"),
 }
+GROUPS = (  # the most important first
+    ("operation", "status", "rank", "ms", "floor ms", "ratio", "error", "peak GB"),
+    ("at most",),
+    ("25 %", "75 %"),
+    ("same bits",),
+    ("GB", "GFLOP"),
+)
+TEXT = ("operation", "status")
 TOLERANCE = 1e-4  # float32 against float64; seen on a CPU: below 1e-6
 
 
@@ -88,7 +97,9 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
             "set devices=1 on a CPU, else CUDA_VISIBLE_DEVICES=0"
         )
     sgd(cfg, build_spec(cfg, 1, 1))  # refuses what it cannot train, before anything is timed
-    bench = Bench(cfg, build_dataset(cfg), measured_rates(cfg.dtype))
+    dataset = build_dataset(cfg)
+    terminal.say_data(cfg.data, dataset)
+    bench = Bench(cfg, dataset, measured_rates(cfg.dtype))
     rows = rows_of(bench, cpu_gradients(cfg, bench.dataset))
     write_csv(folder / "device.csv", rows)
     lines = [cells(row, SHOWN) for row in rows]
@@ -123,7 +134,7 @@ def show(bench: Bench, rows: Sequence[Row], device: str) -> None:
     shape = f"{data.num_users:,} x {data.num_items:,}, {len(data.value):,} ratings"
     title = f"{device}: {shape}, {bench.cfg.dtype}"
     lines = [cells(row, SHOWN) for row in rows]
-    terminal.show(terminal.plain_table(title, list(SHOWN), lines))
+    terminal.show(Table(title, list(SHOWN), lines, GROUPS, TEXT, "device.csv"))
     sweep = rows[-1]
     lanes = f"{sweep['lanes']:,} lanes of {sweep['ratings']:,} ratings"
     terminal.say(f"als, sgd and sweep: an epoch; the sweep: {lanes}")

@@ -9,14 +9,18 @@ from omegaconf import DictConfig
 
 from mfjax.app import terminal
 from mfjax.app.build import build_dataset, choose
+from mfjax.app.drawing import saving_of
 from mfjax.app.jobs import _points
+from mfjax.app.table import Table
 from mfjax.checks.compare import Oracle, compare_gradients
+from mfjax.checks.cost import Cost
 from mfjax.checks.own import Own, call_own, check_own, load_function, own_loss
 from mfjax.data import from_ids
 from mfjax.data.dataset import Dataset
 from mfjax.gradients import GRADIENTS
 from mfjax.reporting.files import write_csv
 from mfjax.reporting.formats import Shown, cells, latex, markdown
+from mfjax.reporting.saving import Saving
 
 COLUMNS = (
     "gradient",
@@ -53,6 +57,13 @@ SHOWN = {
     "MFLOP": Shown("flops", ".4g", 1e6),
     "status": Shown("status"),
 }
+GROUPS = (  # the most important first
+    ("gradient", "status", "error U", "error V", "ms", "compile s", "temp MB"),
+    ("full, U", "full, V"),
+    ("25 %", "75 %"),
+    ("ratings",),
+    ("MFLOP",),
+)
 SHOWN_OF_OWN = {
     "gradient": SHOWN["gradient"],
     "error U": SHOWN["error U"],
@@ -62,6 +73,11 @@ SHOWN_OF_OWN = {
     "own checker": Shown("own_checker", ".1e"),
     "status": SHOWN["status"],
 }
+GROUPS_OF_OWN = (
+    ("gradient", "status", "error U", "error V", "own checker"),
+    ("elementwise U", "elementwise V"),
+)
+TEXT = ("gradient", "status")
 DISAGREES = (
     "{gradient} disagrees at {side}[{row}, {column}]: analytic {analytic:.6g}, "
     "numerical {numerical:.6g}, relative error {relative_error:.2g}"
@@ -79,8 +95,8 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     own, worst = candidate(cfg) if cfg.job.candidate.gradient else ([], [])
     largest = sizes[-len(names) :] if names else []
     write(folder, sizes + own)
-    if cfg.plots and sizes:
-        draw(largest, sizes, folder)
+    if cfg.plots.draw and sizes:
+        draw(largest, sizes, folder, saving_of(cfg))
     if largest:
         show(largest)
     if own:
@@ -107,13 +123,14 @@ def variants(cfg: DictConfig, names: Sequence[str]) -> list[Row]:
     """The rows of every size, smallest first."""
     job = cfg.job
     dataset = build_dataset(cfg)
+    terminal.say_data(cfg.data, dataset)
     oracle = Oracle(job.step, job.tolerance)
     rows = []
     for share in sorted(job.shares):
         full = _points.full(cfg, part_of(dataset, share))
         spec = full.spec
         shape = f"{spec.num_users} x {spec.num_items}"
-        with terminal.console.status(f"{len(full.ratings.value):,} ratings, {shape}"):
+        with terminal.working(f"comparing on {len(full.ratings.value):,} ratings, {shape}"):
             compared = compare_gradients(names, _points.small(cfg), full, oracle, job.repeats)
         entries = spec.num_users * spec.num_items
         rows += [row | {"entries": entries} for row in compared]
@@ -177,7 +194,12 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
     (folder / "gradients.tex").write_text(latex(headings, lines))
 
 
-def draw(largest: Sequence[Row], sizes: Sequence[Row], folder: Path) -> None:
+def draw(
+    largest: Sequence[Row],
+    sizes: Sequence[Row],
+    folder: Path,
+    saving: Saving,
+) -> None:
     """The comparison on the largest size, and the times by size where there are several."""
     from mfjax.reporting import plots
 
@@ -185,10 +207,10 @@ def draw(largest: Sequence[Row], sizes: Sequence[Row], folder: Path) -> None:
     # the numerical gradient was timed on the small problem: no place beside the others' times
     untimed = {"ms": None, "ratings": max(row["ratings"] for row in largest)}
     rows = [row | (untimed if _is_oracle(row) else {}) for row in largest]
-    plots.save(plots.gradients([blank | row for row in rows]), folder, "gradients")
+    plots.save(plots.gradients([blank | row for row in rows]), folder, "gradients", saving)
     if len({row["entries"] for row in sizes}) > 1:
         running = [blank | row for row in sizes if not _is_oracle(row)]
-        plots.save(plots.scaling(running), folder, "scaling")
+        plots.save(plots.scaling(running), folder, "scaling", saving)
 
 
 def _is_oracle(row: Row) -> bool:
@@ -198,8 +220,10 @@ def _is_oracle(row: Row) -> bool:
 def show(rows: Sequence[Row]) -> None:
     """mfjax's variants on the terminal."""
     title = "Gradients: errors on the small problem (float64), then everything on the full one"
-    lines = [cells(row, SHOWN) for row in rows]
-    terminal.show(terminal.plain_table(title, list(SHOWN), lines))
+    # the numerical gradient was timed on the small problem: no place beside the others' costs
+    untimed = dict.fromkeys(Cost._fields)
+    lines = [cells(row | (untimed if _is_oracle(row) else {}), SHOWN) for row in rows]
+    terminal.show(Table(title, list(SHOWN), lines, GROUPS, TEXT, "gradients.csv"))
 
 
 def show_own(cfg: DictConfig, rows: Sequence[Row], worst: Sequence[Row]) -> None:
@@ -208,6 +232,6 @@ def show_own(cfg: DictConfig, rows: Sequence[Row], worst: Sequence[Row]) -> None
     loss = "its loss" if cfg.job.candidate.loss else f"mfjax's loss ({conventions})"
     title = f"A gradient against differences of {loss}"
     lines = [cells(row, SHOWN_OF_OWN) for row in rows]
-    terminal.show(terminal.plain_table(title, list(SHOWN_OF_OWN), lines))
+    terminal.show(Table(title, list(SHOWN_OF_OWN), lines, GROUPS_OF_OWN, TEXT, "gradients.csv"))
     for entry in worst:
         terminal.warn(DISAGREES.format_map(entry))

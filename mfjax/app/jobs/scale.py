@@ -17,7 +17,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from mfjax.app import terminal
 from mfjax.app.build import call
+from mfjax.app.drawing import saving_of
 from mfjax.app.jobs import _points
+from mfjax.app.table import Table
 from mfjax.checks.compare import errors_at, gradient_at
 from mfjax.checks.cost import compiled, cost_of_calls
 from mfjax.checks.points import Point, in_float64
@@ -43,6 +45,11 @@ SHOWN = {
     "temp MB": Shown("temp_bytes", ".4g", 1e6),
     "peak GB": Shown("peak_bytes", ".3g", 1e9),
 }
+GROUPS = (  # the most important first
+    ("ratings", "ms", "exponent", "layout MB", "temp MB", "peak GB"),
+    ("layout s", "compile s"),
+    ("25 %", "75 %"),
+)
 Row = dict[str, Any]
 
 
@@ -67,7 +74,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     write_csv(folder / "scale.csv", rows)
     lines = [cells(row, SHOWN) for row in rows]
     (folder / "scale.md").write_text(markdown(list(SHOWN), lines))
-    if cfg.plots:
+    if cfg.plots.draw:
         draw(cfg, figures, folder)
     show(cfg, figures)
     as_expected = terminal.finish(cfg, folder, began, content=figures, figures=figures)
@@ -117,8 +124,10 @@ def measured(cfg: DictConfig, num_ratings: int) -> Row:
     """
     section = OmegaConf.merge(cfg.data, {"num_ratings": num_ratings})
     assert isinstance(section, DictConfig)  # as what it is made of is
-    with terminal.console.status(f"{num_ratings:,} ratings"):
-        point = _points.full(cfg, call(SOURCES, section, "data")())
+    with terminal.working(f"{num_ratings:,} ratings"):
+        dataset = call(SOURCES, section, "data")()
+        terminal.say_data(section, dataset)
+        point = _points.full(cfg, dataset)
         tiling = point.spec.tiling
         gradient = GRADIENTS["tiles"](point.spec)
         began = time.perf_counter()
@@ -233,7 +242,7 @@ def draw(cfg: DictConfig, figures: Mapping[str, Any], folder: Path) -> None:
     title = f"{what}\n{shape}, {cfg.dtype}"
     rows = figures["sizes"]
     figure = plots.growth(rows, figures["fits"], figures["dense_bytes"], title)
-    plots.save(figure, folder, "scale")
+    plots.save(figure, folder, "scale", saving_of(cfg))
 
 
 def show(cfg: DictConfig, figures: Mapping[str, Any]) -> None:
@@ -243,7 +252,7 @@ def show(cfg: DictConfig, figures: Mapping[str, Any]) -> None:
     devices = f"{rows[0]['devices']} devices"
     title = f"One gradient, missing={cfg.missing}, rank {cfg.hparams.rank}, {shape}, {devices}"
     lines = [cells(row, SHOWN) for row in rows]
-    terminal.show(terminal.plain_table(title, list(SHOWN), lines))
+    terminal.show(Table(title, list(SHOWN), lines, GROUPS, file="scale.csv"))
     growth = {name: f"ratings^{law.exponent:.2f}" for name, law in figures["fits"].items()}
     at_the_end = f"ratings^{rows[-1]['exponent']:.2f} at the end (goal: at most {GOAL})"
     terminal.say(f"time grows as {growth['time']}, and as {at_the_end}")

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float
 from omegaconf import DictConfig
 
-from mfjax.app import terminal
+from mfjax.app import tables, terminal
 from mfjax.app.build import Experiment, build, flat, plain_section
+from mfjax.app.drawing import saving_of
 from mfjax.app.handover import Failed, Finished, Nothing, Ready, handed_over
 from mfjax.app.session import experiment_name
 from mfjax.app.training import Trained, is_finished, run_identity, train
@@ -30,6 +31,7 @@ from mfjax.reporting.files import (
     write_json,
 )
 from mfjax.reporting.provenance import digest_of_run, provenance
+from mfjax.reporting.saving import Saving
 from mfjax.reporting.statistics import Interval, interval, over_splits
 from mfjax.training.checkpoint import FOLDER, Checkpoints, finishing_the_chunk, remove
 from mfjax.training.lanes import Fit
@@ -51,6 +53,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
             return finished_already(cfg, folder)
         case Ready(trained):
             before = trained.seconds["compile"] + trained.seconds["train"]  # this job began
+            terminal.say_data(cfg.data, trained.experiment.dataset)
             return write_and_show(cfg, folder, trained, began - before)
         case Nothing():
             return run_alone(cfg, folder, began)
@@ -58,8 +61,9 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
 
 def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
     """Train, write and show, with checkpoints until the results are written."""
+    building = time.perf_counter()
     experiment = build(cfg)
-    data_seconds = time.perf_counter() - began
+    before = {"imports": building - began, "data": time.perf_counter() - building}
     identity = run_identity(flat(cfg), experiment)
     if cfg.resume and is_finished(folder, identity):
         return finished_already(cfg, folder)
@@ -68,6 +72,7 @@ def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
             f"resume=true: nothing to go on from in {folder}, so from the start; "
             "hydra.run.dir=… says where"
         )
+    terminal.say_data(cfg.data, experiment.dataset)
     with finishing_the_chunk() as stop:
         checkpoints = Checkpoints(
             folder,
@@ -77,7 +82,7 @@ def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
             stop=stop,
         )
         (trained,) = train([cfg], [experiment], checkpoints)
-    trained.seconds["data"] = data_seconds
+    trained = trained._replace(seconds=before | trained.seconds)
     return write_and_show(cfg, folder, trained, began, own_checkpoints=True)
 
 
@@ -122,13 +127,16 @@ def write(cfg: DictConfig, folder: Path, trained: Trained, began: float) -> dict
     metrics, over = measure(outcome)
     of_baselines = baselines(experiment.sweep.plan.problems)
     write_files(cfg, experiment, outcome, folder)
+    drawing = time.perf_counter()
+    draw(cfg, experiment, outcome, folder)
     now = time.perf_counter()
+    after = {"evaluate": drawing - evaluating, "plots": now - drawing}
     results = summarise(cfg, experiment, outcome) | {
         "metrics": metrics,
         "interval_over": over,
         "baselines": {name: interval(rmse) for name, rmse in of_baselines.items()},
         "trained_together": jobs,
-        "seconds": {"total": now - began, **seconds, "evaluate": now - evaluating},
+        "seconds": {"total": now - began, **seconds, **after},
     }
     if not outcome.chosen.alive:
         results["reason"] = diverged(outcome)
@@ -206,34 +214,39 @@ def diverged(outcome: Outcome) -> str:
 
 
 def write_files(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path) -> None:
-    """Lanes, histories and factors; and the plots, where there are to be any."""
+    """Lanes, histories and factors."""
     write_csv(folder / "lanes.csv", lane_rows(outcome))
     write_csv(folder / "history.csv", history_rows(outcome))
     problem = next(iter(experiment.sweep.plan.problems.values()))
     fit = outcome.final[0]
     write_factors(folder / "factors.npz", fit, experiment.dataset, problem.bounds, cfg.bias)
-    if cfg.plots and outcome.chosen.alive:
-        draw(experiment, outcome, folder)
 
 
-def draw(experiment: Experiment, outcome: Outcome, folder: Path) -> None:
-    """The plots of an outcome, those of predictions by its first final fit."""
+def draw(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path) -> None:
+    """The plots of an outcome, where there are to be any.
+
+    Those of predictions are of its first final fit.
+    """
+    if not (cfg.plots.draw and outcome.chosen.alive):
+        return
     from mfjax.reporting import plots
 
+    saving = saving_of(cfg)
     dataset = experiment.dataset
     fit = outcome.final[0]
-    plots.save(plots.learning_curves(outcome), folder, "learning_curves")
+    plots.save(plots.learning_curves(outcome), folder, "learning_curves", saving)
     if heat_map := plots.heat_map(outcome, experiment.axes):
-        plots.save(heat_map, folder, "heat_map")
-    draw_predictions(experiment, fit, folder)
+        plots.save(heat_map, folder, "heat_map", saving)
+    draw_predictions(experiment, fit, folder, saving)
     if max(dataset.num_users, dataset.num_items) <= DENSE:
         actual = ratings_matrix(dataset)
         user, item = (np.asarray(table, np.float64) for table in fit.factors)
         predicted = user @ item.T + fit.mean
-        plots.save(plots.matrices(actual, predicted, np.isnan(actual)), folder, "matrices")
+        figure = plots.matrices(actual, predicted, np.isnan(actual))
+        plots.save(figure, folder, "matrices", saving)
 
 
-def draw_predictions(experiment: Experiment, fit: Fit, folder: Path) -> None:
+def draw_predictions(experiment: Experiment, fit: Fit, folder: Path, saving: Saving) -> None:
     """Predictions of the test ratings, or of the training ratings where there are none."""
     from mfjax.reporting import plots
 
@@ -245,7 +258,7 @@ def draw_predictions(experiment: Experiment, fit: Fit, folder: Path) -> None:
     label = f"{part} ratings, split_seed {split_seed}"
     clipped = np.clip(predictions(fit, ratings), *problem.bounds)
     figure = plots.predictions(clipped, ratings.value, problem.bounds, label)
-    plots.save(figure, folder, "predictions")
+    plots.save(figure, folder, "predictions", saving)
 
 
 def ratings_matrix(dataset: Dataset) -> Float[np.ndarray, "users items"]:
@@ -273,12 +286,19 @@ def show(trained: Trained, results: Mapping[str, Any], folder: Path) -> None:
         )
     if not outcome.chosen.alive:
         raise InputError(f"{results['reason']}\nhistory and lanes: {folder}")
-    axes = list(experiment.axes)
-    terminal.show(terminal.settings_table(outcome, axes, results["baselines"]))
-    terminal.show(terminal.metrics_table(results["metrics"]))
-    terminal.note("Chosen", results["chosen"])
-    terminal.note("Conventions", results["conventions"])
+    terminal.show(tables.settings_table(outcome, list(experiment.axes)))
+    terminal.show(tables.metrics_table(results["metrics"], outcome.refitted))
+    if baselines_table := tables.baselines_table(results["baselines"]):
+        terminal.show(baselines_table)
+    terminal.say_to_paste("Chosen:", results["chosen"], section="hparams.")
+    terminal.say_to_paste("Conventions:", results["conventions"])
     terminal.say(f"Protocol: {results['protocol']}; intervals over {results['interval_over']}")
-    seconds = ", ".join(f"{what} {took:.1f} s" for what, took in results["seconds"].items())
-    counts = f"Lanes {results['lanes']}, {results['compilations']} compilation(s)"
-    terminal.say(f"{counts}, {seconds}")
+    terminal.say(in_numbers(results))
+
+
+def in_numbers(results: Mapping[str, Any]) -> str:
+    """The lanes, the programs, and the seconds that each part took."""
+    total, *parts = results["seconds"].items()
+    took = ", ".join(f"{what} {seconds:.1f}" for what, seconds in parts if seconds)
+    counts = f"{results['lanes']} lanes, {results['compilations']} compilation(s)"
+    return f"{counts}, {total[1]:.1f} s in all: {took}"

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from mfjax.app import terminal
 from mfjax.app.build import Experiment, build, build_gradient
+from mfjax.app.drawing import saving_of
 from mfjax.app.jobs.train import ratings_matrix
 from mfjax.checks.compare import gradient_at
 from mfjax.checks.points import Point
@@ -29,15 +30,16 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     False where one did not come out.
     """
     experiment = build(cfg)
+    terminal.say_data(cfg.data, experiment.dataset)
     data = ratings_matrix(experiment.dataset)
     figures = figures_of(cfg, experiment)
     descent = figures["descent"]
-    if cfg.plots:
+    if cfg.plots.draw:
         from mfjax.reporting import plots
 
         none_missing = np.zeros(data.shape, bool)
         figure = plots.matrices(data, descent["CF"], none_missing)
-        plots.save(figure, folder, "matrices")
+        plots.save(figure, folder, "matrices", saving_of(cfg))
     difference = descent["difference"]
     shown = np.array2string(difference, precision=4, suppress_small=True)
     terminal.say(f"CF − D:\n{shown}")

@@ -9,90 +9,112 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mfjax.metrics import Metric, label, metric_of
+from mfjax.metrics import label, metric_of
 from mfjax.reporting.plots.style import (
     BLUE,
-    VERMILLION,
+    THIN,
     Values,
     legend_below,
     line_style,
     panels,
     scale_y,
+    styled,
 )
 from mfjax.training.lanes import Fit
 from mfjax.training.protocol import Outcome
 
-PARTS = {
-    "train": {"color": BLUE, "linestyle": "--"},
-    "validation": {"color": VERMILLION, "linestyle": "-"},
-}
-OBJECTIVE = "objective, which training minimises"
+LOSS = "loss"
 FEW_EPOCHS = 25  # are marked one by one
 
 
+@styled()
 def learning_curves(outcome: Outcome) -> Figure:
-    """The curves of the chosen setting by epoch, of the metric that chose and of the objective.
+    """The curves of the chosen setting by epoch, each in a panel of its own scale.
 
-    The other settings lie behind them in grey.
+    The metric that chose on the validation ratings, where any are held out, with the other
+    settings in grey; the same metric on the training ratings; and the objective.
     """
     fits = outcome.chosen.fits
-    metric = metric_of(outcome.chosen_by)
-    words = _words(metric)
-    title = _title(outcome)
-    figure, (left, right) = panels(title, (words.title, OBJECTIVE), sharex=True)
-    _draw_others(left, outcome)
-    drawn = []
-    for part, column in _columns(outcome.chosen_by).items():
-        style = PARTS[part] | {"label": label(column)}
-        drawn.append(_draw_curve(left, fits, column, style))
-    scale_y(left, np.concatenate(drawn), fenced=metric.better == "lower")
-    scale_y(right, _draw_curve(right, fits, "loss", {"color": BLUE}))
-    if outcome.chosen_by.startswith("validation_"):
-        _mark_best(left, fits, outcome.chosen_by)
-        _mark_best(right, fits, "loss")
-    _by_epoch(figure, (left, right), words.axis)
+    validated = _is_validated(outcome)
+    columns = _columns(outcome, validated=validated)
+    names = [_name(column) for column in columns]
+    names[0] += " (chooses)"
+    figure, row = _by_epoch(_title(outcome), columns, names)
+    _draw_others(row[0], outcome)
+    style = {"color": BLUE, "label": "chosen setting"}
+    for axes, column in zip(row, columns, strict=True):
+        _fit_scale(axes, column, _draw_curve(axes, fits, column, style))
+        if validated:
+            _mark_best(axes, fits, column)
+    legend_below(figure, row[0])
     return figure
 
 
+@styled()
 def side_by_side(curves: Mapping[str, Outcome]) -> Figure:
-    """Training by epoch of each outcome's chosen setting: a metric, and the objective.
+    """The curves by epoch of each outcome's chosen setting: as `learning_curves`, of all at once.
 
     The metric is the one that chose in the first outcome.
     """
     first = next(iter(curves.values()))
-    metric = metric_of(first.chosen_by)
-    words = _words(metric)
+    validated = any(map(_is_validated, curves.values()))
+    columns = _columns(first, validated=validated)
     over = {_over(outcome.chosen.fits) for outcome in curves.values()}
-    title = f"Training by {', '.join(curves)}\n{' or '.join(sorted(over))}"
-    names = (f"{words.title} on the training ratings", OBJECTIVE)
-    figure, (left, right) = panels(title, names, sharex=True)
-    of_metric = _draw_each(left, curves, _columns(first.chosen_by)["train"])
-    scale_y(left, of_metric, fenced=metric.better == "lower")
-    scale_y(right, _draw_each(right, curves, "loss"))
-    _by_epoch(figure, (left, right), words.axis)
+    title = f"Side by side: {', '.join(curves)}\n{' or '.join(sorted(over))}"
+    figure, row = _by_epoch(title, columns, [_name(column) for column in columns])
+    for axes, column in zip(row, columns, strict=True):
+        _fit_scale(axes, column, _draw_each(axes, curves, column))
+    legend_below(figure, row[-1])
     return figure
+
+
+# panels
+
+
+def _is_validated(outcome: Outcome) -> bool:
+    return outcome.chosen_by.startswith("validation_")
+
+
+def _columns(outcome: Outcome, *, validated: bool) -> list[str]:
+    """The column of each panel, by the metric that chose."""
+    _, _, metric = outcome.chosen_by.partition("_")
+    validation = [f"validation_{metric}"] if validated else []
+    return [*validation, f"train_{metric}", LOSS]
+
+
+def _by_epoch(
+    title: str,
+    columns: Sequence[str],
+    names: Sequence[str],
+) -> tuple[Figure, list[Axes]]:
+    """A panel a column, all by epoch."""
+    size = (0.6 + 3.5 * len(columns), 4)
+    figure, row = panels(title, names, size, sharex=True)
+    row[0].xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
+    for axes, column in zip(row, columns, strict=True):
+        axes.set(xlabel="epoch", ylabel=_axis(column))
+    return figure, row
+
+
+def _fit_scale(axes: Axes, column: str, values: Values) -> None:
+    """Fit the y axis to a column's values, of errors without those that are far too large."""
+    fenced = column != LOSS and metric_of(column).better == "lower"
+    scale_y(axes, values, fenced=fenced)
 
 
 # words
 
 
-class Words(NamedTuple):
-    """What a panel of a metric, and its axis, are called."""
-
-    title: str
-    axis: str
+def _name(column: str) -> str:
+    return "objective (minimised)" if column == LOSS else label(column)
 
 
-def _words(metric: Metric) -> Words:
-    if "error" in metric.needs:
-        return Words("errors", f"{metric.label} (in units of the ratings)")
-    return Words(metric.label, f"{metric.label} ({metric.better} is better)")
-
-
-def _columns(chosen_by: str) -> dict[str, str]:
-    """The column of each of `PARTS` with the metric that chose."""
-    _, _, metric = chosen_by.partition("_")
-    return {part: f"{part}_{metric}" for part in PARTS}
+def _axis(column: str) -> str:
+    """What the y axis of a column is called."""
+    if column == LOSS:
+        return "objective (loss)"
+    metric = metric_of(column)
+    return f"{metric.label} ({metric.better} is better)"
 
 
 def _title(outcome: Outcome) -> str:
@@ -161,7 +183,7 @@ def _draw_curve(
         high = np.nanmax(values, axis=0)
         inside = (style["color"], 0.2)
         edge = (style["color"], 0.5)
-        axes.fill_between(epochs, low, high, facecolor=inside, edgecolor=edge, linewidth=0.8)
+        axes.fill_between(epochs, low, high, facecolor=inside, edgecolor=edge, linewidth=THIN)
     return values.ravel()
 
 
@@ -176,8 +198,7 @@ def _draw_each(axes: Axes, curves: Mapping[str, Outcome], column: str) -> Values
 
 def _draw_others(axes: Axes, outcome: Outcome) -> None:
     """The mean curve of every setting that was not chosen, in grey."""
-    style = {"color": "0.75", "linewidth": 0.8, "zorder": 1}
-    style["label"] = f"{label(outcome.chosen_by)} of other settings"
+    style = {"color": "0.75", "linewidth": THIN, "zorder": 1, "label": "other settings"}
     for setting in outcome.settings[1:]:
         epochs, values = _series(setting.fits, outcome.chosen_by)
         axes.plot(epochs, values.mean(axis=0), **style)
@@ -187,16 +208,8 @@ def _draw_others(axes: Axes, outcome: Outcome) -> None:
 def _mark_best(axes: Axes, fits: Sequence[Fit], column: str) -> None:
     """A ring at the best epoch of every fit."""
     best = [fit for fit in _shown(fits) if fit.best_epoch]
-    epochs = [fit.best_epoch for fit in best]
-    values = [fit.at_best(column) for fit in best]
-    named = "best epoch of a fit"
-    axes.plot(epochs, values, "o", color="black", mfc="white", label=named)
-
-
-def _by_epoch(figure: Figure, both: tuple[Axes, Axes], metric_axis: str) -> None:
-    """Label a panel of a metric and one of the objective, and put their legend below them."""
-    left, right = both
-    left.set(xlabel="epoch", ylabel=metric_axis)
-    right.set(xlabel="epoch", ylabel="objective (loss)")
-    left.xaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
-    legend_below(figure, left, ncols=4, fontsize="small")
+    if best:
+        epochs = [fit.best_epoch for fit in best]
+        values = [fit.at_best(column) for fit in best]
+        ring = {"color": "black", "mfc": "white", "label": "best epoch of a fit"}
+        axes.plot(epochs, values, "o", **ring)

@@ -18,6 +18,7 @@ from mfjax.reporting.plots.style import (
     log_ticks,
     panels,
     value_range,
+    with_width,
 )
 
 
@@ -62,9 +63,14 @@ def draw_landscape(land: Landscape) -> Figure:
 # colours, of the metric's own values
 
 
+def _ends(scores: Values) -> tuple[float, float]:
+    """The best score, and the worst that has a colour of its own."""
+    return with_width(*value_range(scores))
+
+
 def _colors(scores: Values, metric: Metric) -> dict[str, Any]:
     """From the best to the worst within the fence, the best brightest."""
-    ends = [metric.sign * end for end in value_range(scores)]
+    ends = [metric.sign * end for end in _ends(scores)]
     return {
         "cmap": "viridis_r" if metric.better == "lower" else "viridis",
         "vmin": min(ends),
@@ -74,7 +80,7 @@ def _colors(scores: Values, metric: Metric) -> dict[str, Any]:
 
 def _colorbar(figure: Figure, drawn: ScalarMappable, scores: Values, metric: Metric) -> None:
     """The bar of `_colors`, pointed at the worst end where a value lies beyond it."""
-    _, worst = value_range(scores)
+    _, worst = _ends(scores)
     is_beyond = np.isfinite(scores) & (scores > worst)
     worst_end = "max" if metric.better == "lower" else "min"
     figure.colorbar(
@@ -89,7 +95,7 @@ def _colorbar(figure: Figure, drawn: ScalarMappable, scores: Values, metric: Met
 
 def _grid(land: Landscape) -> Figure:
     """The best over the other keys in a cell a pair of values, the best of all outlined."""
-    x, y, *others = land.keys
+    x, y = land.keys[:2]
     across = _sorted_values(land.points, x)
     down = _sorted_values(land.points, y)
     scores = np.full((len(down), len(across)), np.nan)
@@ -101,7 +107,7 @@ def _grid(land: Landscape) -> Figure:
         scores[row, column] = point.score
     width = max(6, 0.75 * len(across) + 2.2)
     height = max(3, 0.5 * len(down) + 1.6)
-    figure, (panel,) = panels(_grid_title(land, others), size=(width, height))
+    figure, (panel,) = panels(_grid_title(land), size=(width, height))
     _draw_scores(figure, panel, scores, land)
     if np.isfinite(scores).any():
         _outline(panel, row, column)
@@ -112,20 +118,38 @@ def _grid(land: Landscape) -> Figure:
 
 
 def _sorted_values(points: Sequence[Scored], key: str) -> list[Any]:
-    """Every value of a key, numbers before text."""
-    values = {point.keys[key] for point in points}
-    return sorted(values, key=lambda value: (isinstance(value, str), value))
+    """Every value of a key, ascending, those that are no numbers last."""
+
+    def place(value: float | str) -> tuple[float, str]:
+        try:
+            return float(value), ""
+        except ValueError:
+            return np.inf, str(value)
+
+    return sorted({point.keys[key] for point in points}, key=place)
 
 
 def _tick(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _grid_title(land: Landscape, others: Sequence[str]) -> str:
-    x, y = land.keys[:2]
+def _grid_title(land: Landscape) -> str:
+    x, y, *others = land.keys
     what = f"Mean {land.label}" if land.kind is SETTING else capitalized(land.label)
-    rest = f"each at its best {', '.join(others)}; " if others else ""
-    return f"{what} by {x} and {y}\n{rest}outlined: the {land.kind.best} {land.kind.name}"
+    at_best = f"each at its best {', '.join(others)}" if others else ""
+    return _title(f"{what} by {x} and {y}", at_best, _outlined(land))
+
+
+def _outlined(land: Landscape) -> str:
+    """What the outline is around; nothing where no point has a value."""
+    any_good = any(np.isfinite(point.score) for point in land.points)
+    return f"outlined: the {land.kind.best} {land.kind.name}" if any_good else ""
+
+
+def _title(what: str, *notes: str) -> str:
+    """What the figure shows, and below it those of the notes that say something."""
+    said = "; ".join(filter(None, notes))
+    return f"{what}\n{said}" if said else what
 
 
 def _draw_scores(figure: Figure, panel: Axes, scores: Values, land: Landscape) -> None:
@@ -159,11 +183,14 @@ def _points(land: Landscape) -> Figure:
     x, y = land.keys[:2]
     good = [point for point in land.points if np.isfinite(point.score)]
     lost = [point for point in land.points if not np.isfinite(point.score)]
-    title = _points_title(land, any_lost=bool(lost))
-    figure, (panel,) = panels(title, size=(6.5, 4.8))
+    crosses = f"×: {land.kind.lost}" if lost else ""
+    figure, (panel,) = panels(_points_title(land, crosses), size=(6.5, 4.8))
+    for axis, key in ((panel.xaxis, x), (panel.yaxis, y)):
+        axis.update_units(_sorted_values(land.points, key))
     if good:
         _draw_good(figure, panel, good, land)
-    panel.scatter(_at(lost, x), _at(lost, y), marker="x", color="0.6", zorder=1)
+    cross = {"marker": "x", "color": "0.6", "zorder": 1}
+    panel.scatter(_at(lost, x), _at(lost, y), **cross)
     if _is_wide(_at(land.points, x)):
         panel.set_xscale("log")
         log_ticks(panel.xaxis)
@@ -174,13 +201,11 @@ def _points(land: Landscape) -> Figure:
     return figure
 
 
-def _points_title(land: Landscape, *, any_lost: bool) -> str:
+def _points_title(land: Landscape, crosses: str) -> str:
     x, y, *others = land.keys
-    kind = land.kind
-    what = capitalized(land.label)
-    rest = f"differing in {', '.join(others)} too; " if others else ""
-    crosses = f"; ×: {kind.lost}" if any_lost else ""
-    return f"{what} by {x} and {y}\n{rest}outlined: the {kind.best} {kind.name}{crosses}"
+    what = f"{capitalized(land.label)} by {x} and {y}"
+    differing = f"differing in {', '.join(others)} too" if others else ""
+    return _title(what, differing, _outlined(land), crosses)
 
 
 def _draw_good(
@@ -194,10 +219,12 @@ def _draw_good(
     scores = np.array([point.score for point in good], float)
     values = land.metric.sign * scores
     colors = _colors(scores, land.metric)
-    dots = panel.scatter(_at(good, x), _at(good, y), c=values, s=45, zorder=2, **colors)
+    style = {"c": values, "s": 45, "zorder": 2}
+    dots = panel.scatter(_at(good, x), _at(good, y), **style, **colors)
     best = min(good, key=lambda point: point.score).keys
     ring = {"facecolors": "none", "edgecolors": "black", "linewidths": 1.8}
-    panel.scatter(best[x], best[y], s=110, zorder=3, **ring)
+    ring |= {"s": 110, "zorder": 3}
+    panel.scatter(best[x], best[y], **ring)
     _colorbar(figure, dots, scores, land.metric)
 
 

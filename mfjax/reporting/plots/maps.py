@@ -9,11 +9,21 @@ from matplotlib.figure import Figure
 
 from mfjax.metrics import label, metric_of
 from mfjax.reporting.plots.landscape import JOB, SETTING, Landscape, Scored, draw_landscape
-from mfjax.reporting.plots.style import BLUE, DECADE, VERMILLION, Values, panels, scale_y
+from mfjax.reporting.plots.style import (
+    BLUE,
+    DECADE,
+    VERMILLION,
+    Values,
+    legend_below,
+    panels,
+    scale_y,
+    styled,
+)
 from mfjax.training.protocol import Outcome, Setting
 from mfjax.types import REPLICATES
 
 
+@styled()
 def heat_map(
     outcome: Outcome,
     axes: Mapping[str, Sequence[float]],
@@ -42,6 +52,7 @@ def _words(outcome: Outcome) -> str:
     return label(outcome.chosen_by) + note
 
 
+@styled()
 def jobs_map(
     rows: Sequence[Mapping[str, Any]],
     varied: Sequence[str],
@@ -55,26 +66,26 @@ def jobs_map(
       chosen_by: the column, such as `validation_rmse`.
     """
     metric = metric_of(chosen_by)
-
-    def scored(row: Mapping[str, Any]) -> Scored:
-        value = row[chosen_by]
-        keys = {key: _typed(row.get(key)) for key in varied}
-        return Scored(keys, np.inf if value is None else metric.sign * value)
-
-    points = [scored(row) for row in rows]
-    values = {key: [point.keys[key] for point in points] for key in varied}
+    values = {key: _typed(rows, key) for key in varied}
     keys = _varying(values)
     if len(keys) < 2:
         return None
+    points = []
+    for i, row in enumerate(rows):
+        value = row[chosen_by]
+        score = np.inf if value is None else metric.sign * value
+        of_job = {key: values[key][i] for key in varied}
+        points.append(Scored(of_job, score))
     return draw_landscape(Landscape(points, keys, metric, label(chosen_by), JOB))
 
 
-def _typed(value: Any) -> float | str:
-    """An override's value, a number where it is one."""
+def _typed(rows: Sequence[Mapping[str, Any]], key: str) -> list[float] | list[str]:
+    """The values of a key over the jobs: numbers where all are."""
+    values = [row.get(key) for row in rows]
     try:
-        return float(value)
+        return [float(value) for value in values]
     except (TypeError, ValueError):
-        return str(value)
+        return [str(value) for value in values]
 
 
 def _varying(values: Mapping[str, Sequence[Any]]) -> list[str]:
@@ -104,7 +115,7 @@ def _profile(outcome: Outcome, key: str, named: str) -> Figure:
     scale_y(axes, values, fenced=metric.better == "lower")
     axes.set_xlabel(key)
     axes.set_ylabel(f"{label(column)} ({metric.better} is better)")
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    legend_below(figure, axes)
     return figure
 
 

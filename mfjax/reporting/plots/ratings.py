@@ -15,19 +15,23 @@ from mfjax.reporting.plots.style import (
     VERMILLION,
     draw_cells,
     panels,
+    styled,
     value_range,
+    with_width,
 )
 from mfjax.types import Bounds
 
 LEVELS = 12  # ratings of at most so many distinct values are shown value by value
 FEW_RATINGS = 2000  # fewer are points, and more a density
 CELLS = 60  # a matrix of at most so many cells, and 10 columns, has its values written in
+MINUS = "−"  # as on the axes
 NO_ERROR = 0.01  # of the range of the ratings: errors below it look like none
 
 Vector = Float[np.ndarray, " n"]
 Matrix = Float[np.ndarray, "users items"]
 
 
+@styled()
 def predictions(
     predicted: Real[np.ndarray, " n"],
     actual: Real[np.ndarray, " n"],
@@ -68,7 +72,7 @@ def _title(predicted: Vector, actual: Vector, label: str) -> str:
     metrics = measured(predicted, actual, np.ones_like(actual))
     figures = [f"{METRICS[name].label} {value:.4f}" for name, value in metrics.items()]
     bias = (predicted - actual).mean()
-    figures.append(f"bias {bias:+.4f}")
+    figures.append(f"bias {bias:+.4f}".replace("-", MINUS))
     return f"Predictions of {len(actual):,} {label}\n{', '.join(figures)}"
 
 
@@ -97,9 +101,10 @@ def _draw_density(
 ) -> None:
     style = {"cmap": "viridis_r", "linewidths": 0.1}
     cells = axes.hexbin(actual, predicted, gridsize=40, bins="log", mincnt=1, **style)
-    figure.colorbar(cells, label="ratings in a cell")
+    figure.colorbar(cells, label="ratings in a cell", format="{x:g}")
 
 
+@styled()
 def matrices(
     actual: Matrix,
     predicted: Matrix,
@@ -114,7 +119,7 @@ def matrices(
     names = ("actual, $R$", r"predicted, $\hat{R}$", r"error, $\hat{R} - R$")
     title = "Ratings, predictions and their difference; hatched: not rated"
     figure, (left, middle, right) = panels(title, names, _size(*known.shape))
-    low, high = value_range(np.append(known, predicted), fenced=False)
+    low, high = with_width(*value_range(np.append(known, predicted), fenced=False))
     write = _writer(known.shape, max(abs(low), abs(high)))
     rating = draw_cells(left, known, write, vmin=low, vmax=high)
     draw_cells(middle, predicted, write, vmin=low, vmax=high)
@@ -124,8 +129,8 @@ def matrices(
     figure.colorbar(missed, ax=right, label="predicted − actual")
     for axes in (left, middle, right):
         axes.set(xlabel="item", ylabel="user")
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(8, integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
+        axes.yaxis.set_major_locator(MaxNLocator(8, integer=True, min_n_ticks=1))
     return figure
 
 
@@ -149,6 +154,8 @@ def _writer(shape: Sequence[int], greatest: float) -> Callable[[float], str]:
     digits = max(0, wanted - magnitude)
 
     def write(value: float) -> str:
-        return f"{value:z.{digits}f}" if has_room and np.isfinite(value) else ""
+        if not has_room or not np.isfinite(value):
+            return ""
+        return f"{value:z.{digits}f}".replace("-", MINUS)
 
     return write

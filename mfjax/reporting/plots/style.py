@@ -1,21 +1,47 @@
-"""What every figure shares: colours, panels, ranges, ticks and cells.
+"""What every figure shares: sizes, colours, panels, legends, ranges, ticks and cells.
 
 Colours are Okabe and Ito's or viridis, and line styles and markers differ with them, so that
-figures read in grey too. Nothing touches pyplot's global state.
+figures read in grey too. Nothing stays in matplotlib's global state.
 """
 
-from collections.abc import Callable, Sequence
-from textwrap import fill
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from matplotlib import rc_context
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import LogLocator, NullFormatter
 
+RC: dict[str, Any] = {
+    "font.size": 10,
+    "figure.titlesize": "large",
+    "axes.titlesize": "medium",
+    "axes.labelsize": "medium",
+    "xtick.labelsize": "small",
+    "ytick.labelsize": "small",
+    "legend.fontsize": "small",
+    "legend.frameon": False,
+    "legend.handlelength": 2.6,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.alpha": 0.3,
+    "lines.linewidth": 1.5,
+    "lines.markersize": 5,
+    "errorbar.capsize": 3,
+    "savefig.dpi": 150,
+    "pdf.fonttype": 42,  # TrueType, which publishers take
+}
+SMALL = "small"  # text within a panel
+SMALLER = "x-small"
+LEAST = 4.5  # points that can be read
+THIN = 0.8  # lines that stay behind
 BLUE = "#0072B2"
 VERMILLION = "#D55E00"
 GREEN = "#009E73"
@@ -26,9 +52,20 @@ COLORS = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY)
 LINES = ("-", "--", "-.", ":")
 GUIDE = {"color": "0.5", "linestyle": (0, (6, 4))}  # of a line to compare others with
 LUMA = (0.3, 0.59, 0.11)  # how bright red, green and blue are
+BELOW = "outside lower center"
 DECADE = 10  # a wider range is logarithmic
 
 Values = Float[np.ndarray, "*shape"]
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Within it, and in functions that it decorates, figures are made by `RC`."""
+    with rc_context(RC):
+        yield
+
+
+# a figure and its legend
 
 
 def panels(
@@ -39,23 +76,35 @@ def panels(
 ) -> tuple[Figure, list[Axes]]:
     """A figure of `size` inches with a panel a name, side by side, and the panels."""
     figure = Figure(size, layout="constrained")
-    letters = int(11 * size[0])  # in a line
-    lines = [fill(line, letters) for line in title.splitlines()]
-    figure.suptitle("\n".join(lines), fontsize="large")
+    figure.suptitle(title, wrap=True)
     (row,) = figure.subplots(1, len(names), squeeze=False, **options)
     for axes, name in zip(row, names, strict=True):
-        axes.set_title(name, fontsize="medium")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.set_axisbelow(True)
-        axes.grid(alpha=0.3)
+        axes.set_title(name)
+        axes.grid()
     return figure, list(row)
 
 
-def legend_below(figure: Figure, axes: Axes, **options: Any) -> None:
-    """The legend of one panel below all."""
-    handles, labels = axes.get_legend_handles_labels()
-    place = "outside lower center"
-    figure.legend(handles, labels, loc=place, frameon=False, **options)
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """The legend of one panel below all, in as many columns as there is room for."""
+    _place_legend(figure, *axes.get_legend_handles_labels())
+
+
+def refit_legends(figure: Figure) -> None:
+    """Give each `legend_below` as many columns as the figure has room for now."""
+    for legend in [one for one in figure.legends if one.get_gid() == BELOW]:
+        handles = [handle for handle in legend.legend_handles if handle is not None]
+        labels = [text.get_text() for text in legend.get_texts()]
+        legend.remove()
+        _place_legend(figure, handles, labels)
+
+
+def _place_legend(figure: Figure, handles: Sequence[Artist], labels: Sequence[str]) -> None:
+    for columns in range(len(labels), 0, -1):
+        legend = figure.legend(handles, labels, loc=BELOW, ncols=columns)
+        legend.set_gid(BELOW)
+        if columns == 1 or legend.get_window_extent().width < figure.bbox.width:
+            return
+        legend.remove()
 
 
 def line_style(i: int) -> dict[str, Any]:
@@ -93,6 +142,13 @@ def _fenced(high: float, logarithms: Values) -> float:
     quarter, three_quarters = np.quantile(logarithms, [0.25, 0.75])
     fence = three_quarters + 3 * (three_quarters - quarter)
     return high if np.log(high) <= fence else float(np.exp(fence))
+
+
+def with_width(low: float, high: float) -> tuple[float, float]:
+    """The range; where it has next to no width, one from its low end on: colours need one."""
+    size = abs(low)
+    has_width = high - low > 1e-9 * size
+    return (low, high) if has_width else (low, low + (0.1 * size or 1.0))
 
 
 def scale_y(axes: Axes, values: Values, *, fenced: bool = False) -> None:
@@ -140,9 +196,22 @@ def draw_cells(
     brightness = image.to_rgba(known)[..., :3] @ LUMA
     is_dark = np.isfinite(values) & (brightness < 0.5)
     style = {"ha": "center", "va": "center"}
-    style["fontsize"] = "small" if values.shape[1] <= 6 else "x-small"
+    style["fontsize"] = SMALL if values.shape[1] <= 6 else SMALLER
     for (row, column), value in np.ndenumerate(values):
         if text := write(float(value)):
             color = "white" if is_dark[row, column] else "black"
             axes.text(column, row, text, color=color, **style)
     return image
+
+
+def fit_cells(figure: Figure) -> None:
+    """Shrink what is written in cells that are too narrow for it; hide what could not be read."""
+    for axes in figure.axes:
+        for image in axes.images:
+            columns = image.get_size()[1]
+            room = 0.9 * axes.bbox.width / columns
+            widths = [text.get_window_extent().width for text in axes.texts]
+            share = min(1, room / max(widths, default=room))
+            for text in axes.texts:
+                size = share * float(text.get_fontsize())
+                text.set(fontsize=size, visible=size >= LEAST)

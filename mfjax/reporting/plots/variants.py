@@ -12,21 +12,30 @@ from mfjax.reporting.plots.style import (
     BLUE,
     GREEN,
     GUIDE,
-    SKY,
+    SMALL,
     VERMILLION,
     Values,
     legend_below,
     line_style,
     log_ticks,
     panels,
+    styled,
     value_range,
 )
 
 MARKERS = "osv^D"
+BESIDE: dict[str, Any] = {  # a point, on white
+    "xytext": (6, 0),
+    "textcoords": "offset points",
+    "va": "center",
+    "fontsize": SMALL,
+    "bbox": {"color": "white", "pad": 1},
+}
 
 Row = Mapping[str, Any]
 
 
+@styled()
 def gradients(rows: Sequence[Row]) -> Figure:
     """Relative errors (left) and milliseconds a call (right), a line a variant in their order.
 
@@ -37,16 +46,17 @@ def gradients(rows: Sequence[Row]) -> Figure:
     ratings = " and ".join(f"{count:,}" for count in counts)
     title = f"Gradient variants: error against the oracle, and time a call on {ratings} ratings"
     size = (9, 1.8 + 0.32 * len(rows))
-    figure, (left, right) = panels(title, ("error", "time"), size, sharey=True)
+    names = ("error", "time")
+    figure, (left, right) = panels(title, names, size, sharey=True)
     _draw_errors(left, rows)
     _draw_times(right, rows)
-    names = [row["gradient"] for row in rows]
-    left.set_yticks(range(len(rows)), names)
+    variants = [row["gradient"] for row in rows]
+    left.set_yticks(range(len(rows)), variants)
     left.set_ylim(len(rows) - 0.4, -0.6)
     ticks = left.get_yticklabels()
     for tick, row in zip(ticks, rows, strict=True):
         tick.set_color(_text_color(row))
-    legend_below(figure, left, ncols=3)
+    legend_below(figure, left)
     return figure
 
 
@@ -90,28 +100,27 @@ def _draw_times(axes: Axes, rows: Sequence[Row]) -> None:
     high = _column(rows, "ms_high")
     known = np.concatenate([ms, low, high])
     least, most = value_range(known, fenced=False)
-    colors = [VERMILLION if _has_failed(row) else SKY for row in rows]
-    whiskers = [ms - low, high - ms]
-    axes.barh(range(len(rows)), ms, xerr=whiskers, color=colors, capsize=2)
     axes.set_xscale("log")
     axes.set_xlim(least / 2, most * 8)
     axes.set_xlabel("time a call (ms; whiskers: quartiles)")
     log_ticks(axes.xaxis)
-    axes.grid(visible=False, axis="y")
-    style = {"va": "center", "fontsize": "small"}
+    whiskers = np.stack([ms - low, high - ms])
+    ends = np.fmax(np.fmax(ms, high), least / 2)
     for y, row in enumerate(rows):
-        end = np.nanmax([ms[y], high[y], least / 2])
-        axes.text(end, y, _note(row), color=_text_color(row), **style)
+        color = VERMILLION if _has_failed(row) else BLUE
+        axes.errorbar(ms[y], y, xerr=whiskers[:, [y]], fmt="o", color=color)
+        place = (ends[y], y)
+        axes.annotate(_note(row), place, color=_text_color(row), **BESIDE)
 
 
 def _note(row: Row) -> str:
-    """What stands beside a bar: the time, and how the variant did where that is not `ok`."""
+    """What stands beside a point: the time, and how the variant did where that is not `ok`."""
     parts = []
     if row["ms"] is not None:
         parts.append(f"{row['ms']:.3g} ms")
     if row["status"] != "ok":
         parts.append(row["status"])
-    return " " + shorten(", ".join(parts), 50, placeholder=" …")
+    return shorten(", ".join(parts), 50, placeholder=" …")
 
 
 def _has_failed(row: Row) -> bool:
@@ -122,6 +131,7 @@ def _text_color(row: Row) -> str:
     return VERMILLION if _has_failed(row) else "black"
 
 
+@styled()
 def scaling(rows: Sequence[Row]) -> Figure:
     """Milliseconds a call by number of ratings, a line a variant, the slowest first in the legend.
 
@@ -136,7 +146,8 @@ def scaling(rows: Sequence[Row]) -> Figure:
         has_failed = any(map(_has_failed, of_variant))
         style = line_style(i) | {"marker": MARKERS[i % len(MARKERS)]}
         style["label"] = f"{name} (FAILED)" if has_failed else name
-        axes.plot(_column(of_variant, "ratings"), _column(of_variant, "ms"), **style)
+        ratings = _column(of_variant, "ratings")
+        axes.plot(ratings, _column(of_variant, "ms"), **style)
     sizes = np.unique([row["ratings"] for row in timed])
     if len(sizes):
         at_least = [row["ms"] for row in timed if row["ratings"] == sizes[0]]
@@ -146,7 +157,8 @@ def scaling(rows: Sequence[Row]) -> Figure:
     axes.set(xlabel="number of ratings", ylabel="time a call (ms)")
     axes.set_xticks(sizes, [f"{count:,}" for count in sizes])
     axes.xaxis.minorticks_off()
-    figure.legend(loc="outside right center", frameon=False)
+    log_ticks(axes.yaxis)
+    figure.legend(loc="outside right center")
     return figure
 
 
@@ -156,6 +168,7 @@ def _slowest_first(timed: Sequence[Row]) -> list[str]:
     return sorted(last, key=lambda name: -last[name])
 
 
+@styled()
 def growth(
     rows: Sequence[Row],
     fits: Mapping[str, Any],
@@ -176,13 +189,9 @@ def growth(
     _draw_memory_growth(right, rows, fits["memory"], dense_bytes)
     for axes in (left, right):
         axes.set(xscale="log", yscale="log", xlabel="number of ratings")
-        axes.legend(
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.15),
-            ncols=2,
-            frameon=False,
-            fontsize="small",
-        )
+        log_ticks(axes.yaxis)
+        below = (0.5, -0.15)
+        axes.legend(loc="upper center", bbox_to_anchor=below, ncols=2)
     return figure
 
 
@@ -191,9 +200,10 @@ def _draw_time_growth(axes: Axes, rows: Sequence[Row], law: Any) -> None:
     ms = _column(rows, "ms")
     below = ms - _column(rows, "ms_low")
     above = _column(rows, "ms_high") - ms
-    calls = {"fmt": "o", "capsize": 2, "label": "a call (whiskers: quartiles)"}
+    calls = {"fmt": "o", "label": "a call (whiskers: quartiles)"}
     axes.errorbar(ratings, ms, yerr=[below, above], color=BLUE, **calls)
-    axes.plot(ratings, law.at(ratings), color=BLUE, label=_fitted(law))
+    fitted = law.at(ratings)
+    axes.plot(ratings, fitted, color=BLUE, label=_fitted(law))
     proportional = ms[-1] * ratings / ratings[-1]
     axes.plot(ratings, proportional, label="proportional to ratings", **GUIDE)
     axes.set_ylabel("time a call (ms)")

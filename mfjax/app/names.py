@@ -1,0 +1,149 @@
+"""The names that a command line may choose from, found without loading jax or Hydra.
+
+They are files of conf/, modules of jobs/, rows of mfjax's tables, which are read in their source,
+and plugins of Hydra.
+"""
+
+import ast
+import difflib
+import importlib
+import pkgutil
+import re
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple
+
+from mfjax.app import CONF, PACKAGE
+
+TABLES = {  # each in the file that defines it
+    "SOURCES": "data/__init__.py",
+    "SPLITS": "data/__init__.py",
+    "METHODS": "methods/__init__.py",
+    "GRADIENTS": "gradients/__init__.py",
+    "KERNELS": "kernels/__init__.py",
+}
+OF_TABLES = {"data": "SOURCES", "split": "SPLITS", "method": "METHODS", "gradient": "GRADIENTS"}
+OUR_PLUGINS = {"mfjax_launcher", "mfjax_optuna"}
+PLAIN_FLAGS = {"-m", "--multirun", "-r", "--run", "-c", "--cfg", "--resolve"}
+
+
+class Extra(NamedTuple):
+    """What is installed apart: the module that it brings, and what pip calls it."""
+
+    module: str
+    install: str
+
+
+JOBLIB = Extra("hydra_plugins.hydra_joblib_launcher", "hydra-joblib-launcher")
+SUBMITIT = Extra("hydra_plugins.hydra_submitit_launcher", "mfjax[slurm]")
+RAY = Extra("hydra_plugins.hydra_ray_launcher", "mfjax[ray]")
+OPTUNA = Extra("optuna", "mfjax[optuna]")
+PLUGINS: dict[str, dict[str, Extra | None]] = {
+    "hydra/launcher": {
+        "mfjax": None,
+        "basic": None,
+        "joblib": JOBLIB,
+        "submitit_local": SUBMITIT,
+        "submitit_slurm": SUBMITIT,
+        "slurm": SUBMITIT,
+        "ray": RAY,
+        "ray_aws": RAY,
+        "ray_cluster": RAY,
+    },
+    "hydra/sweeper": {"basic": None, "mfjax_optuna": OPTUNA},
+}
+
+
+# what there is
+
+
+def groups() -> dict[str, list[str]]:
+    """The groups of the config by name, each with its choices, but for those of Hydra."""
+    found = {"job": _stems(PACKAGE / "app" / "jobs", "[!_]*.py")}
+    for folder in CONF.iterdir():
+        if folder.is_dir() and folder.name != "hydra":
+            found[folder.name] = _stems(folder, "*.yaml")
+    for group in found.keys() & OF_TABLES.keys():
+        found[group] |= set(rows_of(OF_TABLES[group]))
+    return {group: sorted(names) for group, names in sorted(found.items())}
+
+
+def _stems(folder: Path, pattern: str) -> set[str]:
+    return {path.stem for path in folder.glob(pattern)}
+
+
+def rows_of(table: str) -> list[str]:
+    """The names in a table of mfjax, in its order, by its source: importing it would load jax."""
+    module = ast.parse((PACKAGE / TABLES[table]).read_text())
+    assigned = [node for node in module.body if isinstance(node, ast.AnnAssign)]
+    (rows,) = (node.value for node in assigned if ast.unparse(node.target) == table)
+    assert isinstance(rows, ast.Dict)
+    names: list[str] = []
+    for key, value in zip(rows.keys, rows.values, strict=True):
+        names += _rows_taken_in(value) if key is None else [ast.literal_eval(key)]
+    return names
+
+
+def _rows_taken_in(value: ast.expr) -> list[str]:
+    """The names of another table's rows, which are taken in with `**`."""
+    named = [node.id for node in ast.walk(value) if isinstance(node, ast.Name)]
+    (table,) = TABLES.keys() & set(named)
+    return rows_of(table)
+
+
+# what is wrong
+
+
+def wrong_name(arguments: Sequence[str]) -> str | None:
+    """What is wrong with the first name of a command line that there is none of, and what to write.
+
+    None where all are there, and where they are Hydra's to judge: what is not plainly `group=name`,
+    and all of a command line that brings further places to look for configs.
+    """
+    if not _looks_here_alone(arguments):
+        return None
+    known = groups() | {"gradient": rows_of("GRADIENTS")}
+    known |= {group: list(plugins) for group, plugins in PLUGINS.items()}
+    choices = [chosen for argument in arguments for chosen in _choices(argument)]
+    wrong = (_wrong(group, name, known) for group, name in choices)
+    return next(filter(None, wrong), None)
+
+
+def _choices(argument: str) -> list[tuple[str, str]]:
+    """The group and each of the names of `group=name,name`; none of another argument."""
+    chosen = re.fullmatch(r"\+{0,2}([\w/]+)=([\w,]+)", argument)
+    if not chosen:
+        return []
+    group, names = chosen.groups()
+    return [(group, name) for name in names.split(",") if name]
+
+
+def _looks_here_alone(arguments: Sequence[str]) -> bool:
+    """Whether conf/, mfjax and the plugins that we know have all that can be chosen."""
+    flags = {argument for argument in arguments if argument.startswith("-")}
+    if flags - PLAIN_FLAGS:
+        return False
+    if any("hydra.searchpath" in argument for argument in arguments):
+        return False
+    plugins = importlib.import_module("hydra_plugins")
+    there = {module.name for module in pkgutil.iter_modules(plugins.__path__)}
+    return there <= OUR_PLUGINS | _known_plugins()
+
+
+def _known_plugins() -> set[str]:
+    extras = [extra for group in PLUGINS.values() for extra in group.values()]
+    return {extra.module.rpartition(".")[2] for extra in extras if extra}
+
+
+def _wrong(group: str, name: str, known: Mapping[str, Sequence[str]]) -> str | None:
+    names = known.get(group, [])
+    is_there = name in names or (CONF / group / f"{name}.yaml").is_file()
+    if names and not is_there and name.lower() != "null":
+        close = difflib.get_close_matches(name, names, n=1)
+        suggestion = f"; did you mean {close[0]}?" if close else ""
+        return f"{group}: expected one of {', '.join(names)}, got {name!r}{suggestion}"
+    extra = PLUGINS.get(group, {}).get(name)
+    if extra and find_spec(extra.module) is None:
+        return f'{group}={name} needs what is not installed\npip install "{extra.install}"'
+    return None

@@ -1,0 +1,144 @@
+"""The tables of a run's and of a multirun's end."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mfjax.app.table import Row, Table
+from mfjax.metrics import columns, label, metric_of
+from mfjax.reporting.formats import Shown, cells
+from mfjax.reporting.statistics import Interval
+from mfjax.training.protocol import Outcome, Setting
+
+# those of a training run
+
+
+def settings_table(outcome: Outcome, axes: Sequence[str], most: int = 5) -> Table:
+    """The best settings, a row each."""
+    named = label(outcome.chosen_by)
+    count = len(outcome.settings)
+    settings = "settings" if count > 1 else "setting"
+    keys = [key for key in axes if key in outcome.chosen.hparams]
+    swept = keys or ["setting"]
+    return Table(
+        title=f"Best of {count} {settings}, by mean {named}",
+        headings=[*swept, named, "lanes", "best epoch", "status"],
+        rows=[_setting_cells(setting, keys) for setting in outcome.settings[:most]],
+        groups=[[named, *swept, "status"], ["best epoch"], ["lanes"]],
+        text=["setting", "status"],
+        file="lanes.csv",
+    )
+
+
+def _setting_cells(setting: Setting, keys: Sequence[str]) -> Row:
+    values = [f"{setting.hparams[key]:g}" for key in keys]
+    best_epochs = [str(fit.best_epoch) for fit in setting.fits[:5]]
+    return [
+        *(values or ["as configured"]),
+        f"{setting.criterion:.5f}" if setting.alive else "–",
+        str(len(setting.fits)),
+        "/".join(best_epochs),
+        _status(setting),
+    ]
+
+
+def _status(setting: Setting) -> str:
+    """Of the first fit that came to grief, or else of all."""
+    for fit in setting.fits:
+        if fit.status.startswith(("diverged", "dropped")):
+            return fit.status
+    return "finished"
+
+
+def metrics_table(metrics: Mapping[str, Interval], refitted: bool) -> Table:
+    """Mean and 95 % interval of each metric, by the fits that they are of."""
+    if refitted:
+        of_fits = {"validation fit": columns("validation"), "refit": columns("train", "test")}
+    else:
+        of_fits = {"fit": columns("train", "validation", "test")}
+    rows = []
+    for fit, of_fit in of_fits.items():
+        head = fit  # in the first row alone
+        for column in of_fit:
+            if metrics[column].mean is not None:
+                rows.append([head, label(column), *_interval_cells(metrics[column])])
+                head = ""
+    headings = ["of the", "metric", "mean", "95 % interval", "n"]
+    return Table("The chosen setting", headings, rows, text=["of the", "metric"])
+
+
+def baselines_table(baselines: Mapping[str, Interval]) -> Table | None:
+    """What every reader compares with; None where nothing is tested."""
+    rows = [
+        [name, *_interval_cells(rmse)] for name, rmse in baselines.items() if rmse.mean is not None
+    ]
+    headings = ["baseline", label("test_rmse"), "95 % interval", "n"]
+    return Table("Baselines", headings, rows, text=["baseline"]) if rows else None
+
+
+def _interval_cells(value: Interval) -> Row:
+    span = "–" if value.low is None else f"{value.low:.5f} to {value.high:.5f}"
+    return [f"{value.mean:.5f}", span, str(value.n)]
+
+
+# that of a multirun
+
+
+def jobs_table(
+    rows: Sequence[Mapping[str, Any]], varied: Sequence[str], by: Sequence[str], most: int = 10
+) -> Table:
+    """The best jobs of a multirun, then those that failed, with their reason.
+
+    `by` are the columns to show, the first of which ranks.
+    """
+    finished = [row for row in rows if row["status"] == "finished"]
+    failed = [row for row in rows if row["status"] != "finished"]
+    finished.sort(key=lambda row: _rank(row, by[0]))
+    shown = {label(column): Shown(column, ".5f") for column in by}
+    keys = [key.removeprefix("hparams.") for key in varied]
+    chooses, *others = shown
+    return Table(
+        title=f"Best of {len(rows)} jobs, {len(failed)} of them failed",
+        headings=["job", *keys, *shown, "status"],
+        rows=[_job_cells(row, varied, shown) for row in finished[:most] + failed[:most]],
+        groups=[["job", chooses, "status", *keys], others],
+        text=["status"],
+        file="sweep.csv",
+    )
+
+
+def _rank(row: Mapping[str, Any], column: str) -> float:
+    value = row[column]
+    return math.inf if value is None else metric_of(column).sign * value
+
+
+def _job_cells(
+    row: Mapping[str, Any], varied: Sequence[str], shown: Mapping[str, Shown]
+) -> list[str]:
+    values = [_short(row.get(key, "")) for key in varied]
+    reason = str(row["reason"]).splitlines()
+    status = row["status"] if row["status"] == "finished" else reason[0]
+    return [str(row["job"]), *values, *cells(row, shown), status]
+
+
+def _short(value: str) -> str:
+    """An override's value, a number with as many digits as a reader can use."""
+    try:
+        return f"{float(value):.5g}"
+    except ValueError:
+        return value
+
+
+# that of figures which a run must reproduce
+
+
+def figures_table(rows: Sequence[Mapping[str, str]]) -> Table:
+    """Expected beside seen, a figure a row."""
+    headings = ["figure", "expected", "seen", "tolerance", "status"]
+    return Table(
+        title="Expected and seen",
+        headings=headings,
+        rows=[[row[heading] for heading in headings] for row in rows],
+        groups=[["figure", "status", "seen", "expected", "tolerance"]],
+        text=["figure", "status"],
+    )

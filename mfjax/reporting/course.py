@@ -1,0 +1,176 @@
+"""How far a sweep has come: a bar on a terminal, and now and then a line elsewhere."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import rich.progress as bars
+from rich.console import Console
+from rich.table import Column
+from rich.text import Text
+
+from mfjax.metrics import label
+from mfjax.training.lanes import OnProgress, Progress
+from mfjax.training.sweep import Sweep
+
+EVERY = 10.0  # seconds between two lines
+NOTHING = Progress(done=0, total=0, loss=math.nan, score=math.nan)
+
+
+@contextmanager
+def progress(
+    sweep: Sweep,
+    what: str = "",
+    *,
+    tell: Callable[[str], object] | None = None,
+    console: Console | None = None,
+) -> Iterator[OnProgress]:
+    """An `on_progress` that shows whether a sweep compiles, trains or refits, and the time left.
+
+    On a terminal it is a bar, which goes at the end. Elsewhere, a notebook and a pipe too, it is a
+    line every ten seconds, and one at the end.
+
+    Args:
+      sweep: what trains.
+      what: to call it.
+      tell: takes the lines, which are then told on a terminal too; not given, they are printed.
+      console: of the bar; not given, that of the standard output.
+
+    Examples:
+      with mfjax.progress(sweep) as on_progress:
+          outcome = mfjax.tune(sweep, lanes, refit=True, on_progress=on_progress)
+    """
+    console = console or Console()
+    tell = tell or (_unheard if console.is_terminal else print)
+    course = Course(sweep, what)
+    with _bar(course, console) as move, _lines(course, tell):
+
+        def on_progress(now: Progress) -> None:
+            course.record(now)
+            move(now)
+
+        yield on_progress
+    tell(course.end())
+
+
+def _unheard(line: str) -> None:
+    """The `tell` of a terminal, which has a bar."""
+
+
+@contextmanager
+def _bar(course: "Course", console: Console) -> Iterator[Callable[[Progress], None]]:
+    """What moves the bar; there is none but on a terminal."""
+    columns = (
+        _Said(course.doing),
+        bars.BarColumn(bar_width=None),
+        bars.TextColumn("{task.percentage:3.0f} %"),
+        _Said(lambda: ", ".join(course.figures())),
+    )
+    options = {"transient": True, "expand": True, "disable": not console.is_terminal}
+    with bars.Progress(*columns, console=console, **options) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda now: bar.update(task, completed=now.done, total=now.total or None)
+
+
+@contextmanager
+def _lines(course: "Course", tell: Callable[[str], object]) -> Iterator[None]:
+    """A line now and then, from a thread: a compilation and a call tell nothing themselves."""
+    ended = threading.Event()
+
+    def write() -> None:
+        while not ended.wait(EVERY):
+            tell(course.line())
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        writer.join()
+
+
+class _Said(bars.ProgressColumn):
+    """A column that says what a function says."""
+
+    def __init__(self, said: Callable[[], str]):
+        super().__init__(Column(no_wrap=True))
+        self.said = said
+
+    def render(self, task: bars.Task) -> Text:
+        return Text(self.said())
+
+
+@dataclass
+class Course:
+    """What is known of a sweep under way, in words."""
+
+    sweep: Sweep
+    what: str
+    now: Progress = NOTHING
+    began: float = field(default_factory=time.perf_counter)
+    at: float = 0.0  # when `now` was
+    first: Progress | None = None  # of the search, or of the refit
+    first_at: float = 0.0
+    score: float = math.nan  # the last there was
+
+    def record(self, now: Progress) -> None:
+        self.at = time.perf_counter()
+        if self.first is None or now.refit != self.now.refit:
+            self.first = now
+            self.first_at = self.at
+        self.now = now
+        if math.isfinite(now.score):
+            self.score = now.score
+
+    def doing(self) -> str:
+        return ": ".join(filter(None, [self.what, self._phase()]))
+
+    def line(self) -> str:
+        now = self.now
+        epochs = f"{now.done:,} of {now.total:,} epochs" if now.total else self._took()
+        return ", ".join([self.doing(), epochs, *self.figures()])
+
+    def end(self) -> str:
+        done = "trained and refitted" if self.now.refit else "trained"
+        score = [self._scored()] if math.isfinite(self.score) else []
+        said = ", ".join([f"{done} in {self._took()}", *score])
+        return ": ".join(filter(None, [self.what, said]))
+
+    def figures(self) -> list[str]:
+        """The best score so far, or else the loss, and the time left."""
+        figures = []
+        if math.isfinite(self.now.score):
+            figures.append(self._scored())
+        elif math.isfinite(self.now.loss):
+            figures.append(f"loss {self.now.loss:.5g}")
+        if left := self._left():
+            figures.append(f"{left} left")
+        return figures
+
+    def _phase(self) -> str:
+        programs = list(self.sweep.programs.values())
+        if not programs:
+            return "preparing"
+        if not programs[-1].compile_seconds:
+            return "compiling"
+        return "refitting" if self.now.refit else "training"
+
+    def _scored(self) -> str:
+        return f"{label(self.sweep.plan.schedule.choose_by)} {self.score:.4f}"
+
+    def _took(self) -> str:
+        return f"{time.perf_counter() - self.began:.1f} s"
+
+    def _left(self) -> timedelta | None:
+        """The time left, as the epochs since the first that were told; None of one alone."""
+        if self.first is None or self.now.done <= self.first.done:
+            return None
+        an_epoch = (self.at - self.first_at) / (self.now.done - self.first.done)
+        ends = self.at + an_epoch * (self.now.total - self.now.done)
+        left = max(ends - time.perf_counter(), 0)
+        return timedelta(seconds=round(left))
