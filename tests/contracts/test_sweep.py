@@ -175,8 +175,7 @@ def test_sgd_alone_does_not_share_its_rows_out(sweep):
 @pytest.mark.parametrize("lanes_per_program, padded", [(1, 1), (3, 4)])
 def test_a_program_that_does_not_fit_is_refused(sweep, monkeypatch, lanes_per_program, padded):
     small = other_programs(sweep, lanes_per_program)
-    for place in ("mfjax.memory.memory_bytes", "mfjax.training.program.memory_bytes"):
-        monkeypatch.setattr(place, lambda: 40_000)
+    monkeypatch.setattr("mfjax.memory.memory_bytes", lambda: 40_000)
     expected = (
         rf"(?s){padded} lanes of rank .* need about [\d.]+ GB.* 4e-05 GB"
         r".*a lower lanes_per_program"

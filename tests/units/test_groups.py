@@ -71,8 +71,8 @@ def test_a_group_beyond_memory_goes_on_with_half_its_lanes_and_says_so(
     tried = []
 
     def small(program, *args):
-        tried.append(program.lanes)
-        if program.lanes > 2:
+        tried.append(program.places.lanes)
+        if program.places.lanes > 2:
             raise OutOfMemory("no room")
         return fitting(program, *args)
 

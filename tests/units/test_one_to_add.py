@@ -4,10 +4,14 @@ Each is added here from outside by one assignment, and is then chosen by its nam
 reported as those of mfjax are.
 """
 
+import copy
+
 import pytest
 from commands import QUIET, rows_of, strict_json
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from omegaconf import OmegaConf
 
 from mfjax import GRADIENTS, METHODS, METRICS, Metric, Spec
@@ -47,6 +51,10 @@ def close(error, weight):
 @pytest.fixture
 def trained(monkeypatch, tmp_path):
     """The results of a run in this process, and its folder; the tables as they are by then."""
+
+    Plugins.instance()  # which are registered once a process, as they are found
+    store = ConfigStore.instance()
+    monkeypatch.setattr(store, "repo", copy.deepcopy(store.repo))  # what is registered here goes
 
     def run(*overrides):
         schema.register()
