@@ -22,7 +22,13 @@ def free_port():
         return listener.getsockname()[1]
 
 
-@pytest.mark.parametrize("more", [(), ("search.eta=2", "search.first=1")], ids=["full", "halving"])
+WAYS = [
+    pytest.param((), id="full", marks=pytest.mark.slow),
+    pytest.param(("search.eta=2", "search.first=1"), id="halving"),
+]
+
+
+@pytest.mark.parametrize("more", WAYS)
 def test_two_processes_share_the_lanes(succeeded, tmp_path, more):
     alone = tmp_path / "alone"
     alone.mkdir()
