@@ -40,6 +40,10 @@ jax.config.update("jax_num_cpu_devices", 2)  # lanes are shared out over them
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # files in their order: those that take longest first
+
+
 @pytest.fixture
 def ratings() -> Ratings:
     """16 ratings of 6 users and 5 items in float64, and 3 of padding (`small_ratings`)."""

@@ -1,7 +1,7 @@
 """The job that holds a device against its floors: what it writes, and how it ends."""
 
 import pytest
-from commands import Child, assert_refused, assert_succeeded, process, rows_of, strict_json
+from commands import assert_refused, assert_succeeded, process, rows_of, strict_json
 
 from mfjax.app.jobs import device
 
@@ -13,19 +13,16 @@ TINY = (
 )
 
 
-@pytest.fixture(scope="module")
-def of_one_device():
-    """A child of its own: the job is of a process with one device."""
-    child = Child()
-    yield child
-    child.close()
+BRIEFLY = "from mfjax.app.jobs import _floors; _floors.RUNS = _floors.CALLS = 1; "
+RUN = "from mfjax import run; run.main()"
 
 
 @pytest.fixture(scope="module")
-def measured(of_one_device, tmp_path_factory):
-    """(what it said, output folder) of the job on a few ratings."""
+def measured(tmp_path_factory):
+    """(what it said, output folder) of the job on a few ratings, and rates of a call each."""
     folder = tmp_path_factory.mktemp("device")
-    return assert_succeeded(of_one_device(folder, *TINY)), folder / "out"
+    done = process(folder, *TINY, python=("-c", BRIEFLY + RUN))
+    return assert_succeeded(done), folder / "out"
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +80,8 @@ def test_the_hardware_is_named_and_the_files_are_there(measured, figures):
 
 
 def test_a_device_that_disagrees_exits_2(tmp_path):
-    program = (
-        "from mfjax import run; from mfjax.app.jobs import _floors, device; "
-        "device.TOLERANCE = 1e-12; device.measured_rates = lambda dtype: _floors.Rates(1e9, 1e9); "
-        "run.main()"
-    )
-    done = process(tmp_path, *TINY, "job.ranks=[3]", python=("-c", program))
+    strictly = "from mfjax.app.jobs import device; device.TOLERANCE = 1e-12; "
+    done = process(tmp_path, *TINY, "job.ranks=[3]", python=("-c", BRIEFLY + strictly + RUN))
     assert done.returncode == 2, done.stderr
     assert "gradient at rank 3 is" in done.stdout
     assert "from the CPU" in done.stdout
@@ -97,7 +90,3 @@ def test_a_device_that_disagrees_exits_2(tmp_path):
 def test_several_devices_are_refused(command, tmp_path):
     done = command(tmp_path, *TINY, "devices=null")
     assert_refused(done, "job=device times one device, and jax sees 2")
-
-
-def test_missing_entries_that_count_are_refused(of_one_device, tmp_path):
-    assert_refused(of_one_device(tmp_path, *TINY, "missing=zero"), "method=sgd sees only ratings")

@@ -92,7 +92,10 @@ def test_order_and_company_change_no_bit(together, succeeded, tmp_path):
 LAUNCHERS = {"basic": "hydra", "joblib": "hydra_joblib_launcher", "submitit_local": "submitit"}
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+OTHERS = [pytest.param(one, marks=[pytest.mark.slow] * (one != "joblib")) for one in LAUNCHERS]
+
+
+@pytest.mark.parametrize("launcher", OTHERS)
 def test_other_launchers_agree(together, tmp_path, launcher):
     needed = LAUNCHERS[launcher]
     if not any(map(importlib.util.find_spec, (needed, f"hydra_plugins.{needed}"))):

@@ -77,6 +77,7 @@ def test_a_search_of_nothing_is_refused(command, tmp_path, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_trials_under_way_when_a_run_ended_are_its_first_with_resume(command, succeeded, tmp_path):
     long = ("epochs=400", "epochs_per_call=4", "checkpoint.every=1", NO_PLOTS)
     arguments = (*SEARCH, *AXES[1:2], "hparams.learning_rate=0.001,0.002", *long)

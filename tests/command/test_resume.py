@@ -31,6 +31,7 @@ def uninterrupted(succeeded, tmp_path_factory):
     return folder / "out"
 
 
+@pytest.mark.slow
 def test_a_terminated_run_and_then_a_killed_one_go_on_to_the_same_bits(
     uninterrupted, command, succeeded, tmp_path
 ):
@@ -54,6 +55,7 @@ def test_a_terminated_run_and_then_a_killed_one_go_on_to_the_same_bits(
     assert "finished already" in succeeded(tmp_path, *RUN, "resume=true").stdout
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_command_with_one_message_and_loses_nothing(
     uninterrupted, succeeded, tmp_path
 ):
@@ -91,6 +93,7 @@ def results_of(folder):
     return sorted(folder.glob("out/*/results.json"))
 
 
+@pytest.mark.slow
 def test_a_killed_multirun_loses_nothing_and_trains_nothing_twice(
     command, succeeded, tmp_path_factory, tmp_path
 ):

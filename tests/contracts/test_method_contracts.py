@@ -33,10 +33,16 @@ def optimizers_of(make):
     return OPTIMIZERS if "optimizer" in inspect.signature(make).parameters else ["none"]
 
 
-OFTEN = {"none", "lazy adam"}  # with the others a method keeps the contract too: slow
+OFTEN = [
+    ("als", "none"),
+    ("als_cg", "none"),
+    ("descent", "sgd"),
+    ("sgd", "sgd"),
+    ("sgd", "lazy adam"),
+]
 CASES = {
     f"{name}, {opt}: {what}": pytest.param(
-        check, marks=[] if opt in OFTEN or (name, opt) == ("sgd", "sgd") else pytest.mark.slow
+        check, marks=[] if (name, opt) in OFTEN else pytest.mark.slow
     )
     for name, make in METHODS.items()
     for opt in optimizers_of(make)

@@ -78,6 +78,15 @@ def test_a_lane_is_the_same_fit_alone_or_under_vmap(sweep, fits, lanes_per_progr
     assert_close(other.train(LANES), fits)
 
 
+def test_the_devices_that_share_the_lanes_change_no_bit(sweep, fits, monkeypatch):
+    first, _ = jax.local_devices()
+    monkeypatch.setattr(jax, "local_devices", lambda: [first])
+    one = other_programs(sweep)
+    assert_bitwise(one.train(LANES), fits)
+    (program,) = one.programs.values()
+    assert (program.mesh.size, next(iter(sweep.programs.values())).mesh.size) == (1, 2)
+
+
 def test_a_surplus_column_changes_nothing(sweep, fits, monkeypatch):
     monkeypatch.setattr("mfjax.training.lanes.RANK_GROUP", 8)
     small = other_programs(sweep)

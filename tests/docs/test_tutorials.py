@@ -10,7 +10,7 @@ from commands import Child
 from fences import DOCS, RUN, arguments, blocks, command_lines
 
 PAGES = sorted((DOCS / "tutorials").glob("*.md"))
-LONG = {"add_a_gradient", "compare_methods", "your_ratings"}
+LONG = {"add_a_gradient", "compare_methods", "your_gradient", "your_ratings"}
 
 
 @pytest.fixture

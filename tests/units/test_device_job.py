@@ -5,7 +5,7 @@ import pytest
 from configs import composed
 
 from mfjax import InputError
-from mfjax.app.build import build_dataset
+from mfjax.app.build import build_dataset, build_spec
 from mfjax.app.jobs import device
 from mfjax.app.jobs._floors import (
     Rates,
@@ -16,7 +16,7 @@ from mfjax.app.jobs._floors import (
     sgd_work,
     sweep_work,
 )
-from mfjax.app.jobs._operations import Bench, sweep_row
+from mfjax.app.jobs._operations import Bench, sgd, sweep_row
 
 SHAPE = Shape(ratings=10, rows=7, columns=6, itemsize=4)
 
@@ -80,3 +80,9 @@ def test_lanes_that_diverge_are_refused():
     bench = Bench(cfg, build_dataset(cfg), Rates(1e9, 1e9))
     with pytest.raises(InputError, match=r"2 of 2 lanes diverged .* set a lower hparams.learning"):
         sweep_row(bench)
+
+
+def test_missing_entries_that_count_are_refused():
+    cfg = composed("job=device", "missing=zero")
+    with pytest.raises(InputError, match="method=sgd sees only ratings"):
+        sgd(cfg, build_spec(cfg, 1, 1))
