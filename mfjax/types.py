@@ -13,7 +13,6 @@ MISSING = ("ignore", "item_mean", "zero")
 LOSS_SCALE = ("half", "sum", "mean")
 REG_BY = ("row", "count", "total")
 WIDTHS = (8, 16, 32, 64)  # of tiles
-MOVES = ("rows", "lazy", "table")  # what a batch of `sgd` moves
 NO_FOLD = -2  # a lane with this fold holds nothing out
 AnyArray = Array | np.ndarray
 REPLICATES = ("split_seed", "fold", "init_seed")  # the Hparams that repeat a setting
