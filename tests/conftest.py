@@ -1,7 +1,8 @@
 """Strict numerics in every test: float64 there, shapes checked, no silent broadcasting.
 
-Warnings are errors (pyproject.toml). Programs are small here, and to optimise them takes longer
-than to run them: JAX_DISABLE_MOST_OPTIMIZATIONS=0 compiles them as the command does.
+Warnings are errors (pyproject.toml). Programs are small here, and compiling them takes longer than
+running them, so that XLA is told not to try hard, here and in every process that a test starts:
+`JAX_DISABLE_MOST_OPTIMIZATIONS=0 pytest` compiles them as a user's.
 """
 
 import os
@@ -10,6 +11,10 @@ import pkgutil
 import jaxtyping
 
 import mfjax
+
+if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:  # before jax is imported, which reads them
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 UNCHECKED = {"app", "run"}  # whose DictConfigs are no types that beartype knows
 CHECKED = [m.name for m in pkgutil.iter_modules(mfjax.__path__) if m.name not in UNCHECKED]
@@ -34,8 +39,6 @@ from mfjax import (  # noqa: E402
 from mfjax.testing import small_ratings  # noqa: E402
 
 jax.config.update("jax_enable_x64", True)
-if "JAX_DISABLE_MOST_OPTIMIZATIONS" not in os.environ:
-    jax.config.update("jax_disable_most_optimizations", True)
 jax.config.update("jax_num_cpu_devices", 2)  # lanes are shared out over them
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

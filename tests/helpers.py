@@ -18,11 +18,16 @@ from mfjax.training.lanes import Fit
 
 REPO = Path(__file__).resolve().parents[1]
 CONF = REPO / "conf"
-OPTIMIZERS = {
-    path.stem: optimizer(**OmegaConf.to_container(OmegaConf.load(path)))
-    for path in sorted((CONF / "optimizer").glob("*.yaml"))
-}
-PLAIN = OPTIMIZERS["sgd"]
+OPTIMIZERS = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml"))
+
+
+@functools.cache
+def configured(name):
+    """The optimiser of a file of conf/optimizer."""
+    return optimizer(**OmegaConf.to_container(OmegaConf.load(CONF / f"optimizer/{name}.yaml")))
+
+
+PLAIN = configured("sgd")
 
 
 # gradients

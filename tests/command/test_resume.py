@@ -31,7 +31,6 @@ def uninterrupted(succeeded, tmp_path_factory):
     return folder / "out"
 
 
-@pytest.mark.slow
 def test_a_terminated_run_and_then_a_killed_one_go_on_to_the_same_bits(
     uninterrupted, command, succeeded, tmp_path
 ):
@@ -93,7 +92,6 @@ def results_of(folder):
     return sorted(folder.glob("out/*/results.json"))
 
 
-@pytest.mark.slow
 def test_a_killed_multirun_loses_nothing_and_trains_nothing_twice(
     command, succeeded, tmp_path_factory, tmp_path
 ):

@@ -258,7 +258,7 @@ def test_the_terminal_shows_the_result(trained, results):
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("devices", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("devices", [1, 3])
 def test_the_same_command_gives_the_same_bits_on_any_number_of_devices(trained, tmp_path, devices):
     assert_succeeded(process(tmp_path, *TINY, NO_PLOTS, f"devices={devices}"))
     assert not list(tmp_path.glob("out/*.p[nd]*"))

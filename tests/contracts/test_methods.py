@@ -12,6 +12,7 @@ from helpers import (
     PLAIN,
     assert_close,
     at,
+    configured,
     epochs,
     held_in,
     laid_out,
@@ -58,7 +59,7 @@ def without_cold_rows(ratings):
 
 PAIRS = [
     (name, opt)
-    for name in ("descent", "sgd")
+    for name in ("sgd", "descent")
     for opt in OPTIMIZERS
     if (name, opt) not in {("sgd", "lbfgs"), ("sgd", "sgd")} and opt != "lazy_adam"
 ]
@@ -67,7 +68,7 @@ PAIRS = [
 @pytest.mark.parametrize("name, opt", PAIRS)
 def test_every_optimiser_lowers_the_loss_and_leaves_pinned_columns(ratings, name, opt):
     own = {"batch_size": 4} if name == "sgd" else {}
-    method = make(name, opt=OPTIMIZERS[opt], **own)
+    method = make(name, opt=configured(opt), **own)
     factors, infos = epochs(method, ratings, HPARAMS, 6, pinned_factors())
     losses = [full_gradient(SPEC, ratings, HPARAMS, f)[0] for f in (factors[0], factors[-1])]
     assert losses[1] < 0.98 * losses[0]
@@ -98,7 +99,7 @@ def test_descent_with_sgd_is_the_update_by_hand(ratings, missing):
 
 def test_momentum_is_the_heavy_ball(ratings):
     hparams = lane(momentum=0.7)
-    factors, _ = epochs(descent(opt=OPTIMIZERS["momentum"]), ratings, hparams, 3)
+    factors, _ = epochs(descent(opt=configured("momentum")), ratings, hparams, 3)
     x = factors[0]
     velocity = Factors(0.0, 0.0)
     for after in factors[1:]:
@@ -112,7 +113,7 @@ def test_lbfgs_reaches_the_ridge_optimum(ratings):
     """Rank 0 is ridge regression on biases, whose normal equations NumPy solves."""
     hparams = lane(rank=0, fold=NO_FOLD)
     start = pinned_factors(hparams=hparams)
-    (*_, last), infos = epochs(descent(opt=OPTIMIZERS["lbfgs"]), ratings, hparams, 45, start)
+    (*_, last), infos = epochs(descent(opt=configured("lbfgs")), ratings, hparams, 45, start)
     rows = ratings.weight > 0
     user, item, value, weight, _ = (column[rows] for column in ratings)
     x = np.hstack([np.eye(6)[user], np.eye(5)[item]])
@@ -157,7 +158,7 @@ def test_one_batch_of_everything_is_descent(ratings, opt):
     )
     spec = replace(SPEC, num_users=5)
     start = pinned_factors(spec)
-    methods = sgd(spec, 32, OPTIMIZERS[opt]), descent(spec, OPTIMIZERS[opt])
+    methods = sgd(spec, 32, configured(opt)), descent(spec, configured(opt))
     (ours, _), (theirs, _) = (epochs(method, everyone, EVERYONE, 2, start) for method in methods)
     for a, b in zip(ours, theirs, strict=True):
         assert_close(a, b, 1e-9)  # Adam divides by small gradients; the others agree to 1e-15
@@ -187,7 +188,7 @@ def test_batches_of_one_are_one_pair_at_a_time(ratings):
     [("sgd", False), ("momentum", True), ("lazy_adam", False), ("lazy_adagrad", False)],
 )
 def test_a_batch_moves_the_rows_that_it_touches(ratings, opt, others_move):
-    method = sgd(opt=OPTIMIZERS[opt])
+    method = sgd(opt=configured(opt))
     layout = laid_out(method, ratings)
     state = method.init(jax.random.key(0), layout, EVERYONE, pinned_factors())
     state, _ = method.step(state, layout, EVERYONE, np.array([[7, 8, 9, 10]]))  # user 2
@@ -233,7 +234,7 @@ def moments(state):
 
 @pytest.mark.parametrize("opt, tables", [("lazy_adam", 2), ("lazy_adagrad", 1)])
 def test_a_lazy_batch_leaves_moments_alone_that_it_does_not_touch(ratings, opt, tables):
-    method = sgd(opt=OPTIMIZERS[opt])
+    method = sgd(opt=configured(opt))
     layout = laid_out(method, ratings)
     out = np.flatnonzero(ratings.fold == HPARAMS.fold)
     state = method.init(jax.random.key(0), layout, HPARAMS, pinned_factors())
@@ -261,10 +262,10 @@ def after_visiting(visits, method, ratings):
 def test_a_row_that_comes_twice_has_one_update_of_the_summed_gradient(ratings, opt):
     visits = np.array([[0, 1, 4, 18]])  # user 0 twice, and padding there
     plain = after_visiting(visits, sgd(), ratings)
-    lazy = after_visiting(visits, sgd(opt=OPTIMIZERS[f"lazy_{opt}"]), ratings)
+    lazy = after_visiting(visits, sgd(opt=configured(f"lazy_{opt}")), ratings)
     start = pinned_factors()
     summed = Factors(*((a - b) / 0.02 for a, b in zip(start, plain, strict=True)))
-    solver = OPTIMIZERS[opt].make(EVERYONE, 1)
+    solver = configured(opt).make(EVERYONE, 1)
     updates, _ = solver.update(summed, solver.init(start), start)
     expected = optax.apply_updates(start, updates)
     assert_close(lazy, expected, 1e-9)  # Adam divides by small gradients
@@ -272,8 +273,8 @@ def test_a_row_that_comes_twice_has_one_update_of_the_summed_gradient(ratings, o
 
 def test_lazy_adagrad_is_adagrad(ratings):
     """A row that no rating touches has no gradient, and Adagrad forgets nothing."""
-    (*_, dense), _ = epochs(sgd(opt=OPTIMIZERS["adagrad"]), ratings, HPARAMS, 3)
-    (*_, lazy), _ = epochs(sgd(opt=OPTIMIZERS["lazy_adagrad"]), ratings, HPARAMS, 3)
+    (*_, dense), _ = epochs(sgd(opt=configured("adagrad")), ratings, HPARAMS, 3)
+    (*_, lazy), _ = epochs(sgd(opt=configured("lazy_adagrad")), ratings, HPARAMS, 3)
     assert_close(lazy, dense, 1e-12)
 
 
@@ -282,7 +283,7 @@ def test_lazy_adam_is_adam_only_where_every_batch_touches_every_row(ratings, bat
     everyone = without_cold_rows(ratings)
 
     def trained(opt):
-        method = sgd(batch_size=batch_size, opt=OPTIMIZERS[opt])
+        method = sgd(batch_size=batch_size, opt=configured(opt))
         return epochs(method, everyone, EVERYONE, 3, pinned_factors())[0][-1]
 
     for dense, lazy in zip(trained("adam"), trained("lazy_adam"), strict=True):
@@ -305,7 +306,7 @@ def test_what_mixes_entries_may_not_be_lazy(name):
 
 
 def test_only_plain_sgd_moves_rows():
-    assert [name for name, opt in OPTIMIZERS.items() if opt.moves == "rows"] == ["sgd"]
+    assert [name for name in OPTIMIZERS if configured(name).moves == "rows"] == ["sgd"]
     assert optimizer("sgd", options={"momentum": 0.9}).moves == "table"
 
 

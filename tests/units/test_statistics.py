@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 from helpers import fit_at
-from scipy import stats
 
 from mfjax.reporting.statistics import Interval, interval, over_splits
 
 
 @pytest.mark.parametrize("values", [[1.0, 2.0], [0.91, 0.87, 0.9, 0.88, 0.93], [3, 1, 2]])
 def test_the_interval_is_students(values):
+    from scipy import stats  # which takes a second to load
+
     mean = np.mean(values)
     low, high = stats.t.interval(0.95, len(values) - 1, mean, stats.sem(values))
     assert interval(values) == pytest.approx((mean, low, high, len(values)), rel=1e-12)
