@@ -3,7 +3,6 @@
 Jobs of a multirun have theirs in their logs.
 """
 
-import inspect
 import io
 import logging
 import sys
@@ -21,7 +20,6 @@ from rich.text import Text
 from mfjax.app.session import experiment_name, is_multirun
 from mfjax.app.table import Table
 from mfjax.app.tables import figures_table
-from mfjax.data import SOURCES
 from mfjax.data.dataset import Dataset
 from mfjax.reporting import course
 from mfjax.reporting.expected import compare_figures
@@ -81,17 +79,22 @@ def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def say_data(section: DictConfig, dataset: Dataset) -> None:
-    """What was read: the one line of the data in every run. `section` is that of the config."""
+def say_data(dataset: Dataset) -> None:
+    """What was read: the line of the data in every run, and what was made of a file."""
     low, high = dataset.scale
     shape = f"{dataset.num_users:,} users × {dataset.num_items:,} items"
-    ratings = f"{len(dataset.value):,} ratings from {low:g} to {high:g}"
-    parameters = inspect.signature(SOURCES[section.name]).parameters
-    read = ""
-    if {"path", "columns"} <= parameters.keys():
-        columns = section.columns or parameters["columns"].default
-        read = f"; user, item, rating: columns {', '.join(map(str, columns))} of {section.path}"
-    say(f"Data: {dataset.name}, {shape}, {ratings}{read}")
+    say(f"Data: {dataset.name}, {shape}, {len(dataset.value):,} ratings from {low:g} to {high:g}")
+    reading = dataset.reading
+    if reading is None:
+        return
+    columns = ", ".join(f"{key} {name}" for key, name in reading.columns.items())
+    say(f"  columns: {columns} ({reading.why}), {reading.rows:,} rows")
+    first = ", ".join(f"{key} {value}" for key, value in reading.first.items())
+    say(f"  first: {first}")
+    for note in reading.notes:
+        say(f"  {note}")
+    for warning in reading.warnings:
+        log.warning(warning)
 
 
 # what takes a while
@@ -99,25 +102,23 @@ def say_data(section: DictConfig, dataset: Dataset) -> None:
 
 @contextmanager
 def working(what: str) -> Iterator[None]:
-    """A line of what is done now; on a terminal it goes when it is done."""
-    if console.is_terminal:
-        log.info(what)
-    else:
-        say(what)
-    with console.status(what):
+    """A line of what is done now, and one a minute; on a terminal it goes when it is done."""
+    _tell(what)
+    with console.status(what), course.waiting(what, _tell):
         yield
 
 
 def progress(sweep: Sweep, what: str) -> AbstractContextManager[OnProgress]:
     """A bar on a terminal, and now and then a line in the log; elsewhere the line alone."""
+    return course.progress(sweep, what, tell=_tell, console=console)
 
-    def tell(line: str) -> None:
-        if console.is_terminal:
-            log.info(line)
-        else:
-            say(line)
 
-    return course.progress(sweep, what, tell=tell, console=console)
+def _tell(line: str) -> None:
+    """A line of the log; on a terminal something that moves is in its place."""
+    if console.is_terminal:
+        log.info(line)
+    else:
+        say(line)
 
 
 # tables

@@ -1,14 +1,38 @@
 """The ratings as read: what every source returns and every split cuts."""
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int, Int32, Shaped
+from jaxtyping import Bool, Float64, Int, Int32, Int64, Shaped
 
 from mfjax.errors import InputError
 from mfjax.types import Ratings
+
+ROUNDING = 1e-5  # of the range of the ratings, the most that their dtype may round
+
+
+class Reading(NamedTuple):
+    """What a source was taken for.
+
+    Args:
+      columns: the user, item and rating columns, and others that are read, by name or position.
+      rows: of the source.
+      why: how the columns were decided, in words.
+      first: the first row, as it was understood.
+      notes: what was skipped, dropped or converted, in words.
+      warnings: what may be wrong with the ratings, in words.
+    """
+
+    columns: dict[str, str]
+    rows: int
+    why: str
+    first: dict[str, str]
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,28 +41,89 @@ class Dataset:
 
     Canonical folds are blocks of rows, so the order matters. Users and items are numbered 0, 1, ...
     in the sorted order of their ids: `user_ids[user]` are the ids as the source wrote them.
+
+    Args:
+      name: what results call it.
+      user, item: `[n]`, from 0.
+      value: `[n]`, in rating units; finite.
+      user_ids: `[users]`, int64 or str, ascending.
+      item_ids: `[items]`, int64 or str, ascending.
+      sha256: hex digest of the file's bytes, or of the arrays of generated data.
+      weight: `[n]`, above 0; None: 1 each.
+      timestamp: `[n]`, as the source counts it, dates in seconds; None: it has none.
+      reading: what the source was taken for; None: it was made, and not read.
     """
 
     name: str
     user: Int32[np.ndarray, " n"]
     item: Int32[np.ndarray, " n"]
-    value: Float64[np.ndarray, " n"]  # finite
-    user_ids: Shaped[np.ndarray, " users"]  # int64 or str, ascending
-    item_ids: Shaped[np.ndarray, " items"]  # int64 or str, ascending
-    sha256: str  # hex digest of the file's bytes, or of the arrays of generated data
+    value: Float64[np.ndarray, " n"]
+    user_ids: Shaped[np.ndarray, " users"]
+    item_ids: Shaped[np.ndarray, " items"]
+    sha256: str
+    weight: Float64[np.ndarray, " n"] | None = None
+    timestamp: Int64[np.ndarray, " n"] | None = None
+    reading: Reading | None = None
+
+    @classmethod
+    def of(
+        cls,
+        source: Any,
+        *,
+        name: str = "ratings",
+        columns: list | None = None,
+        missing: Sequence[float] = (),
+        missing_ids: str = "error",
+        weight: str | int | None = None,
+        timestamp: str | int | None = None,
+        duplicates: str = "error",
+    ) -> "Dataset":
+        """The ratings of what is in memory, with the checks of a file.
+
+        Args:
+          source: a Polars, pandas or PyArrow frame; a mapping of names to `[n]` arrays; a tuple of
+            user, item and rating arrays; a NumPy array, `[n, 3]`; or a SciPy sparse matrix,
+            `[users, items]`, whose stored entries are the ratings.
+          name: what to call them.
+          columns: the user, item and rating columns, each a name or a position; None: by name.
+          missing: values that mean "no rating": dropped and counted.
+          missing_ids: `error`, `drop` or `keep`: ids that are a word for nothing.
+          weight: the column of weights; None: every weight is 1.
+          timestamp: the column of times; None: the one of that name, if there is one.
+          duplicates: `error`, `mean` or `last`: several ratings of a pair.
+
+        Returns:
+          The ratings in their order; `reading` says what they were taken for.
+
+        Raises:
+          InputError: the source is nothing of these, or its ratings are wrong.
+        """
+        from mfjax.data.columns import Wanted  # these make a Dataset
+        from mfjax.data.reading import Policy, from_memory
+
+        policy = Policy.of(missing, missing_ids, duplicates)
+        return from_memory(name, source, Wanted(columns, weight, timestamp), policy)
 
     @property
     def num_users(self) -> int:
+        """Rows of the matrix, those without a rating too."""
         return len(self.user_ids)
 
     @property
     def num_items(self) -> int:
+        """Columns of the matrix, those without a rating too."""
         return len(self.item_ids)
 
     @property
     def scale(self) -> tuple[float, float]:
         """The lowest and the highest rating."""
         return float(self.value.min()), float(self.value.max())
+
+    @cached_property
+    def _rounding(self) -> float:
+        """The most that float32 moves a rating, as a share of their range."""
+        moved = np.abs(self.value - self.value.astype(np.float32)).max()
+        return float(moved / (np.ptp(self.value) or np.inf))
 
     def ratings(
         self,
@@ -50,14 +135,26 @@ class Dataset:
         """The ratings of some rows, all by default.
 
         Args:
-          rows: a mask of the n ratings, places, or a slice.
-          fold: the fold that holds each of the n ratings out; by default none does.
+          rows: a mask `[n]`, places `[rows]`, or a slice.
+          fold: `[n]`, the fold that holds each rating out; by default none does.
           dtype: of the values and weights.
+
+        Returns:
+          Those rows, each of its weight, or of weight 1.
+
+        Raises:
+          InputError: float32 does not hold the ratings.
         """
+        if dtype == "float32" and self._rounding > ROUNDING:
+            raise InputError(
+                f"{self.name}: float32 rounds these ratings by {self._rounding:.1%} of their range\n"
+                "take dtype=float64, or subtract what they have in common"
+            )
         return Ratings.of(
             self.user[rows],
             self.item[rows],
             self.value[rows],
+            weight=None if self.weight is None else self.weight[rows],
             fold=None if fold is None else fold[rows],
             dtype=dtype,
         )
@@ -71,6 +168,9 @@ def from_ids(name: str, user: Any, item: Any, value: Any, sha256: str | None = N
       user, item: `[n]` ids; any one-dimensional sequence that Polars takes.
       value: `[n]` ratings. Neither finiteness nor unique pairs are checked here; `read` does.
       sha256: hex digest of the source; by default that of the arrays.
+
+    Returns:
+      The ratings in their order; ids are int64 if every one is an integer, else strings.
 
     Raises:
       InputError: the three lengths differ, or there are no ratings.

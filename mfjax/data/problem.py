@@ -9,7 +9,13 @@ from mfjax.types import Bounds, Ratings
 
 
 class Problem(NamedTuple):
-    """`ratings` to train and validate on, `test` kept apart, and the range of predictions."""
+    """One split of a data set.
+
+    Args:
+      ratings: to train and validate on; their folds say which.
+      test: kept apart for the end.
+      bounds: what predictions are clipped to.
+    """
 
     ratings: Ratings
     test: Ratings
@@ -19,9 +25,16 @@ class Problem(NamedTuple):
     def of(
         cls, dataset: Dataset, split: Split, *, clip: bool = True, dtype: str = "float32"
     ) -> "Problem":
-        """The ratings of `dataset` cut as `split` says.
+        """The ratings of a data set, cut as a split says.
 
-        With `clip`, predictions are clipped to the lowest and the highest rating.
+        Args:
+          dataset: of n ratings.
+          split: of as many.
+          clip: whether predictions are clipped to the lowest and the highest of all n ratings.
+          dtype: of the values and weights.
+
+        Returns:
+          Both parts in the order of the data set.
         """
         bounds = dataset.scale if clip else (-math.inf, math.inf)
         return cls(

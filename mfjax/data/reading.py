@@ -1,157 +1,438 @@
-"""Reads ratings from text and Parquet files.
+"""Reads ratings from files, frames, arrays and matrices, and says what it took them for.
 
 Whatever is wrong with them is one `InputError` that says where.
 """
 
-import gzip
-import hashlib
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float64, Int, Int64
 
-from mfjax.data.dataset import Dataset, from_ids
-from mfjax.data.tables import FileTable, parquet_table, quoted, text_table
+from mfjax.data.columns import NOTHING, Wanted, has_decimal_comma, quoted
+from mfjax.data.dataset import Dataset, Reading, from_ids
+from mfjax.data.files import Content, content
+from mfjax.data.formats import of_array, of_arrays, of_matrix, reader_of
+from mfjax.data.table import Table, of_frame
+from mfjax.data.text import text_table
+from mfjax.data.wide import LAYOUTS, wide_table
 from mfjax.errors import InputError
 
-BUNDLED = "bundled:"
+if TYPE_CHECKING:
+    import polars as pl
+
+MISSING_IDS = ("error", "drop", "keep")
+LONGEST_ID = 200  # characters
+MOST_STEPS = 101  # different ratings of what is looked at as a scale
+
+
+class Policy(NamedTuple):
+    """What to do with ratings that are in doubt.
+
+    Args:
+      missing: values that mean "no rating".
+      missing_ids: one of MISSING_IDS, for ids that are a word for nothing.
+      duplicates: a key of DUPLICATES.
+    """
+
+    missing: Sequence[float]
+    missing_ids: str
+    duplicates: str
+
+    @classmethod
+    def of(cls, missing: Sequence[Any], missing_ids: str, duplicates: str) -> "Policy":
+        """The same, checked.
+
+        Raises:
+          InputError: a value is not among those that there are.
+        """
+        _choose("duplicates", duplicates, DUPLICATES)
+        _choose("missing_ids", missing_ids, MISSING_IDS)
+        for value in missing:
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise InputError(f"data.missing: expected numbers, got {value!r}")
+        return cls(missing, missing_ids, duplicates)
 
 
 def read(
     path: str,
     *,
-    columns: list = [0, 1, 2],  # noqa: B006 (the config's schema reads the default here)
+    columns: list | None = None,
+    layout: str = "long",
     separator: str | None = None,
     header: bool | None = None,
+    encoding: str | None = None,
+    member: str | None = None,
+    missing: list = [],  # noqa: B006 (the config's schema reads the default here)
+    missing_ids: str = "error",
+    weight: str | None = None,
+    timestamp: str | None = None,
     duplicates: str = "error",
 ) -> Dataset:
     """Reads a file of ratings.
 
     Args:
-      path: a text file, plain or `.gz`, UTF-8; a Parquet file; or `bundled:ml-latest-small`.
-      columns: the user, item and rating columns, each a name or a position from 0. Other columns
-        are ignored.
+      path: a table of text, Parquet, Arrow, JSON lines, a matrix of Matrix Market, SciPy (`.npz`),
+        NumPy (`.npy`) or MATLAB (`.mat`); plain or in `.gz`, `.bz2`, `.xz`, `.zip` or `.tar`; or
+        `bundled:ml-latest-small`.
+      columns: the user, item and rating columns, each a name or a position from 0; None: by what
+        the header calls them, and without a header the first three. Others are ignored.
+      layout: `long`: a rating a row; `pivot`: users in the first column, items in the first line;
+        `dense`: a matrix without names, its rows and columns numbered from 0.
       separator: one or two characters; None: the first of `::`, tab, `,`, `;`, `|` in the first
-        line. Text only.
-      header: whether the first line is one; None: it is if its rating is not a number. Text only.
+        line, else blanks. Text only.
+      header: whether the first line is one; None: by lines 1 and 2. Text only.
+      encoding: of text, as `latin-1`; None: UTF-8, or by its byte order mark.
+      member: which file of an archive, or variable of a MATLAB file.
+      missing: values that mean "no rating", as `[-1, 99]`: dropped and counted.
+      missing_ids: what to do with ids that are empty or a word for nothing (`nan`, `None`, `NULL`,
+        `NA`): `error`; `drop` their ratings; or `keep` them.
+      weight: the column of weights, name or position; None: every weight is 1.
+      timestamp: the column of times; None: the one of that name, if there is one.
       duplicates: what to do with several ratings of a (user, item) pair: `error`; `mean`, at the
         place of the first; or `last`, at the place of the last.
 
     Returns:
-      The ratings in file order, named after the file. Ids are int64 if every one is an integer,
-      else strings.
+      The ratings in file order, named after the file; `reading` says what it was taken for. Ids
+      are int64 if every one is a whole number, else strings.
 
     Raises:
-      InputError: with the file, the line (or the row of a Parquet file), the reason and what to do.
+      InputError: with the file, the line (or the row), the reason and what to do.
     """
-    if duplicates not in DUPLICATES:
-        known = ", ".join(DUPLICATES)
-        raise InputError(f"duplicates: expected one of {known}, got {duplicates!r}")
-    file = _locate(path)
-    data = _bytes(path, file)
-    if file.suffix == ".parquet" or data.startswith(b"PAR1"):
-        table = parquet_table(path, data, columns)
-    else:
-        table = text_table(path, _unzipped(path, file, data), columns, separator, header)
-    _check_ids(path, table)
-    dataset = from_ids(
-        name=Path(file.name.removesuffix(".gz")).stem,
-        user=table.frame["user"],
-        item=table.frame["item"],
-        value=_ratings(path, table),
-        sha256=hashlib.sha256(data).hexdigest(),
+    policy = Policy.of(missing, missing_ids, duplicates)
+    wanted = Wanted(columns, _column(weight), _column(timestamp), header)
+    file = content(path, member)
+    table = _table(file, wanted, layout, separator, encoding, member)
+    return _dataset(Path(file.name).stem, table, policy, file.sha256)
+
+
+def from_memory(name: str, source: Any, wanted: Wanted, policy: Policy) -> Dataset:
+    """The ratings of a frame, arrays or a matrix, as `Dataset.of` takes them.
+
+    Args:
+      name: what to call them.
+      source: of `Dataset.of`.
+      wanted: the columns to read.
+      policy: what to do with ratings in doubt.
+
+    Raises:
+      InputError: the source is nothing of these, or its ratings are wrong.
+    """
+    return _dataset(name, _of_memory(name, source, wanted), policy)
+
+
+def _choose(key: str, value: str, known: Any) -> None:
+    if value not in known:
+        raise InputError(f"data.{key}: expected one of {', '.join(known)}, got {value!r}")
+
+
+def _column(column: str | None) -> str | int | None:
+    """A column of the command line, where a position is written as a word."""
+    return int(column) if column is not None and str(column).isdigit() else column
+
+
+# tables
+
+
+def _table(
+    file: Content,
+    wanted: Wanted,
+    layout: str,
+    separator: str | None,
+    encoding: str | None,
+    member: str | None,
+) -> Table:
+    _choose("layout", layout, LAYOUTS)
+    if layout != "long":
+        return wide_table(file, wanted, layout, separator, encoding)
+    reader = reader_of(file)
+    if reader is None:
+        return text_table(file, wanted, separator, encoding)
+    idle = {"separator": separator, "header": wanted.header, "encoding": encoding}
+    for key, value in idle.items():
+        if value is not None:
+            raise InputError(f"data.{key}: is of text, and {file.path} is none: leave it out")
+    return reader(file, wanted, member)
+
+
+def _of_memory(name: str, source: Any, wanted: Wanted) -> Table:
+    import polars as pl
+    from scipy import sparse
+
+    if sparse.issparse(source):
+        return of_matrix(name, source, wanted)
+    if isinstance(source, np.ndarray):
+        return of_array(name, source, wanted)
+    if isinstance(source, Mapping):
+        return of_arrays(name, source, wanted)
+    if isinstance(source, tuple) and len(source) == 3:
+        return of_arrays(name, dict(zip(("user", "item", "rating"), source, strict=True)), wanted)
+    if isinstance(source, pl.DataFrame):
+        return of_frame(name, source, wanted)
+    if hasattr(source, "columns") and hasattr(source, "iloc"):  # pandas
+        arrays = {str(key): source[key].to_numpy() for key in source.columns}
+        return of_arrays(name, arrays, wanted)
+    if hasattr(source, "__arrow_c_stream__"):
+        return of_frame(name, pl.DataFrame(source), wanted)
+    raise InputError(
+        f"{name}: expected a frame, a mapping of arrays, (user, item, rating), an array or a "
+        f"sparse matrix, got {type(source).__name__}"
     )
-    return DUPLICATES[duplicates](dataset, path, table)
 
 
-# the bytes
+# from a table to a data set
 
 
-def _locate(path: str) -> Path:
-    """The file of a path, or of the name of a bundled data set."""
-    if not path.startswith(BUNDLED):
-        return Path(path).expanduser()
-    folder = Path(__file__).parent
-    file = folder / f"{path.removeprefix(BUNDLED)}.parquet"
-    if not file.exists():
-        there = ", ".join(BUNDLED + file.stem for file in sorted(folder.glob("*.parquet")))
-        raise InputError(f"{path}: no such data set\nbundled: {there}")
-    return file
-
-
-def _bytes(path: str, file: Path) -> bytes:
-    try:
-        data = file.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: file not found\nlooked for {file.absolute()}") from error
-    except IsADirectoryError as error:
-        raise InputError(f"{path}: is a directory\ngive the path of one file") from error
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise InputError(
-            f"{path}: cannot be read ({reason})\ncheck the path and its permissions"
-        ) from error
-    if not data:
-        raise InputError(f"{path}: empty file\nexpected one rating a line")
-    return data
-
-
-def _unzipped(path: str, file: Path, data: bytes) -> bytes:
-    if file.suffix != ".gz" and not data.startswith(b"\x1f\x8b"):
-        return data
-    try:
-        return gzip.decompress(data)
-    except (EOFError, OSError, zlib.error) as error:
-        raise InputError(
-            f"{path}: truncated or corrupt gzip file ({error})\nfetch or write the file again"
-        ) from error
-
-
-# the columns
-
-
-def _check_ids(path: str, table: FileTable) -> None:
-    """Refuses a table without rows, and the first missing id."""
+def _dataset(name: str, table: Table, policy: Policy, sha256: str | None = None) -> Dataset:
+    """The ratings of a table, checked, with a record of what was read."""
     if not len(table.frame):
         raise InputError(
-            f"{path}: no ratings, only the names of columns\nexpected one rating a line"
+            f"{table.path}: no ratings, only the names of columns\nexpected one rating a line"
         )
-    for column in ("user", "item"):
-        raw = table.frame[column]
-        missing = (raw.is_null() | (raw.cast(str) == "")).arg_true()
-        if len(missing):
+    rows = len(table.frame)
+    first = {key: str(value) for key, value in table.frame.row(0, named=True).items()}
+    table = _with_ids(table, policy)
+    table, values = _with_ratings(table, policy)
+    weights = _weights(table)
+    frame = table.frame
+    dataset = from_ids(name, frame["user"], frame["item"], values, sha256)
+    dataset = replace(dataset, weight=weights, timestamp=_timestamps(table))
+    merged = DUPLICATES[policy.duplicates](dataset, table)
+    if len(merged.value) < len(dataset.value):
+        dropped = len(dataset.value) - len(merged.value)
+        table = _noting(table, f"{dropped:,} repeated ratings merged (data.duplicates)")
+    warnings = _outliers(merged.value)
+    columns = dict(zip(table.columns.at, table.columns.names, strict=True))
+    reading = Reading(columns, rows, table.columns.why, first, table.notes, warnings)
+    return replace(merged, reading=reading)
+
+
+def _noting(table: Table, note: str, **changes: Any) -> Table:
+    return replace(table, notes=(*table.notes, note), **changes)
+
+
+def _keeping(table: Table, rows: np.ndarray, note: str) -> Table:
+    """The rows of a mask, each with the place that it had."""
+    kept = np.flatnonzero(rows)
+    before = table.place
+    frame = table.frame.filter(rows)
+    if not len(kept):
+        raise InputError(f"{table.path}: no rating is left: {note}")
+    return _noting(table, note, frame=frame, place=lambda row: before(int(kept[row])))
+
+
+# ids
+
+
+def _with_ids(table: Table, policy: Policy) -> Table:
+    """Whole numbers as integers, and no word for nothing."""
+    columns = {column: _ids(table, column) for column in ("user", "item")}
+    table = replace(table, frame=table.frame.with_columns(**columns))
+    if policy.missing_ids == "keep":
+        kept = {column: ids.cast(str).fill_null("") for column, ids in columns.items()}
+        return replace(table, frame=table.frame.with_columns(**kept))
+    nameless = {column: _is_nothing(table.frame[column]) for column in columns}
+    either = nameless["user"] | nameless["item"]
+    if either.any() and policy.missing_ids == "error":
+        row = int(np.flatnonzero(either)[0])
+        column = "user" if nameless["user"][row] else "item"
+        raise InputError(_nameless(table, column, row, int(nameless[column].sum())))
+    if not either.any():
+        return table
+    return _keeping(table, ~either, f"{either.sum():,} ratings without an id dropped")
+
+
+def _nameless(table: Table, column: str, row: int, count: int) -> str:
+    written = table.frame[column][row]
+    reason = "is empty" if not written else f"is {quoted(written)}, a word for none"
+    return (
+        f"{table.path}, {table.place(row)}: the {column} id {reason} (missing in {count:,} rows)\n"
+        "fill it in, delete the rating, or data.missing_ids=drop; an id of that name: keep"
+    )
+
+
+def _is_nothing(ids: "pl.Series") -> np.ndarray:
+    import polars as pl
+
+    if ids.dtype.is_integer():
+        return ids.is_null().to_numpy()
+    names = ids.cast(pl.String).fill_null("").str.to_lowercase()
+    return names.is_in(list(NOTHING)).to_numpy()
+
+
+def _ids(table: Table, column: str) -> "pl.Series":
+    """A column of ids, whole numbers as integers; refuses what cannot be one."""
+    import polars as pl
+
+    raw = table.frame[column]
+    if raw.dtype.is_float():
+        values = raw.fill_nan(None)
+        whole = (
+            values.is_null() | ((values == values.floor()) & (values.abs() < 2**53))
+        ).to_numpy()
+        if not whole.all():
+            row = int(np.flatnonzero(~whole)[0])
             raise InputError(
-                f"{path}, {table.place(missing[0])}: the {column} id is empty\n"
-                "fill it in, or delete the rating"
+                f"{table.path}, {table.place(row)}: the {column} id is {raw[row]}, no whole "
+                "number\nis that the column? data.columns=[user, item, rating]"
             )
+        return values.cast(pl.Int64)
+    if raw.dtype != pl.String:
+        return raw
+    _check_written(table, column)
+    names = raw.unique().drop_nulls()
+    if len(names) and names.str.contains(r"^-?(0|[1-9]\d*)\.0+$").all():
+        return raw.str.replace(r"\.0+$", "")
+    return raw
 
 
-def _ratings(path: str, table: FileTable) -> Float64[np.ndarray, " n"]:
-    """The ratings; refuses the first that is no finite number."""
+def _check_written(table: Table, column: str) -> None:
+    """Refuses ids with control characters, and such as are longer than an id can be."""
+    raw = table.frame[column]
+    wrong = raw.str.contains(r"[\x00-\x1f\x7f]") | (raw.str.len_chars() > LONGEST_ID)
+    rows = wrong.fill_null(False).arg_true()
+    if len(rows):
+        text = raw[rows[0]]
+        reason = "holds a control character"
+        if len(text) > LONGEST_ID:
+            reason = f"has {len(text):,} characters, more than {LONGEST_ID}: is that the column?"
+        raise InputError(
+            f"{table.path}, {table.place(rows[0])}: the {column} id {quoted(text)} {reason}\n"
+            "correct it; or say which columns are read: data.columns=[user, item, rating]"
+        )
+
+
+# ratings, weights and times
+
+
+def _with_ratings(table: Table, policy: Policy) -> tuple[Table, Float64[np.ndarray, " n"]]:
+    """The rows that have a rating, and the ratings; refuses the first that is no number."""
+    table, numbers = _as_numbers(table)
+    values = numbers.fill_null(np.nan).to_numpy()
+    missing = np.isin(values, np.array(policy.missing, np.float64))
+    wrong = np.flatnonzero(~np.isfinite(values) & ~missing)
+    if len(wrong):
+        row = int(wrong[0])
+        raise InputError(_no_number(table, row, numbers[row]))
+    if missing.any():
+        shown = ", ".join(f"{value:g}" for value in policy.missing)
+        note = f"{missing.sum():,} ratings of {shown} dropped (data.missing)"
+        return _keeping(table, ~missing, note), values[~missing]
+    return table, values
+
+
+def _no_number(table: Table, row: int, number: float | None) -> str:
+    written = table.frame["rating"][row]
+    kind = "a number" if number is None else "finite"
+    reason = f"{quoted(written)} is not {kind}" if written else "is empty"
+    return (
+        f"{table.path}, {table.place(row)}: the rating {reason}\n"
+        "correct or delete it; or set data.columns=[user, item, rating]"
+    )
+
+
+def _as_numbers(table: Table) -> tuple[Table, "pl.Series"]:
+    """The column of ratings in float64, null where one is no number; decimal commas are read."""
     import polars as pl
 
     raw = table.frame["rating"]
     numbers = raw.cast(pl.Float64, strict=False)
-    values = numbers.fill_null(np.nan).to_numpy()
-    wrong = np.flatnonzero(~np.isfinite(values))
+    if raw.dtype != pl.String:
+        return table, numbers
+    wrong = (numbers.is_null() & raw.is_not_null()).arg_true()
+    if not len(wrong) or not has_decimal_comma(raw[wrong[0]]):
+        return table, numbers
+    if table.separator == ",":
+        raise InputError(
+            f"{table.path}, {table.place(wrong[0])}: the rating {quoted(raw[wrong[0]])} has a "
+            "decimal comma, where commas separate fields\nwrite 4.5, or separate fields by ;"
+        )
+    dotted = raw.str.replace(r"^([+-]?\d+),(\d+)$", "${1}.${2}").cast(pl.Float64, strict=False)
+    return _noting(table, "decimal commas read as points"), dotted
+
+
+def _weights(table: Table) -> Float64[np.ndarray, " n"] | None:
+    """The weights; refuses the first that is negative or no number."""
+    import polars as pl
+
+    if "weight" not in table.frame.columns:
+        return None
+    raw = table.frame["weight"]
+    weights = raw.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+    wrong = np.flatnonzero(~(weights > 0) | ~np.isfinite(weights))
     if len(wrong):
         row = int(wrong[0])
-        kind = "a number" if numbers[row] is None else "finite"
-        reason = f"{quoted(raw[row])} is not {kind}" if raw[row] else "is empty"
         raise InputError(
-            f"{path}, {table.place(row)}: the rating {reason}\n"
-            "correct or delete it; or set data.columns=[user, item, rating]"
+            f"{table.path}, {table.place(row)}: the weight {quoted(raw[row])} is not above 0\n"
+            "correct it, or delete the rating"
         )
-    return values
+    return weights
+
+
+def _timestamps(table: Table) -> Int64[np.ndarray, " n"] | None:
+    """The times as whole numbers, dates as seconds since 1970; None where there is none."""
+    import polars as pl
+
+    if "timestamp" not in table.frame.columns:
+        return None
+    raw = table.frame["timestamp"]
+    numbers = raw.cast(pl.Float64, strict=False)
+    if raw.dtype == pl.String and numbers.null_count():
+        numbers = _seconds(raw)
+    if numbers.null_count():
+        row = int(numbers.is_null().arg_true()[0])
+        raise InputError(
+            f"{table.path}, {table.place(row)}: the timestamp {quoted(raw[row])} is neither a "
+            "number nor a date\ncorrect it"
+        )
+    return numbers.cast(pl.Int64).to_numpy()
+
+
+def _seconds(dates: "pl.Series") -> "pl.Series":
+    """Seconds since 1970 of dates as text; null where one is no date."""
+    import polars as pl
+
+    try:
+        return dates.str.to_datetime(strict=False).dt.epoch("s")
+    except pl.exceptions.ComputeError:  # no format that it knows
+        return pl.Series([None] * len(dates), dtype=pl.Int64)
+
+
+def _outliers(values: Float64[np.ndarray, " n"]) -> tuple[str, ...]:
+    """A warning of the lowest or highest rating, where it stands apart from a regular scale."""
+    ends = {"lowest": np.unique(values)}
+    ends["highest"] = -ends["lowest"][::-1]
+    sign = {"lowest": 1, "highest": -1}
+    return tuple(
+        _outlier(sign[end] * scale[0], sign[end] * scale[1:], values)
+        for end, scale in ends.items()
+        if _stands_apart(scale)
+    )
+
+
+def _stands_apart(scale: Float64[np.ndarray, " values"]) -> bool:
+    """Whether the first of ascending values is farther off than the others explain."""
+    if len(scale) < 4:
+        return False
+    gap, *steps = np.diff(scale)
+    is_regular = len(scale) <= MOST_STEPS and np.ptp(steps) < 1e-6 * max(steps)
+    return bool(gap > 2 * (scale[-1] - scale[1]) or (is_regular and gap > 1.5 * max(steps)))
+
+
+def _outlier(value: float, others: Float64[np.ndarray, " values"], values: np.ndarray) -> str:
+    count = int((values == value).sum())
+    return (
+        f"{count:,} ratings of {value:g} stand apart from the others, {others.min():g} to "
+        f"{others.max():g}: where it means no rating, data.missing=[{value:g}]"
+    )
 
 
 # pairs that are rated more than once
 
 
-def _refuse(dataset: Dataset, path: str, table: FileTable) -> Dataset:
+def _refuse(dataset: Dataset, table: Table) -> Dataset:
     """Refuses the first pair that is rated twice."""
     keys = _pair_keys(dataset)
     ascending = np.sort(keys)
@@ -160,23 +441,27 @@ def _refuse(dataset: Dataset, path: str, table: FileTable) -> Dataset:
         user = quoted(dataset.user_ids[dataset.user[repeat]])
         item = quoted(dataset.item_ids[dataset.item[repeat]])
         raise InputError(
-            f"{path}, {table.place(repeat)}: user {user} has rated item {item} before, "
+            f"{table.path}, {table.place(repeat)}: user {user} has rated item {item} before, "
             f"on {table.place(first)}\n"
             "delete one of them, or set data.duplicates=mean or data.duplicates=last"
         )
     return dataset
 
 
-def _mean(dataset: Dataset, path: str, table: FileTable) -> Dataset:
-    """One rating a pair, the mean, at the place of the pair's first."""
+def _mean(dataset: Dataset, table: Table) -> Dataset:
+    """One rating a pair, the mean, at the place of the pair's first; weights count, and add up."""
     _, first, group = np.unique(_pair_keys(dataset), return_index=True, return_inverse=True)
-    mean = np.bincount(group, dataset.value) / np.bincount(group)
+    weight = np.ones(len(group)) if dataset.weight is None else dataset.weight
+    total = np.bincount(group, weight)
+    mean = np.bincount(group, weight * dataset.value) / total
     in_file_order = np.argsort(first)
     merged = _rows_of(dataset, first[in_file_order])
+    if dataset.weight is not None:
+        merged = replace(merged, weight=total[in_file_order])
     return replace(merged, value=mean[in_file_order])
 
 
-def _last(dataset: Dataset, path: str, table: FileTable) -> Dataset:
+def _last(dataset: Dataset, table: Table) -> Dataset:
     """The last rating of each pair, at its place."""
     _, from_end = np.unique(_pair_keys(dataset)[::-1], return_index=True)
     last = len(dataset.value) - 1 - from_end
@@ -198,15 +483,14 @@ def _first_repeat(keys: Int64[np.ndarray, " n"]) -> tuple[int, int]:
 
 
 def _rows_of(dataset: Dataset, rows: Int[np.ndarray, " rows"]) -> Dataset:
+    arrays = ("user", "item", "value", "weight", "timestamp")
+    there = {name: getattr(dataset, name) for name in arrays}
     return replace(
-        dataset,
-        user=dataset.user[rows],
-        item=dataset.item[rows],
-        value=dataset.value[rows],
+        dataset, **{name: array[rows] for name, array in there.items() if array is not None}
     )
 
 
-DUPLICATES: dict[str, Callable[[Dataset, str, FileTable], Dataset]] = {
+DUPLICATES: dict[str, Callable[[Dataset, Table], Dataset]] = {
     "error": _refuse,
     "mean": _mean,
     "last": _last,

@@ -18,21 +18,37 @@ STREAM = 1
 class Split:
     """For each of n ratings: the fold that holds it out, and whether it is a test rating.
 
-    Fold -1 is always trained on, and fold f >= 0 are the validation ratings of fold f. A test
-    rating is never trained on nor validated on, and its fold is -1.
+    A test rating is never trained on nor validated on.
+
+    Args:
+      fold: `[n]`; f >= 0 is a validation rating of fold f, and -1 one of none, as of a test rating.
+      test: `[n]`, whether it is a test rating.
+      num_folds: how many folds hold ratings out.
+      protocol: how it was cut, in words, for the results.
     """
 
     fold: Int32[np.ndarray, " n"]
     test: Bool[np.ndarray, " n"]
     num_folds: int
-    protocol: str  # in words, for the results
+    protocol: str
 
 
 def random(n: int, split_seed: int, *, validation: float = 0.1, test: float = 0.1) -> Split:
     """Shuffled: round(n·test) test ratings, round(n·validation) of fold 0; the rest is trained on.
 
+    Source: hold-out, once for the choice and once for the test (Kohavi, "A Study of
+    Cross-Validation and Bootstrap for Accuracy Estimation and Model Selection", 1995, section 2.1).
+
+    Args:
+      n: the number of ratings.
+      split_seed: of the shuffle, from 0.
+      validation, test: shares of the ratings, from 0, below 1 together.
+
+    Returns:
+      Of one fold, 0; of none with `validation=0`.
+
     Raises:
-      InputError: a fraction is outside [0, 1), their sum is not below 1, or a part would be empty.
+      InputError: a share or `split_seed` is out of range, or a part would be empty.
     """
     _check_fractions(validation=validation, test=test)
     shuffled = _generator(split_seed).permutation(n)
@@ -57,9 +73,20 @@ def random(n: int, split_seed: int, *, validation: float = 0.1, test: float = 0.
 def kfold(n: int, split_seed: int, *, folds: int = 5, test: float = 0.0) -> Split:
     """Shuffled: round(n·test) test ratings; the rest in folds whose sizes differ by at most one.
 
+    Source: k-fold cross-validation (Kohavi, "A Study of Cross-Validation and Bootstrap for Accuracy
+    Estimation and Model Selection", 1995, section 2.2), not stratified.
+
+    Args:
+      n: the number of ratings.
+      split_seed: of the shuffle, from 0.
+      folds: how many, from 2 to the ratings that are not tested on.
+      test: share of the ratings that is kept apart first, from 0 to below 1.
+
+    Returns:
+      Of `folds` folds.
+
     Raises:
-      InputError: `test` is outside [0, 1), or there are fewer than 2 folds or more folds than
-        ratings.
+      InputError: `folds`, `test` or `split_seed` is out of range, or the test set would be empty.
     """
     _check_fractions(test=test)
     num_test = _count(n, "test", test)
@@ -87,6 +114,8 @@ def blocks(
 
     Block k is rows n·k//folds to n·(k+1)//folds.
 
+    Source: `mku.sh` of MovieLens 100k, whose blocks are 20,000 lines each.
+
     Args:
       n: the number of ratings.
       split_seed: draws the validation ratings; without a `test_fold` nothing is drawn.
@@ -94,6 +123,9 @@ def blocks(
       test_fold: None: the blocks are the folds, held out in turn; t (from 0): block t is the test
         set.
       validation: with a `test_fold`, the fraction of the other ratings that is fold 0.
+
+    Returns:
+      Of `folds` folds; with a `test_fold`, of fold 0 alone, or of none with `validation=0`.
 
     Raises:
       InputError: fewer than 2 blocks or more than ratings, or `test_fold` or `validation` is out of

@@ -57,6 +57,9 @@ def synthetic(
       half_stars: round to 0.5, 1.0, ..., 5.0.
       seed: same arguments, same bits.
 
+    Returns:
+      The ratings in random order; their factors and biases are not kept.
+
     Raises:
       InputError: a size or a scale is out of range.
     """
@@ -93,6 +96,9 @@ def toy(
         row and no column is empty if there are enough of them.
       seed: same arguments, same bits.
 
+    Returns:
+      The observed entries, user by user.
+
     Raises:
       InputError: a size, `noise` or `observed` is out of range.
     """
@@ -111,7 +117,13 @@ def toy(
 
 
 def matrix(*, rows: list) -> Dataset:
-    """The matrix written out: `rows[user][item]` is a rating, or None or nan where it is missing.
+    """The matrix written out: `rows[user][item]` is a rating, or missing.
+
+    Args:
+      rows: the matrix, a list a user; None (`null` in a config) or nan where an entry is missing.
+
+    Returns:
+      The entries that are there, user by user.
 
     Raises:
       InputError: rows of different lengths, an entry that is no finite number, or no rating at all.
