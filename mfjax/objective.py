@@ -40,6 +40,13 @@ class FoldSums(NamedTuple):
     """Sums of the ratings of each fold.
 
     A lane leaves its own fold out by a mask, without another pass over the ratings.
+
+    Args:
+      fold: `[folds]`, -1, 0, 1, … in this order.
+      user_count: `[folds, users]` ratings of positive weight.
+      item_count: `[folds, items]` ratings of positive weight.
+      item_weight: `[folds, items]`, Σ w_ij.
+      item_sum: `[folds, items]`, Σ w_ij r_ij.
     """
 
     fold: Int[Array, " folds"]
@@ -50,7 +57,13 @@ class FoldSums(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Per column of one side: `free` (0 or 1), `pin` (the value of a pinned column), `reg` (λ)."""
+    """What a column of one side is.
+
+    Args:
+      free: `[columns]`, 1 where it trains and 0 where it is pinned.
+      pin: `[columns]`, the value of a pinned column, and 0 of a free one.
+      reg: `[columns]`, λ; 0 of a pinned column.
+    """
 
     free: Float[Array, " columns"]
     pin: Float[Array, " columns"]
@@ -58,42 +71,88 @@ class Columns(NamedTuple):
 
 
 class LaneTerms(NamedTuple):
-    """The constants of one lane's objective."""
+    """The constants of one lane's objective.
 
-    fold: Int[Array, ""]  # the fold that it holds out
-    columns: Sides  # of Columns
-    counts: Sides  # n_i and m_j, [users] and [items]
-    row_reg: Sides  # ρ and σ, [users] and [items]
-    centre: Float[Array, ""]  # what is taken off every rating: μ with biases, else 0
+    Args:
+      fold: scalar, the fold that it holds out.
+      columns: the Columns of each side.
+      counts: n_i `[users]` and m_j `[items]`, training ratings of positive weight.
+      row_reg: ρ `[users]` and σ `[items]`.
+      centre: scalar, what is taken off every rating: μ with biases, else 0.
+      alpha: scalar, α.
+      background: `[items]`, b less `centre`.
+      scale: scalar, s.
+    """
+
+    fold: Int[Array, ""]
+    columns: Sides
+    counts: Sides
+    row_reg: Sides
+    centre: Float[Array, ""]
     alpha: Float[Array, ""]
-    background: Float[Array, " items"]  # b, centred
-    scale: Float[Array, ""]  # s
+    background: Float[Array, " items"]
+    scale: Float[Array, ""]
 
 
 # one lane's share of the ratings; NumPy and jax arrays alike
 
 
 def held_out(fold: Int[AnyArray, "*n"], lane: Hparams | LaneTerms) -> Bool[AnyArray, "*n"]:
-    """Which ratings a lane holds out: those of its own fold."""
+    """Which ratings a lane holds out: those of its own fold.
+
+    Args:
+      fold: `[*n]` folds of ratings.
+      lane: whose `fold` is read; one below 0 holds nothing out.
+
+    Returns:
+      `[*n]`, True where held out.
+    """
     return (fold >= 0) & (fold == lane.fold)
 
 
 def train_weight(
     weight: Float[AnyArray, "*n"], fold: Int[AnyArray, "*n"], lane: Hparams | LaneTerms
 ) -> Float[AnyArray, "*n"]:
-    """The weights with which a lane trains: those of its held-out fold are 0."""
+    """The weights with which a lane trains: those of its held-out fold are 0.
+
+    Args:
+      weight, fold: `[*n]` weights and folds of ratings.
+      lane: whose `fold` is read.
+
+    Returns:
+      `[*n]` weights.
+    """
     return jnp.where(held_out(fold, lane), 0, weight)
 
 
 def validation_weight(
     weight: Float[AnyArray, "*n"], fold: Int[AnyArray, "*n"], lane: Hparams | LaneTerms
 ) -> Float[AnyArray, "*n"]:
-    """The weights with which a lane validates: those of its held-out fold alone."""
+    """The weights with which a lane validates: those of its held-out fold alone.
+
+    Args:
+      weight, fold: `[*n]` weights and folds of ratings.
+      lane: whose `fold` is read.
+
+    Returns:
+      `[*n]` weights.
+    """
     return jnp.where(held_out(fold, lane), weight, 0)
 
 
 def mean_rating(ratings: Ratings, lane: Hparams) -> float:
-    """μ of a lane, its mean training rating, on the host."""
+    """μ of a lane, its mean training rating, on the host.
+
+    Args:
+      ratings: of the lane's split, in NumPy.
+      lane: whose `fold` is left out.
+
+    Returns:
+      Σ w r / Σ w over the training ratings, in rating units.
+
+    Raises:
+      ZeroDivisionError: no training rating weighs anything.
+    """
     trained = ratings.weight * ~held_out(ratings.fold, lane)
     return float(np.average(ratings.value, weights=trained))
 
@@ -103,7 +162,16 @@ def mean_or(
     total: Float[AnyArray, "*n"],
     weight: Float[AnyArray, "*n"],
 ) -> Float[AnyArray, "*n"]:
-    """total / weight, and `otherwise` where there is no weight."""
+    """total / weight, and `otherwise` where there is no weight.
+
+    Args:
+      otherwise: scalar.
+      total: `[*n]` weighted sums.
+      weight: `[*n]` sums of the weights, from 0.
+
+    Returns:
+      `[*n]` means.
+    """
     xp = weight.__array_namespace__()
     some = weight > 0
     return xp.where(some, total / xp.where(some, weight, 1), otherwise)
@@ -112,7 +180,14 @@ def mean_or(
 def dot(
     user: Float[AnyArray, "*n columns"], item: Float[AnyArray, "*n columns"]
 ) -> Float[AnyArray, "*n"]:
-    """u_i·v_j, row by row."""
+    """u_i·v_j, row by row.
+
+    Args:
+      user, item: `[*n, columns]`, the rows of the user and of the item of each rating.
+
+    Returns:
+      `[*n]` products.
+    """
     return (user * item).sum(-1)
 
 
@@ -120,7 +195,15 @@ def dot(
 
 
 def fold_sums(ratings: Ratings, spec: Spec) -> FoldSums:
-    """The sums of each fold, on the host; the first row is fold -1's."""
+    """The sums of each fold, on the host; the first row is fold -1's.
+
+    Args:
+      ratings: in NumPy.
+      spec: of which the numbers of users and items and the dtype are read.
+
+    Returns:
+      At least the folds -1 and 0, in NumPy.
+    """
     last = max(int(np.max(ratings.fold, initial=-1)), 0)
     folds = np.arange(-1, last + 1)
 
@@ -143,6 +226,13 @@ def columns(hparams: Hparams, spec: Spec) -> Sides:
     """The `Columns` of each side.
 
     Factors up to the lane's rank, then the user bias against 1 and 1 against the item bias.
+
+    Args:
+      hparams: of one lane, of which rank, reg and reg_bias are read.
+      spec: of which max_rank, bias and dtype are read.
+
+    Returns:
+      The Columns of users and of items.
     """
     in_rank = jnp.arange(spec.max_rank) < hparams.rank
     latent = Columns(
@@ -163,7 +253,16 @@ def columns(hparams: Hparams, spec: Spec) -> Sides:
 
 
 def lane_terms(sums: FoldSums, hparams: Hparams, spec: Spec) -> LaneTerms:
-    """The constants of the lane that `hparams` describes, from its own training ratings."""
+    """The constants of the lane that `hparams` describes, from its own training ratings.
+
+    Args:
+      sums: of all ratings of its split.
+      hparams: of the lane.
+      spec: the conventions.
+
+    Returns:
+      Arrays of the dtype of `spec`, but for the fold.
+    """
     trained = ~held_out(sums.fold, hparams)[:, None]
 
     def over_folds(of_fold: Float[Array, "folds rows"]) -> Float[Array, " rows"]:
@@ -210,17 +309,41 @@ def _row_reg(
 
 
 def pin(factors: Factors, columns: Sides) -> Factors:
-    """The factors with every pinned column at its value; the objective sees no other."""
+    """The factors with every pinned column at its value; the objective sees no other.
+
+    Args:
+      factors: of one lane.
+      columns: the Columns of each side.
+
+    Returns:
+      Factors of the same shapes.
+    """
     return Factors(*(f * c.free[None] + c.pin[None] for f, c in zip(factors, columns, strict=True)))
 
 
 def zero_pinned(update: Factors, columns: Sides) -> Factors:
-    """A gradient or an update with nothing in the pinned columns."""
+    """A gradient or an update with nothing in the pinned columns.
+
+    Args:
+      update: of the shapes of the factors.
+      columns: the Columns of each side.
+
+    Returns:
+      It, 0 in the pinned columns.
+    """
     return Factors(*(u * c.free[None] for u, c in zip(update, columns, strict=True)))
 
 
 def regulariser(factors: Factors, lane: LaneTerms) -> tuple[Float[Array, ""], Factors]:
-    """The regulariser of pinned factors and its gradient, reg ∘ ρ ∘ U and the mirror image."""
+    """The regulariser of pinned factors and its gradient, reg ∘ ρ ∘ U and the mirror image.
+
+    Args:
+      factors: pinned.
+      lane: of which `columns` and `row_reg` are read.
+
+    Returns:
+      A scalar and its gradient, both without s.
+    """
 
     def gradient(table, columns: Columns, row_reg):
         return row_reg[:, None] * columns.reg[None] * table
@@ -231,7 +354,15 @@ def regulariser(factors: Factors, lane: LaneTerms) -> tuple[Float[Array, ""], Fa
 
 
 def background(factors: Factors, lane: LaneTerms) -> tuple[Float[Array, ""], Factors]:
-    """The missing part over all entries, equations (2) and (3), in O((users + items) k²)."""
+    """The missing part over all entries, equations (2) and (3), in O((users + items) k²).
+
+    Args:
+      factors: pinned.
+      lane: of which α and b are read.
+
+    Returns:
+      A scalar and its gradient, both without s.
+    """
     user, item = factors
     b = lane.background
     gram_user = user.T @ user
@@ -245,7 +376,16 @@ def background(factors: Factors, lane: LaneTerms) -> tuple[Float[Array, ""], Fac
 
 
 def off_ratings(factors: Factors, lane: LaneTerms, spec: Spec) -> tuple[Float[Array, ""], Factors]:
-    """All of L but its ratings: the regulariser, and the missing part over all entries."""
+    """All of L but its ratings: the regulariser, and the missing part over all entries.
+
+    Args:
+      factors: pinned.
+      lane: the constants of L.
+      spec: of which `missing` is read; `ignore` has no missing part.
+
+    Returns:
+      A scalar and its gradient, both without s.
+    """
     loss, grad = regulariser(factors, lane)
     if spec.missing == "ignore":
         return loss, grad
@@ -256,8 +396,10 @@ def off_ratings(factors: Factors, lane: LaneTerms, spec: Spec) -> tuple[Float[Ar
 class Seen(NamedTuple):
     """Some ratings as a gradient sees them, all of one shape.
 
-    `value` as rated (not centred); `weight` of the lane; `background` is b of the rating's item,
-    which `missing=ignore` does not read.
+    Args:
+      value: `[*n]`, as rated (not centred).
+      weight: `[*n]`, of the lane: 0 where it holds them out.
+      background: `[*n]`, b of the rating's item, which `missing=ignore` does not read.
     """
 
     value: Float[Array, "*n"]
@@ -268,7 +410,17 @@ class Seen(NamedTuple):
 def on_ratings(
     prediction: Float[Array, "*n"], seen: Seen, lane: LaneTerms, spec: Spec
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
-    """E and the loss of each rating, less what `off_ratings` already says there."""
+    """E and the loss of each rating, less what `off_ratings` already says there.
+
+    Args:
+      prediction: `[*n]`, u_i·v_j of pinned factors.
+      seen: the ratings.
+      lane: the constants of L.
+      spec: of which `missing` is read.
+
+    Returns:
+      E_ij `[*n]` and the loss `[*n]`, both without s, 0 where the weight is.
+    """
     residual = prediction - (seen.value - lane.centre)
     error = seen.weight * residual
     loss = seen.weight * residual**2 / 2
@@ -289,8 +441,9 @@ def dense_loss(
 
     Args:
       factors: pinned here, so that a pinned column has no gradient.
-      values: r_ij, and anything where missing.
-      weights: w_ij of the lane, and 0 where missing.
+      values: `[users, items]`, r_ij, and any finite number where missing.
+      weights: `[users, items]`, w_ij of the lane, and 0 where missing.
+      lane: the constants of L.
 
     Returns:
       The scalar L.

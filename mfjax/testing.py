@@ -61,7 +61,14 @@ FLOAT32 = 1e-5  # relative: 1e-7 an operation, tens of terms
 
 
 def lane(**changes: float) -> Hparams:
-    """The small problem's setting with some values changed, dtypes kept."""
+    """The small problem's setting with some values changed, dtypes kept.
+
+    Args:
+      **changes: values of Hparams by their names.
+
+    Returns:
+      Hparams in float64.
+    """
     return LANE._replace(
         **{key: np.asarray(x, getattr(LANE, key).dtype) for key, x in changes.items()}
     )
@@ -80,6 +87,12 @@ def small_ratings(dtype: str = "float64") -> Ratings:
 
     They have weights and folds -1, 0 and 1; user 3 and item 2 have none; the padding stands at
     (0, 0), where there is a real rating too.
+
+    Args:
+      dtype: of the values and weights.
+
+    Returns:
+      The same every time.
     """
     rng = np.random.default_rng(1)
     cells = [(u, i) for u in (0, 1, 2, 4, 5) for i in (0, 1, 3, 4) if (u + i) % 4 or u == 0]
@@ -92,7 +105,15 @@ def small_ratings(dtype: str = "float64") -> Ratings:
 
 
 def random_factors(spec: Spec, seed: int = 0) -> Factors:
-    """Normal factors, the pinned columns not at their pins."""
+    """Normal factors, the pinned columns not at their pins.
+
+    Args:
+      spec: the shapes and the dtype.
+      seed: of the draw, from 0.
+
+    Returns:
+      NumPy arrays of standard deviation 1.
+    """
     rng = np.random.default_rng(seed)
     user = rng.normal(size=(spec.num_users, spec.columns))
     item = rng.normal(size=(spec.num_items, spec.columns))
@@ -473,6 +494,12 @@ def swap(factors: Factors) -> Factors:
     """The factors with users and items in each other's place.
 
     The free bias column changes places with the pinned one.
+
+    Args:
+      factors: with biases.
+
+    Returns:
+      The factors of the swapped ratings.
     """
     order = [*range(factors.user.shape[1] - 2), -1, -2]
     return Factors(factors.item[:, order], factors.user[:, order])

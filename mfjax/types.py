@@ -19,21 +19,36 @@ REPLICATES = ("split_seed", "fold", "init_seed")  # the Hparams that repeat a se
 
 
 class Sides(NamedTuple):
-    """A pair of anything, one of each side of the matrix."""
+    """A pair of anything, one of each side of the matrix.
+
+    Args:
+      user: of the rows of U.
+      item: of the rows of V.
+    """
 
     user: Any
     item: Any
 
 
 class Factors(NamedTuple):
-    """The factor tables: what is trained."""
+    """The factor tables: what is trained.
+
+    Args:
+      user: `[users, columns]`, the latent columns and then, with biases, b_i and a pinned 1.
+      item: `[items, columns]`, the latent columns and then, with biases, a pinned 1 and c_j.
+    """
 
     user: Float[Array, "users columns"]
     item: Float[Array, "items columns"]
 
 
 class Bounds(NamedTuple):
-    """The range that predictions are clipped to before an error is taken; (-inf, inf): none."""
+    """The range that predictions are clipped to before an error is taken; (-inf, inf): none.
+
+    Args:
+      low: scalar, in rating units.
+      high: scalar, in rating units.
+    """
 
     low: Float[Array, ""] | float
     high: Float[Array, ""] | float
@@ -42,7 +57,12 @@ class Bounds(NamedTuple):
 class Ratings(NamedTuple):
     """Ratings in coordinate form; (user, item) pairs with positive weight are unique.
 
-    `weight` 0 is padding. `fold` f >= 0 is held out by a lane whose fold is f, and fold -1 by none.
+    Args:
+      user: `[n]` rows of the user factors, from 0.
+      item: `[n]` rows of the item factors, from 0.
+      value: `[n]`, in rating units; finite.
+      weight: `[n]`, w_ij of the objective, from 0; a rating of weight 0 is padding.
+      fold: `[n]`; f >= 0 is held out by a lane whose fold is f, and -1 by none.
     """
 
     user: Int[Array, " n"]
@@ -62,7 +82,17 @@ class Ratings(NamedTuple):
         *,
         dtype: str = "float32",
     ) -> Ratings:
-        """Ratings from any sequences, with weight 1 and fold -1 where they are not given."""
+        """Ratings from any sequences.
+
+        Args:
+          user, item, value: `[n]` each.
+          weight: `[n]`; None: all 1.
+          fold: `[n]`; None: all -1, so that no lane holds any out.
+          dtype: of the values and weights.
+
+        Returns:
+          NumPy arrays, the others int32; nothing is checked.
+        """
         value = np.asarray(value, dtype)
         n = len(value)
         return cls(
@@ -74,7 +104,14 @@ class Ratings(NamedTuple):
         )
 
     def padded(self, n: int) -> Ratings:
-        """The same ratings followed by weight-0 padding up to `n` rows."""
+        """The same ratings followed by padding of weight 0, at user 0 and item 0.
+
+        Args:
+          n: how many there are then, at least as many as there are.
+
+        Returns:
+          `n` ratings, as NumPy arrays.
+        """
         extra = (0, n - len(self.value))
         return Ratings(
             user=np.pad(self.user, extra),
@@ -89,8 +126,19 @@ class Hparams(NamedTuple):
     """All that a sweep may batch: traced scalars, so that a new value never compiles again.
 
     Ranges: learning_rate > 0; reg, reg_bias, init_scale, missing_weight >= 0; 0 <= momentum < 1;
-    rank >= 0; fold >= 0 names the held-out fold and -2 holds nothing out; seeds are any 31-bit
-    integers, `init_seed` of the factors and `split_seed` of the split and the shuffles.
+    0 <= rank <= max_rank of its program; 0 <= seeds < 2³¹.
+
+    Args:
+      learning_rate: of the optimiser.
+      reg: λ of the factors.
+      reg_bias: λ of the biases.
+      init_scale: standard deviation of the first factors.
+      missing_weight: of a missing entry, with `missing=zero`.
+      momentum: of an optimiser that reads it.
+      rank: columns of the factors; 0 leaves the biases alone.
+      fold: the fold that is held out, to validate on; -2 holds nothing out.
+      init_seed: of the first factors.
+      split_seed: of the split, and of the order in which `sgd` visits the ratings.
     """
 
     learning_rate: float = 0.02
@@ -109,6 +157,13 @@ class Hparams(NamedTuple):
         """Hparams whose every field has a fixed dtype.
 
         Without it, 0.5, 0 and float32(1) would be three traces.
+
+        Args:
+          dtype: of the fields that are no whole numbers.
+          **fields: values of some fields; the others have their defaults.
+
+        Returns:
+          NumPy arrays, scalar where a scalar is given; rank, fold and seeds are int32.
         """
         defaults = cls()._asdict()
         values = defaults | fields
@@ -133,10 +188,10 @@ class Tiling:
     """How the ratings are cut for `mfjax.kernels.tiles`; any choice gives the same sums, rounded.
 
     Args:
-      width: ratings of a row in one tile.
+      width: ratings of a row in one tile; `tile_width` chooses one of `WIDTHS`.
       chunk: ratings worked on at once, so many as stay in cache.
-      group: rows whose normal equations are solved at once.
-      shards: devices that share the rows of one fit.
+      group: rows whose normal equations are solved at once, a multiple of 8.
+      shards: devices that share the rows of one fit; its program sets how many.
     """
 
     width: int = 8
@@ -147,7 +202,21 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Spec:
-    """All that shapes a program: hashable, no pytree. The conventions are `mfjax.objective`'s."""
+    """All that shapes a program: hashable, no pytree. The conventions are `mfjax.objective`'s.
+
+    Args:
+      num_users, num_items: rows of the factor tables.
+      max_rank: latent columns of the factor tables, of which a lane of lower rank pins some at 0.
+      bias: whether predictions are μ + b_i + c_j + u_i·v_j, on ratings less μ, or u_i·v_j alone.
+      missing: what a missing entry costs: `ignore`, nothing; `item_mean`, it counts as its item's
+        mean training rating; `zero`, as 0 with weight `hparams.missing_weight`.
+      loss_scale: `half`: ½ Σ e² + ½ λ Σ x²; `sum`: without the ½; `mean`: `half` over the number of
+        training ratings.
+      reg_by: what λ of a row is multiplied by: `row`, 1; `count`, its training ratings; `total`,
+        all training ratings.
+      dtype: of the factors and of all that is computed with them.
+      tiling: how the ratings are cut.
+    """
 
     num_users: int
     num_items: int
@@ -167,7 +236,18 @@ class Spec:
 
 @runtime_checkable
 class PrepareFn(Protocol):
-    """`prepare(ratings) -> layout`, once and on the host. May raise InputError or OutOfMemory."""
+    """`prepare(ratings) -> layout`, once and on the host.
+
+    Args:
+      ratings: of every fold, in NumPy; padding of weight 0 may stand anywhere.
+
+    Returns:
+      The layout, a pytree of arrays; its `sums` are the `mfjax.objective.fold_sums` of the ratings.
+
+    Raises:
+      InputError: it cannot take these ratings.
+      OutOfMemory: the layout would not fit.
+    """
 
     def __call__(self, ratings: Ratings, /) -> Any: ...
 
@@ -176,7 +256,13 @@ class PrepareFn(Protocol):
 class GradientFn(Protocol):
     """`(factors, layout, hparams) -> (L, ∂L)`: the objective and its gradient, a pure function.
 
-    The gradient of a pinned column is 0. `layout` holds the `fold_sums` of its ratings.
+    Args:
+      factors: of one lane; what stands in a pinned column is not read.
+      layout: what `prepare` made.
+      hparams: of one lane, traced.
+
+    Returns:
+      The scalar L of `mfjax.objective`, and its gradient in the factors, 0 in a pinned column.
     """
 
     def __call__(
@@ -187,9 +273,12 @@ class GradientFn(Protocol):
 class Gradient(NamedTuple):
     """One way to compute the gradient of the objective.
 
-    `tolerance` is the most that max|a - b| / max|b| may be against `jax.grad` in float64.
-    `work_bytes` are the temporaries of one lane. `shares_rows` says that devices may share the rows
-    of a lane that is alone.
+    Args:
+      prepare: the layout of the ratings, on the host.
+      value_and_grad: the objective and its gradient.
+      tolerance: the most that max|a - b| / max|b| may be against `jax.grad` in float64.
+      work_bytes: an estimate of the temporaries of one lane, in bytes.
+      shares_rows: whether devices may share the rows of a lane that is alone.
     """
 
     prepare: PrepareFn
@@ -200,7 +289,12 @@ class Gradient(NamedTuple):
 
 
 class State(NamedTuple):
-    """What the next epoch needs."""
+    """What the next epoch needs.
+
+    Args:
+      factors: as the last epoch left them.
+      optimizer: the optimiser's own state, a pytree; () where there is none.
+    """
 
     factors: Factors
     optimizer: PyTree
@@ -209,7 +303,9 @@ class State(NamedTuple):
 class Info(NamedTuple):
     """What a reader wants of an epoch, never fed back.
 
-    The objective as the epoch saw it, and the norm of the factors' change.
+    Args:
+      loss: scalar, the objective as the epoch saw it; `descent` sees it before its step.
+      update_norm: scalar, the Euclidean norm of the change of all factors.
     """
 
     loss: Float[Array, ""]
@@ -218,7 +314,17 @@ class Info(NamedTuple):
 
 @runtime_checkable
 class InitFn(Protocol):
-    """`init(key, layout, hparams, factors=None) -> State`; `factors` are those of a warm start."""
+    """`init(key, layout, hparams, factors=None) -> State`: before the first epoch, a pure function.
+
+    Args:
+      key: a scalar key, of which all that is random comes.
+      layout: what `prepare` made.
+      hparams: of one lane, traced.
+      factors: of a warm start; None: drawn by `mfjax.methods.initial`.
+
+    Returns:
+      A State whose pinned columns are at their pins.
+    """
 
     def __call__(
         self, key: Array, layout: Any, hparams: Hparams, factors: Factors | None = None, /
@@ -232,7 +338,14 @@ Visits = Int[Array, "batches batch"]  # places in the ratings
 class StepFn(Protocol):
     """`step(state, layout, hparams, visits) -> (State, Info)`: one epoch, a pure function.
 
-    `visits` is what `VisitsFn` gave for this epoch.
+    Args:
+      state: before the epoch.
+      layout: what `prepare` made.
+      hparams: of one lane, traced.
+      visits: `[batches, batch]`, or None: what `VisitsFn` gave for this epoch.
+
+    Returns:
+      The State after the epoch, and its Info.
     """
 
     def __call__(
@@ -249,8 +362,16 @@ class StepFn(Protocol):
 class VisitsFn(Protocol):
     """`visits(num_ratings, split_seed, epoch)`: the host's shuffle of the ratings of one epoch.
 
-    A pure function; `[batches, batch_size]` places in the ratings, or None for a method that
-    visits them in no order.
+    A pure function.
+
+    Args:
+      num_ratings: those that `prepare` was given, padding among them.
+      split_seed: of the lanes of one split, from 0.
+      epoch: from 0.
+
+    Returns:
+      `[batches, batch]` places in the ratings as `prepare` laid them out; None where a method
+      visits them in no order.
     """
 
     def __call__(self, num_ratings: int, split_seed: int, epoch: int, /) -> np.ndarray | None: ...
@@ -258,25 +379,47 @@ class VisitsFn(Protocol):
 
 @runtime_checkable
 class CheckFn(Protocol):
-    """`check(ratings, hparams)` raises InputError, on the host, for a lane it cannot train."""
+    """`check(ratings, hparams)`: refuses, on the host, a lane that the method cannot train.
+
+    Args:
+      ratings: of the lane's split, its held-out fold among them.
+      hparams: of the lane, not traced.
+
+    Raises:
+      InputError: why, and what to set.
+    """
 
     def __call__(self, ratings: Ratings, hparams: Hparams, /) -> None: ...
 
 
 def in_no_order(num_ratings: int, split_seed: int, epoch: int) -> None:
-    """The visits of a method that takes all ratings at once."""
+    """The visits of a method that takes all ratings at once.
+
+    Args:
+      num_ratings, split_seed, epoch: as those of `VisitsFn`, not read.
+    """
 
 
 def any_lane(ratings: Ratings, hparams: Hparams) -> None:
-    """The check of a method that can train every lane."""
+    """The check of a method that can train every lane.
+
+    Args:
+      ratings, hparams: as those of `CheckFn`, not read.
+    """
 
 
 class Method(NamedTuple):
     """A way to train: pure functions around one epoch.
 
-    `reads` names the Hparams that the method reads beside the objective's. `solves_rows` says that
-    it solves normal equations, for which wider tiles are faster; `work_bytes` and `shares_rows` are
-    those of `Gradient`.
+    Args:
+      prepare: the layout of the ratings, on the host.
+      init: the state before the first epoch.
+      step: one epoch.
+      visits: the order of the ratings in an epoch, on the host.
+      reads: names the Hparams that the method reads beside the objective's.
+      check: refuses lanes that it cannot train, on the host.
+      solves_rows: whether it solves normal equations, for which wider tiles are faster.
+      work_bytes, shares_rows: as those of `Gradient`.
     """
 
     prepare: PrepareFn
@@ -292,7 +435,15 @@ class Method(NamedTuple):
 
 @runtime_checkable
 class MakeTransformation(Protocol):
-    """`make(hparams, updates_per_epoch)`: the optax transformation of a lane."""
+    """`make(hparams, updates_per_epoch)`: the optax transformation of a lane.
+
+    Args:
+      hparams: of one lane, traced.
+      updates_per_epoch: by which a schedule counts epochs; 1 of `descent`.
+
+    Returns:
+      An `optax.GradientTransformationExtraArgs`, made anew inside the traced program.
+    """
 
     def __call__(self, hparams: Hparams, updates_per_epoch: int, /) -> Any: ...
 
@@ -300,9 +451,12 @@ class MakeTransformation(Protocol):
 class Optimizer(NamedTuple):
     """An optax optimiser whose hyperparameters are traced.
 
-    `reads` names the Hparams that it reads. `moves` says what a batch of `sgd` moves with it:
-    `rows`, those that it touches, where an update is linear in the gradient and keeps no moments;
-    `lazy`, the same rows and their moments; `table`, every row.
+    Args:
+      make: the optax transformation of a lane.
+      reads: names the Hparams that it reads.
+      moves: what a batch of `sgd` moves with it: `rows`, those that it touches, where an update is
+        linear in the gradient and keeps no moments; `lazy`, the same rows and their moments;
+        `table`, every row.
     """
 
     make: MakeTransformation
@@ -313,7 +467,16 @@ class Optimizer(NamedTuple):
 class Run(NamedTuple):
     """The scan carry of training, and all that a run needs to go on.
 
-    Epochs count from 1; 0 is none. `best_score` is lower where better.
+    Epochs count from 1; 0 is none.
+
+    Args:
+      state: after the last epoch that was finite.
+      best: the factors of the best epoch.
+      best_score: scalar, of the column that chooses, lower is better; infinite until there is one.
+      best_epoch: scalar.
+      epoch: scalar, the last that was trained.
+      alive: scalar, False from the epoch on whose loss or factors were not finite.
+      died_at: scalar, that epoch.
     """
 
     state: State

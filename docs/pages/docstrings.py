@@ -3,9 +3,10 @@
 import inspect
 import re
 from functools import partial
+from itertools import takewhile
 from typing import Any
 
-ENTRY = re.compile(r"  (\w[\w., ]*): (.*)")
+ENTRY = re.compile(r"  (\*{0,2}\w[\w., ]*): (.*)")
 
 
 def docstring(thing: Any) -> str:
@@ -21,14 +22,17 @@ def summary(thing: Any) -> str:
     return " ".join(paragraph.split())
 
 
-def arguments(thing: Any) -> dict[str, str]:
-    """What the `Args:` section says of each argument, in one line each."""
-    _, _, section = docstring(thing).partition("Args:\n")
+def section(thing: Any, heading: str) -> list[str]:
+    """The lines of a section, such as `Returns:`; none where there is no such section."""
+    _, _, below = f"\n{docstring(thing)}".partition(f"\n{heading}:\n")
+    return list(takewhile(lambda line: not line or line.startswith("  "), below.splitlines()))
+
+
+def arguments(thing: Any, heading: str = "Args") -> dict[str, str]:
+    """What the `Args:` section, or another of entries, says of each name, in one line each."""
     said: dict[str, str] = {}
     names: list[str] = []
-    for line in section.splitlines():
-        if line and not line.startswith("  "):
-            break
+    for line in section(thing, heading):
         if entry := ENTRY.fullmatch(line):
             names = entry[1].split(", ")
             said |= dict.fromkeys(names, entry[2])

@@ -21,6 +21,7 @@ from mfjax.data import SOURCES, SPLITS
 from mfjax.methods import METHODS
 from mfjax.reporting.saving import Saving
 from mfjax.training.epochs import Schedule
+from mfjax.training.halving import Halving
 from mfjax.training.lanes import Plan
 from mfjax.training.sweep import Sweep
 from mfjax.types import Hparams, Spec, Tiling
@@ -32,6 +33,7 @@ OWNERS = {  # whose docstrings describe the keys too
     "Config": (Schedule, Plan, Sweep, Spec),
     "HparamsConfig": (Hparams,),
     "TilesConfig": (Tiling,),
+    "SearchConfig": (Halving,),
     "PlotsConfig": (Saving,),
     "LauncherConfig": (Sweep,),
 }

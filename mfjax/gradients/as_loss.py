@@ -14,8 +14,16 @@ def as_loss(gradient: Gradient) -> Callable:
     """A scalar loss `(factors, layout, hparams) -> L` whose derivative in the factors is given.
 
     It is `gradient`'s own, and works inside `jax.grad`, `jax.hessian`, `jax.jvp` and `optax.lbfgs`.
-    Differentiating the loss in the layout or the hyperparameters raises TypeError: a hand-derived
-    gradient does not know those derivatives, and 0 would be wrong.
+
+    Args:
+      gradient: any entry of `mfjax.gradients.GRADIENTS`, made for a Spec, or one of yours.
+
+    Returns:
+      The loss, a pure function to a scalar.
+
+    Raises:
+      TypeError: later, where the loss is differentiated in the layout or the hyperparameters: a
+        hand-derived gradient does not know those derivatives, and 0 would be wrong.
     """
 
     @jax.custom_jvp

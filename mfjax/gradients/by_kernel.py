@@ -22,7 +22,10 @@ def by_kernel(make_kernel: Callable[[Spec], Kernel], spec: Spec) -> Gradient:
 
     Args:
       make_kernel: an entry of `mfjax.kernels.KERNELS`.
-      spec: what it is made for.
+      spec: the shapes, the conventions and the tiling.
+
+    Returns:
+      A Gradient on the kernel's layout, whose rows devices may share.
     """
     kernel = make_kernel(spec)
 

@@ -43,7 +43,13 @@ def _seen(ratings: Ratings, lane: LaneTerms) -> Seen:
 def coo_autodiff(spec: Spec) -> Gradient:
     """`jax.grad` through the gathers, which XLA transposes into scatter-adds.
 
-    The missing entries come by equation (2) of `mfjax.objective`.
+    Derivation: none by hand; the missing entries come by equation (2) of `mfjax.objective`.
+
+    Args:
+      spec: the shapes and the conventions.
+
+    Returns:
+      A Gradient on the ratings alone.
     """
 
     def objective(factors: Factors, layout: Coo, hparams: Hparams) -> Float[Array, ""]:
@@ -66,6 +72,12 @@ def coo(spec: Spec) -> Gradient:
     Derivation: equation (1) of `mfjax.objective` has E = 0 off Ω under `ignore`, so (E V)_i sums
     e_ij v_j over the ratings of user i. With a background, equation (3) counts every entry and each
     rating takes its own share off again: e_ij = w_ij (u_i·v_j − r_ij) − α (u_i·v_j − b_j).
+
+    Args:
+      spec: the shapes and the conventions.
+
+    Returns:
+      A Gradient on the ratings alone.
     """
 
     def value_and_grad(

@@ -108,7 +108,16 @@ def _finish(
 
 
 def autodiff(spec: Spec) -> Gradient:
-    """`jax.grad` of `dense_loss`."""
+    """`jax.grad` of `dense_loss`.
+
+    Derivation: none by hand; the loss is `mfjax.objective` as it stands there.
+
+    Args:
+      spec: the shapes and the conventions.
+
+    Returns:
+      A Gradient on the full matrices; its `prepare` refuses those that would not fit in memory.
+    """
 
     def value_and_grad(factors: Factors, layout: Dense, hparams: Hparams) -> LossAndGradient:
         lane, weight = _lane(layout, hparams, spec)
@@ -122,6 +131,12 @@ def matrix(spec: Spec) -> Gradient:
 
     Derivation: L depends on u_i through u_i·v_j alone, so ∂L/∂u_i = Σ_j E_ij v_j = (E V)_i; by
     symmetry ∂L/∂v_j = Σ_i E_ij u_i = (Eᵀ U)_j. Equation (1) of `mfjax.objective`.
+
+    Args:
+      spec: the shapes and the conventions.
+
+    Returns:
+      A Gradient on the full matrices; its `prepare` refuses those that would not fit in memory.
     """
 
     def value_and_grad(factors: Factors, layout: Dense, hparams: Hparams) -> LossAndGradient:
@@ -139,8 +154,14 @@ def rowwise(spec: Spec) -> Gradient:
     """Hand-derived, one user row and then one item row at a time: the loop a text writes first.
 
     Derivation: for one user, ∂L/∂u_i = Σ_j E_ij v_j with E_i = w_i ∘ (V u_i − r_i) on the rated
-    items and α (V u_i − b) on the others; for one item, ∂L/∂v_j = Σ_i E_ij u_i. Equation (1), a row
-    at a time.
+    items and α (V u_i − b) on the others; for one item, ∂L/∂v_j = Σ_i E_ij u_i. Equation (1) of
+    `mfjax.objective`, a row at a time.
+
+    Args:
+      spec: the shapes and the conventions.
+
+    Returns:
+      A Gradient on the full matrices; its `prepare` refuses those that would not fit in memory.
     """
 
     def value_and_grad(factors: Factors, layout: Dense, hparams: Hparams) -> LossAndGradient:
@@ -169,8 +190,17 @@ def rowwise(spec: Spec) -> Gradient:
 def numerical(spec: Spec, step: float = 0.1) -> Gradient:
     """Central differences of `dense_loss`, (L(x + h) − L(x − h)) / 2h, for small problems.
 
-    L is quadratic in each single entry, so the difference has no truncation error at any h and a
-    large h rounds least: in float64 about 6e-14 relative at h = 0.1 against 8e-10 at 1e-5.
+    Derivation: L is quadratic in each single entry, so the difference has no truncation error at
+    any h and a large h rounds least: in float64 about 6e-14 relative at h = 0.1 against 8e-10 at
+    1e-5.
+
+    Args:
+      spec: the shapes and the conventions.
+      step: h, in units of the factors.
+
+    Returns:
+      A Gradient on the full matrices, two losses an entry; its `prepare` refuses those that would
+      not fit in memory.
     """
 
     def value_and_grad(factors: Factors, layout: Dense, hparams: Hparams) -> LossAndGradient:

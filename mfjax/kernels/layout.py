@@ -162,9 +162,18 @@ def _without_padding(ratings: Ratings) -> Ratings:
 
 
 def tile_width(ratings: Ratings, spec: Spec, overhead: float = GRADIENT_OVERHEAD) -> int:
-    """The width, of WIDTHS, that costs least on these ratings.
+    """The width, of WIDTHS, that costs least on these ratings (experiments/tiles).
 
     The cost is their number with padding, and `overhead` for every row of a tile.
+
+    Args:
+      ratings: to lay out, in NumPy.
+      spec: of which the numbers of users and items are read.
+      overhead: the time of a tile's row beside its ratings, in ratings; `ALS_OVERHEAD` of a method
+        that solves rows.
+
+    Returns:
+      A `Tiling.width`.
     """
 
     def cost(width: int) -> float:

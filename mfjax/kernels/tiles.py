@@ -52,7 +52,17 @@ from mfjax.types import Factors, Sides, Spec
 
 
 def tiles(spec: Spec) -> Kernel:
-    """Sums over tiles of ratings, in XLA."""
+    """Sums over tiles of ratings, in XLA.
+
+    Derivation: equation (1) of `mfjax.kernels.tiles` for the gradient, (1) and (2) of
+    `mfjax.kernels.normal` for the rows at their minimum.
+
+    Args:
+      spec: the shapes, the conventions and the tiling.
+
+    Returns:
+      The Kernel; its `prepare` refuses ratings whose tiles would not fit in memory.
+    """
     return Kernel(
         prepare=partial(prepare, spec=spec),
         tables=partial(tables, spec=spec),

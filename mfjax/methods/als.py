@@ -39,9 +39,17 @@ def als(spec: Spec, *, kernel: Kernel) -> Method:
     and s of `mfjax.objective` drops out. With `reg_by=count` this is ALS-WR (Zhou, Wilkinson,
     Schreiber and Pan, "Large-scale Parallel Collaborative Filtering for the Netflix Prize", 2008);
     with a background, the missing entries cost a Gram matrix a side (Hu, Koren and Volinsky,
-    "Collaborative Filtering for Implicit Feedback Datasets", 2008).
+    "Collaborative Filtering for Implicit Feedback Datasets", 2008, equations (4) and (5)).
 
     Time: O(ratings · k² + (users + items) · k³) an epoch.
+
+    Args:
+      spec: the shapes and the conventions.
+      kernel: what sums and solves, made for `spec`.
+
+    Returns:
+      A Method that reads no learning rate; with λ = 0 and `missing=ignore`, its `check` refuses a
+      row that has fewer ratings than free columns.
     """
 
     def sweep(factors: Factors, layout: Any, lane: LaneTerms) -> tuple[Factors, Loss]:
@@ -72,6 +80,14 @@ def als_cg(spec: Spec, *, kernel: Kernel, cg_steps: int = 3) -> Method:
 
     Time: O(cg_steps · (ratings · k + (users + items) · k²)) an epoch: less than `als` at large
     ranks.
+
+    Args:
+      spec: the shapes and the conventions.
+      kernel: what sums, made for `spec`.
+      cg_steps: steps of conjugate gradients a row and half-sweep.
+
+    Returns:
+      A Method that reads no learning rate.
     """
     gradient = _side_gradient(kernel, spec)
 

@@ -15,6 +15,17 @@ def descent(spec: Spec, *, gradient: Gradient, optimizer: Optimizer) -> Method:
     """x ← x + optimiser(∂L/∂x) once an epoch.
 
     L-BFGS and other line searches evaluate L as often as they need.
+
+    Source: gradient descent on equation (1) of `mfjax.objective`, all ratings at once; how far and
+    where to is the optimiser's, as optax documents it.
+
+    Args:
+      spec: the shapes and the conventions.
+      gradient: any entry of `mfjax.gradients.GRADIENTS`, made for `spec`.
+      optimizer: what makes an update of the gradient.
+
+    Returns:
+      A Method on the gradient's layout.
     """
     loss = as_loss(gradient)
 

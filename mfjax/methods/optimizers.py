@@ -35,18 +35,23 @@ def optimizer(
 ) -> Optimizer:
     """Any optax optimiser as an `Optimizer`.
 
+    Source: optax, whose documentation has the update and the paper of each alias.
+
     Args:
       name: an optax alias, such as `adam`.
       reads: the Hparams handed to it by keyword: `learning_rate`, `momentum`; none for a line
         search such as `lbfgs`'s.
       options: its other keyword arguments, the same in every lane.
       schedule: one of SCHEDULES, a factor on the learning rate that runs from 1 to `final`.
-      final: where it ends.
+      final: where it ends, a share of the learning rate, from 0.
       lazy: whether a batch of `method=sgd` updates only the rows that it touches, and their
         moments. Dense Adam, say, also moves every other row by what is left of its momentum, and
         lets its moments decay; a lazy row stays as it is until it is next touched. The count of
         updates, and with it Adam's bias correction, is of batches in both.
       epochs: how long the schedule runs.
+
+    Returns:
+      One whose learning rate, and whatever else it `reads`, is traced.
 
     Raises:
       InputError: for an optimiser, option or schedule that does not exist, and for a lazy one that

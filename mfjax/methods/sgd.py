@@ -35,6 +35,18 @@ def sgd(spec: Spec, *, optimizer: Optimizer, batch_size: int = 256) -> Method:
     The loss that it reports is the squared error as the batches saw it, plus the regulariser of the
     epoch's last factors. What a batch moves is the optimiser's to say: see MOVES.
 
+    Derivation: that of `mfjax.methods.sgd`, from the objective. Plain SGD with `reg_by=count` and
+    batches of 1 is the update of Koren, Bell and Volinsky, "Matrix Factorization Techniques for
+    Recommender Systems", 2009, for their equation (2), and with biases for (5).
+
+    Args:
+      spec: the shapes and the conventions.
+      optimizer: one with a learning rate.
+      batch_size: the ratings of one update; 1 is one pair at a time.
+
+    Returns:
+      A Method that reads the ratings in the order of its `visits`.
+
     Raises:
       InputError: unless `missing` is `ignore` (a sample of the ratings says nothing of the missing
         entries), and for an optimiser that searches along a line, which a batch cannot evaluate.

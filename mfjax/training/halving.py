@@ -21,6 +21,11 @@ class Halving(NamedTuple):
     With several `brackets` the settings are dealt to them, and bracket b begins with
     `first` · `eta`^b epochs, so that a setting that is slow to show has its chance (Li, Jamieson,
     DeSalvo, Rostamizadeh and Talwalkar, "Hyperband", 2018).
+
+    Args:
+      eta: of the settings of a rung, the best 1/`eta` go on; from 2.
+      first: the epochs before settings are first dropped, from 1.
+      brackets: how many, each beginning with `eta` times the epochs of the one before (Hyperband).
     """
 
     eta: int = 4
@@ -35,7 +40,13 @@ class Halving(NamedTuple):
     ) -> list[int]:
         """The epochs at which settings are dropped, and last `epochs` itself.
 
-        Each is a multiple of `eval_every`.
+        Args:
+          epochs: the most that a lane is trained.
+          eval_every: epochs between two evaluations.
+          bracket: which, from 0.
+
+        Returns:
+          They ascend; those before the last are multiples of `eval_every`.
 
         Examples:
           >>> Halving(eta=4, first=4).rungs(50, 2)
@@ -58,6 +69,14 @@ class Halving(NamedTuple):
         """The settings of each bracket, in an order drawn once.
 
         So many that each bracket trains about as many epochs.
+
+        Args:
+          settings: how many there are.
+          epochs: the most that a lane is trained.
+          eval_every: epochs between two evaluations.
+
+        Returns:
+          Of each bracket the places of its settings, from 0 and ascending.
         """
         rungs = [self.rungs(epochs, eval_every, b) for b in range(self.brackets)]
         cost = map(self._epochs_a_setting, rungs)

@@ -45,7 +45,12 @@ class Plan:
 
 
 class Lane(NamedTuple):
-    """One fit: its setting (host scalars), and at most how many epochs."""
+    """One fit.
+
+    Args:
+      hparams: its setting, split, fold and start; scalars of the host.
+      epochs: the most that it is trained.
+    """
 
     hparams: Hparams
     epochs: int
@@ -64,9 +69,12 @@ class Track(NamedTuple):
 class Progress(NamedTuple):
     """What the host knows between chunks of epochs.
 
-    Epochs done and to do over all lanes, and the best figures now: the least loss, and the best
-    value so far of the column that chooses, NaN where there is none. `refit` is of the lanes that
-    are trained again, of which nothing is known before their first chunk: `total` is 0.
+    Args:
+      done: epochs of all lanes, those that an ended lane leaves out too.
+      total: epochs of all lanes, at most; 0 before the first chunk of a refit.
+      loss: the least objective of the last chunk, over its lanes.
+      score: the best value so far of the column that chooses; NaN where there is none.
+      refit: whether the lanes are the chosen setting's, trained again.
     """
 
     done: int
@@ -88,9 +96,13 @@ def unwatched(progress: Progress) -> None:
 class Fit(NamedTuple):
     """What came of a lane.
 
-    `factors` are its best (its last where nothing is held out), on the host; `mean` is what to add
-    to u_i·v_j (0 without biases); `best_epoch` 0 says that it diverged before its first evaluation;
-    `history` has one value an epoch.
+    Args:
+      lane: which it was.
+      factors: of its best epoch, of its last where nothing is held out; on the host.
+      mean: μ, what to add to u_i·v_j; 0 without biases.
+      status: `finished`, or `stopped`, `diverged` or `dropped at epoch` N.
+      best_epoch: from 1; 0 where it diverged before its first evaluation.
+      history: `[epochs]` of each column; NaN where the lane was not evaluated.
     """
 
     lane: Lane
@@ -115,10 +127,18 @@ class Fit(NamedTuple):
 
     @property
     def alive(self) -> bool:
+        """Whether it did not diverge."""
         return not self.status.startswith("diverged")
 
     def at_best(self, column: str) -> float:
-        """A column of the history at the best epoch; NaN where there is none."""
+        """A column of the history at the best epoch.
+
+        Args:
+          column: `loss`, `update_norm`, or a metric of a part, such as `validation_rmse`.
+
+        Returns:
+          Its value; NaN where there is none.
+        """
         if not self.best_epoch:
             return float("nan")
         return float(self.history[column][self.best_epoch - 1])
@@ -131,7 +151,14 @@ def not_defaults(hparams: Mapping[str, float]) -> list[str]:
 
 
 def grid(base: Hparams, axes: Axes) -> list[Hparams]:
-    """Every combination of the axes' values, the rest from `base`; the last axis varies fastest.
+    """Every combination of the axes' values; the last axis varies fastest.
+
+    Args:
+      base: the values that no axis has.
+      axes: values of Hparams by their names.
+
+    Returns:
+      Their product, as many Hparams; `base` alone without axes.
 
     Examples:
       >>> [h.reg for h in grid(Hparams(), {"reg": [0.1, 0.2]})]

@@ -16,10 +16,13 @@ from mfjax.types import NO_FOLD, Hparams, Ratings
 
 
 class Setting(NamedTuple):
-    """The fits of one setting: `hparams` without those that repeat a setting.
+    """The fits of one setting.
 
-    `criterion` is the mean of the column that chooses, at the best epochs; `score` is the same with
-    lower better, and infinite where any lane diverged or was not measured.
+    Args:
+      hparams: by name, but for split_seed, fold and init_seed, which repeat a setting.
+      fits: of all its splits, folds and starts.
+      criterion: the mean of the column that chooses, at the best epochs.
+      score: the same with lower better, infinite where any lane diverged or was not measured.
     """
 
     hparams: dict[str, float]
@@ -34,14 +37,19 @@ class Setting(NamedTuple):
 
     @property
     def alive(self) -> bool:
+        """Whether none of its fits diverged."""
         return all(fit.alive for fit in self.fits)
 
 
 class Outcome(NamedTuple):
-    """All that a sweep came to: every setting, best first, and the final fits.
+    """All that a sweep came to.
 
-    `chosen_by` is the column of `Setting.criterion`. The final fits predict the test ratings, and
-    `test` are the errors of each by column: `test_rmse`, …; NaN without test ratings.
+    Args:
+      settings: every one, the best first.
+      chosen_by: the column of `Setting.criterion`, such as `validation_rmse`.
+      final: the fits that are tested: the chosen setting's, or those of its refit.
+      test: the errors of each final fit by column, `test_rmse`, …; NaN without test ratings.
+      refitted: whether the chosen setting was trained once more.
     """
 
     settings: list[Setting]
@@ -66,6 +74,7 @@ class Outcome(NamedTuple):
 
     @property
     def chosen(self) -> Setting:
+        """The best setting."""
         return self.settings[0]
 
 
@@ -101,10 +110,21 @@ def tune(
     """Train every lane, choose the best setting, and measure it on the test ratings once.
 
     The best has the best mean of `schedule.choose_by`, such as `validation_rmse`; where nothing is
-    held out, the same metric of the training ratings chooses. With `refit`, the chosen setting is
-    trained once more a split on training and validation ratings together, for as many epochs as
-    validation chose; its test error is reported. With `halving`, the settings that fall behind are
-    dropped on the way.
+    held out, the same metric of the training ratings chooses.
+
+    Args:
+      sweep: what trains.
+      lanes: at least one, of any settings, splits, folds and starts.
+      refit: whether the chosen setting is trained once more a split on training and validation
+        ratings together, for as many epochs as validation chose, and that model is tested.
+      on_progress: called between chunks of epochs.
+      halving: drops the settings that fall behind on the way; None: all train to their end.
+
+    Returns:
+      The settings, the final fits and their test errors.
+
+    Raises:
+      InputError: as `Sweep.train`; or nothing is held out, by which `halving` could judge.
     """
     return tune_jobs(sweep, [lanes], refit, on_progress, halving)[0]
 

@@ -37,6 +37,7 @@ class Sweep:
         padded, more run block after block. Under `jax.distributed` every process has a block of its
         own.
       checkpoints: where blocks are saved between chunks of epochs, and found again.
+      programs: those compiled so far, by rank group and `lanes_per_program`; not to be given.
 
     Examples:
       plan = Plan(spec, lambda spec: sgd(spec, optimizer=optimizer()), {0: problem}, Schedule(20))
@@ -51,10 +52,12 @@ class Sweep:
 
     @property
     def compile_seconds(self) -> float:
+        """The time of tracing and compiling so far, in seconds."""
         return sum(program.compile_seconds for program in self.programs.values())
 
     @property
     def compilations(self) -> int:
+        """The programs that were compiled so far."""
         return sum(program.compile_seconds > 0 for program in self.programs.values())
 
     def train(
@@ -62,10 +65,20 @@ class Sweep:
         lanes: Sequence[Lane],
         on_progress: OnProgress = unwatched,
     ) -> list[Fit]:
-        """The Fits of `lanes`, in their order; `on_progress` is called between chunks of epochs.
+        """Train lanes from the start, to the last of their epochs.
 
-        Raises InputError for an unknown split_seed, a lane that the method cannot train, and what
-        does not fit in memory.
+        Args:
+          lanes: in any order, of any rank.
+          on_progress: called between chunks of epochs.
+
+        Returns:
+          The Fits, in the order of the lanes.
+
+        Raises:
+          InputError: a split_seed has no Problem, or the method cannot train a lane.
+          OutOfMemory: the lanes of a program, or its data, do not fit.
+          CheckpointError: no checkpoint can be written.
+          Interrupted: a signal ended it between two chunks, where `checkpoints` has a `stop`.
         """
         fits: dict[int, Fit] = {}
         blocks = self._blocks(
@@ -83,9 +96,19 @@ class Sweep:
         lanes_per_program: int,
         on_progress: OnProgress = unwatched,
     ) -> list[Track]:
-        """The Tracks of `lanes` after the last of their epochs.
+        """Train lanes on from where they are.
 
-        They go on from those given; None: from the start.
+        Args:
+          lanes: each with the last of its epochs.
+          tracks: how far each has come; None: they begin.
+          lanes_per_program: in place of the sweep's own.
+          on_progress: called between chunks of epochs.
+
+        Returns:
+          How far each has come then, in the order of the lanes.
+
+        Raises:
+          InputError, OutOfMemory, CheckpointError, Interrupted: as `train`.
         """
         after: dict[int, Track] = {}
         blocks = self._blocks(
@@ -96,7 +119,15 @@ class Sweep:
         return [after[i] for i in range(len(lanes))]
 
     def summary_of(self, lane: Lane, track: Track) -> Fit:
-        """What came of a lane that is trained no further."""
+        """What came of a lane that is trained no further.
+
+        Args:
+          lane: which it is.
+          track: how far it has come.
+
+        Returns:
+          Its Fit.
+        """
         run = track.run
         epoch = int(run.epoch)
         status = "finished" if epoch == lane.epochs else f"stopped at epoch {epoch}"

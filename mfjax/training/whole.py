@@ -1,7 +1,7 @@
 """Files that are whole or not used at all.
 
-The first 32 bytes are the SHA-256 of all others, so that a file of which a bit is wrong, or the end
-is missing, is noticed.
+Each is written under another name, flushed to the disk, and renamed. The first 32 bytes of a
+checkpoint are the SHA-256 of all others, so that a wrong bit or a missing end is noticed.
 """
 
 import hashlib
@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mfjax.errors import InputError
+
+PART = ".part"  # ends the name of what is being written, which a dot begins
 RUN_IDENTITY = "about"  # the array that holds, as JSON, what a file is a checkpoint of
 DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -33,7 +36,7 @@ class Saved(NamedTuple):
 
 
 def write(path: Path, saved: Saved) -> None:
-    """Write a checkpoint to a new file and flush it to the disk."""
+    """Write a checkpoint to a new file."""
     run_identity = json.dumps(saved.run_identity).encode()
     arrays = {**saved.arrays, RUN_IDENTITY: np.frombuffer(run_identity, np.uint8)}
     with path.open("w+b") as file:
@@ -43,8 +46,6 @@ def write(path: Path, saved: Saved) -> None:
         digest = hashlib.file_digest(file, "sha256").digest()
         file.seek(0)
         file.write(digest)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def read(path: Path) -> Saved:
@@ -66,24 +67,48 @@ def read(path: Path) -> Saved:
 
 @contextmanager
 def taking_its_place(path: Path) -> Iterator[Path]:
-    """A name to write to beside `path`, whose place it takes at the end.
+    """A name to write to beside `path`, whose place it takes at the end, flushed to the disk.
 
     Removed where the writing fails.
     """
-    part = path.with_suffix(".part")
+    part = path.with_name(f".{path.name}{PART}")
     try:
         yield part
+        _flush(part)
         part.replace(path)
-        _flush_names(path.parent)
+        _flush(path.parent)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
 
 
-def _flush_names(folder: Path) -> None:
-    """Flush the names in a folder to the disk, as its files are."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def remove_parts(folder: Path) -> None:
+    """Remove what a process that died left half written in a folder."""
+    for part in folder.glob(f".*{PART}"):
+        part.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object of a JSON file that a run wrote.
+
+    Raises InputError where it is damaged, and OSError where it cannot be read.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:
+        content = None
+    if not isinstance(content, dict):
+        raise InputError(
+            f"{path} is damaged: no JSON object as a run writes it\n"
+            "overwrite=true runs anew in its folder; or choose another"
+        )
+    return content
