@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from mfjax.data.messages import listed, quoted
 from mfjax.errors import InputError
 
 ROLES = ("user", "item", "rating")
@@ -54,6 +55,27 @@ class Wanted(NamedTuple):
     timestamp: Asked | None = None
     header: bool | None = None
 
+    @classmethod
+    def of(
+        cls, columns: Any, weight: Any = None, timestamp: Any = None, header: bool | None = None
+    ) -> "Wanted":
+        """The same, checked.
+
+        Raises:
+          InputError: they are not three, or one is neither a name nor a position.
+        """
+        if columns is not None and len(columns) != 3:
+            raise InputError(
+                f"data.columns: expected three columns (user, item, rating), got {list(columns)}"
+            )
+        extra = [one for one in (weight, timestamp) if one is not None]
+        for column in (*(columns or []), *extra):
+            if isinstance(column, bool) or not isinstance(column, Asked):
+                raise InputError(
+                    f"data.columns: expected names or positions from 0, got {column!r}"
+                )
+        return cls(columns and list(columns), weight, timestamp, header)
+
     @property
     def asked(self) -> list[Asked]:
         """All columns that are asked for."""
@@ -99,14 +121,13 @@ def of_names(place: str, names: list[str], wanted: Wanted, why: str) -> Columns:
     Raises:
       InputError: a column is not there, or the names do not decide.
     """
-    called = roles(names)
-    times = called["timestamp"]
+    extra = _places(names, [wanted.weight, wanted.timestamp])
+    called = {role: sorted({*at} - extra) for role, at in roles(names).items()}
+    columns = wanted.columns or _by_name(place, names, called | {"extra": sorted(extra)})
+    times = {*called["timestamp"]} - _places(names, columns)
     if wanted.timestamp is None and len(times) == 1:
-        wanted = wanted._replace(timestamp=times[0])
-    columns = wanted.columns
-    return _asked(
-        place, names, wanted._replace(columns=columns or _by_name(place, names, called)), True, why
-    )
+        wanted = wanted._replace(timestamp=times.pop())
+    return _asked(place, names, wanted._replace(columns=columns), True, why)
 
 
 def is_number(text: str) -> bool:
@@ -121,14 +142,6 @@ def is_number(text: str) -> bool:
 def has_decimal_comma(text: str) -> bool:
     """Whether a field is a number with a decimal comma, as `4,5`."""
     return _DECIMAL_COMMA.fullmatch(text) is not None
-
-
-def quoted(value: object) -> str:
-    """A value from a file as a message shows it: quoted, and no longer than 40 characters."""
-    text = str(value)
-    if len(text) > 40:
-        text = text[:37] + "..."
-    return repr(text)
 
 
 # what columns are called
@@ -201,12 +214,7 @@ def _undecided(
 
 
 def _asked(place: str, names: list[str], wanted: Wanted, header: bool, why: str) -> Columns:
-    columns = wanted.columns or []
-    if len(columns) != 3:
-        raise InputError(
-            f"data.columns: expected three columns (user, item, rating), got {list(columns)}"
-        )
-    asked = dict(zip(ROLES, columns, strict=True))
+    asked = dict(zip(ROLES, wanted.columns or [], strict=True))
     extra = {"weight": wanted.weight, "timestamp": wanted.timestamp}
     asked |= {key: column for key, column in extra.items() if column is not None}
     at = {key: _position(place, names, column) for key, column in asked.items()}
@@ -217,12 +225,18 @@ def _asked(place: str, names: list[str], wanted: Wanted, header: bool, why: str)
     return Columns(at, shown, header, why)
 
 
+def _places(names: Sequence[str], columns: Sequence[Asked | None]) -> set[int]:
+    """The positions of columns that are asked for, as far as there are such."""
+    found = [names.index(one) if one in names else one for one in columns]
+    return {at for at in found if isinstance(at, int)}
+
+
 def _position(place: str, names: Sequence[str], column: Asked) -> int:
     if isinstance(column, str) and column in names:
         if names.count(column) > 1:
             raise InputError(f"{place}: several columns are called {column!r}: give its position")
         return list(names).index(column)
-    if isinstance(column, int) and not isinstance(column, bool) and column in range(len(names)):
+    if isinstance(column, int) and column in range(len(names)):
         return column
     raise InputError(
         f"{place}: no column {column!r}\n{_there(names)}\n"
@@ -232,8 +246,7 @@ def _position(place: str, names: Sequence[str], column: Asked) -> int:
 
 
 def _there(names: Sequence[str]) -> str:
-    more = ", ..." if len(names) > 8 else ""
-    return f"there are {len(names)} columns: {', '.join(map(quoted, names[:8]))}{more}"
+    return f"there are {len(names)} columns: {listed(names)}"
 
 
 # whether the first line is a header

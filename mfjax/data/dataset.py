@@ -89,7 +89,7 @@ class Dataset:
           missing: values that mean "no rating": dropped and counted.
           missing_ids: `error`, `drop` or `keep`: ids that are a word for nothing.
           weight: the column of weights; None: every weight is 1.
-          timestamp: the column of times; None: the one of that name, if there is one.
+          timestamp: the column of times; None: the one of that name, if it holds nothing else.
           duplicates: `error`, `mean` or `last`: several ratings of a pair.
 
         Returns:
@@ -102,7 +102,7 @@ class Dataset:
         from mfjax.data.reading import Policy, from_memory
 
         policy = Policy.of(missing, missing_ids, duplicates)
-        return from_memory(name, source, Wanted(columns, weight, timestamp), policy)
+        return from_memory(name, source, Wanted.of(columns, weight, timestamp), policy)
 
     @property
     def num_users(self) -> int:
@@ -122,8 +122,10 @@ class Dataset:
     @cached_property
     def _rounding(self) -> float:
         """The most that float32 moves a rating, as a share of their range."""
-        moved = np.abs(self.value - self.value.astype(np.float32)).max()
-        return float(moved / (np.ptp(self.value) or np.inf))
+        with np.errstate(over="ignore", invalid="ignore"):  # what float32 has no number for
+            moved = np.abs(self.value - self.value.astype(np.float32)).max()
+            share = moved / (np.ptp(self.value) or np.inf)
+        return float(np.nan_to_num(share, nan=np.inf))
 
     def ratings(
         self,
@@ -147,8 +149,8 @@ class Dataset:
         """
         if dtype == "float32" and self._rounding > ROUNDING:
             raise InputError(
-                f"{self.name}: float32 rounds these ratings by {self._rounding:.1%} of their range\n"
-                "take dtype=float64, or subtract what they have in common"
+                f"{self.name}: float32 rounds these ratings by {self._rounding:.1%} of their\n"
+                "range: take dtype=float64, or subtract what they have in common"
             )
         return Ratings.of(
             self.user[rows],

@@ -7,18 +7,18 @@ import io
 import lzma
 import tarfile
 import zipfile
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
+from mfjax.data.messages import listed, quoted, reason_of
 from mfjax.errors import InputError
 from mfjax.memory import machine_bytes
 
 BUNDLED = "bundled:"
 PIECE = 1 << 22  # bytes unpacked at a time
 SHARE = 0.25  # of the memory, the most that a file may take: its table takes as much again
-_DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError)
+DEEPEST = 4  # wrappings around a file: some files unpack to themselves
 
 
 class Content(NamedTuple):
@@ -29,12 +29,14 @@ class Content(NamedTuple):
       name: the file's, without what it was packed in, as `ratings.csv`.
       data: its bytes.
       sha256: hex digest of the bytes of the file itself, before it was unpacked.
+      member: what is asked for inside it, and was no file of an archive.
     """
 
     path: str
     name: str
     data: bytes
     sha256: str
+    member: str | None = None
 
 
 def content(path: str, member: str | None = None) -> Content:
@@ -49,28 +51,28 @@ def content(path: str, member: str | None = None) -> Content:
     """
     file = _located(path)
     packed = _bytes(path, file)
-    sha256 = hashlib.sha256(packed).hexdigest()
     _check_suffix(path, file, packed)
-    name, data = _unpacked(path, file.name, packed, member)
-    if not data:
+    found = Content(path, file.name, packed, hashlib.sha256(packed).hexdigest(), member)
+    found = _unpacked(found)
+    if not found.data:
         raise InputError(f"{path}: empty file\nexpected one rating a line")
     for start, (what, instead) in REFUSED.items():
-        if data.startswith(start):
+        if found.data.startswith(start):
             raise InputError(f"{path}: {what}, which is not read\n{instead}")
-    return Content(path, name, data, sha256)
+    return found
 
 
 REFUSED = {
     b"\x89HDF": ("HDF5 (MATLAB 7.3 writes it too)", "write its table as CSV or Parquet"),
     b"SQLite format 3": ("an SQLite data base", "write its table as CSV or Parquet"),
     b"\xd0\xcf\x11\xe0": ("an old Excel workbook", "save its sheet as CSV"),
-    b"%PDF": ("a PDF", "write its table as CSV"),
-    b"Rar!": ("a RAR archive", "unpack it, and give the path of the file of ratings"),
+    b"%PDF-": ("a PDF", "write its table as CSV"),
+    b"Rar!\x1a": ("a RAR archive", "unpack it, and give the path of the file of ratings"),
     b"7z\xbc\xaf": ("a 7-Zip archive", "unpack it, and give the path of the file of ratings"),
     b"\x28\xb5\x2f\xfd": ("a Zstandard file", "unpack it: zstd -d FILE"),
-    b"ORC": ("an ORC file", "write it as Parquet"),
     b"Obj\x01": ("an Avro file", "write it as Parquet"),
     b"\x80\x04\x95": ("a Python pickle", "write it as CSV or Parquet; a pickle can run code"),
+    b"\x80\x05\x95": ("a Python pickle", "write it as CSV or Parquet; a pickle can run code"),
     b"<!DOCTYPE": ("a web page", "fetch the file itself: the address gave a page about it"),
     b"<!doctype": ("a web page", "fetch the file itself: the address gave a page about it"),
     b"<html": ("a web page", "fetch the file itself: the address gave a page about it"),
@@ -81,7 +83,10 @@ REFUSED = {
 def _located(path: str) -> Path:
     """The file of a path, or of the name of a bundled data set."""
     if not path.startswith(BUNDLED):
-        return Path(path).expanduser()
+        try:
+            return Path(path).expanduser()
+        except RuntimeError:  # the home of nobody
+            return Path(path)
     folder = Path(__file__).parent
     file = folder / f"{path.removeprefix(BUNDLED)}.parquet"
     if not file.exists():
@@ -97,7 +102,7 @@ def _bytes(path: str, file: Path) -> bytes:
         if file.exists() and not file.is_file():
             raise InputError(f"{path}: no regular file, but a device, a pipe or a socket")
         if file.exists():
-            _check_room(path, file.stat().st_size)
+            check_room(path, file.stat().st_size)
         return file.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"{path}: file not found\nlooked for {file.absolute()}") from error
@@ -113,22 +118,23 @@ def _bytes(path: str, file: Path) -> bytes:
 # unpacking
 
 
-def _unpacked(path: str, name: str, data: bytes, member: str | None) -> tuple[str, bytes]:
-    """The name and the bytes of what a file holds, out of as many wrappings as it is in."""
-    while True:
-        kind = _wrapping(data)
+def _unpacked(file: Content) -> Content:
+    """What a file holds, out of as many wrappings as it is in."""
+    for _ in range(DEEPEST):
+        kind = _wrapping(file.data)
         if kind is None:
-            return name, data
+            return file
         what, unpack = kind
         try:
-            name, data = unpack(path, name, data, member)
+            file = unpack(file)
         except InputError:
             raise
-        except (*_DAMAGED, RuntimeError, NotImplementedError) as error:
+        except Exception as error:  # whatever damage makes an unpacker do
             raise InputError(
-                f"{path}: truncated or corrupt {what} ({str(error)[:80]})\n"
+                f"{file.path}: truncated or corrupt {what} ({reason_of(error)})\n"
                 "fetch or write the file again"
             ) from error
+    raise InputError(f"{file.path}: packed more than {DEEPEST} times\nunpack it")
 
 
 def _check_suffix(path: str, file: Path, data: bytes) -> None:
@@ -141,7 +147,7 @@ def _check_suffix(path: str, file: Path, data: bytes) -> None:
         )
 
 
-_Unpack = Callable[[str, str, bytes, str | None], tuple[str, bytes]]
+_Unpack = Callable[[Content], Content]
 
 
 def _wrapping(data: bytes) -> tuple[str, _Unpack] | None:
@@ -156,48 +162,68 @@ def _wrapping(data: bytes) -> tuple[str, _Unpack] | None:
 
 def is_npz(data: bytes) -> bool:
     """Whether the bytes are a zip archive of NumPy arrays."""
-    if not zipfile.is_zipfile(io.BytesIO(data)):
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            names = archive.namelist()
+    except Exception:  # no zip archive, or a damaged one
         return False
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
-        names = archive.namelist()
     return bool(names) and all(name.endswith(".npy") for name in names)
 
 
 def _stream(suffix: str, opened: Callable[[io.BytesIO], Any]) -> _Unpack:
     """Unpacks a file that holds one other."""
 
-    def unpack(path: str, name: str, data: bytes, member: str | None) -> tuple[str, bytes]:
-        with opened(io.BytesIO(data)) as file:
-            inside = _in_pieces(path, file)
+    def unpack(packed: Content) -> Content:
+        with opened(io.BytesIO(packed.data)) as file:
+            inside = _in_pieces(packed.path, file)
+        name = packed.name
         if name.endswith(".tgz"):
             name = name.removesuffix(".tgz") + ".tar.gz"
-        return name.removesuffix(suffix), inside
+        return packed._replace(name=name.removesuffix(suffix), data=inside)
 
     return unpack
 
 
-def _unzipped(path: str, name: str, data: bytes, member: str | None) -> tuple[str, bytes]:
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+def _unzipped(packed: Content) -> Content:
+    with zipfile.ZipFile(io.BytesIO(packed.data)) as archive:
         names = [info.filename for info in archive.infolist() if not info.is_dir()]
         if any(one.startswith("xl/") for one in names):
-            raise InputError(f"{path}: an Excel workbook, which is not read\nsave a sheet as CSV")
-        chosen = _member(path, "zip archive", names, member)
+            raise InputError(
+                f"{packed.path}: an Excel workbook, which is not read\nsave a sheet as CSV"
+            )
+        chosen = _member(packed, "zip archive", names)
         with archive.open(chosen) as file:
-            return PurePosixPath(chosen).name, _in_pieces(path, file)
+            return _taken(packed, chosen, file)
 
 
-def _untarred(path: str, name: str, data: bytes, member: str | None) -> tuple[str, bytes]:
-    with tarfile.open(fileobj=io.BytesIO(data)) as archive:
-        names = [info.name for info in archive.getmembers() if info.isfile()]
-        chosen = _member(path, "tar archive", names, member)
-        file = archive.extractfile(chosen)
+def _untarred(packed: Content) -> Content:
+    with tarfile.open(fileobj=io.BytesIO(packed.data)) as archive:
+        infos = {info.name: info for info in _infos(archive) if info.isfile()}
+        chosen = _member(packed, "tar archive", list(infos))
+        file = archive.extractfile(infos[chosen])
         assert file is not None
-        return PurePosixPath(chosen).name, _in_pieces(path, file)
+        return _taken(packed, chosen, file)
+
+
+def _infos(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """What is in an archive; a damaged one may lead back to where it began, without end."""
+    before = -1
+    for info in archive:
+        if info.offset <= before:
+            raise tarfile.ReadError("it leads back to where it began")
+        before = info.offset
+        yield info
+
+
+def _taken(packed: Content, chosen: str, file: Any) -> Content:
+    """The file of an archive that is no longer asked for."""
+    data = _in_pieces(packed.path, file)
+    return packed._replace(name=PurePosixPath(chosen).name, data=data, member=None)
 
 
 WRAPPINGS: dict[bytes, tuple[str, _Unpack]] = {
     b"\x1f\x8b": ("gzip file", _stream(".gz", gzip.open)),
-    b"BZh": ("bzip2 file", _stream(".bz2", bz2.open)),
+    **{b"BZh%d" % level: ("bzip2 file", _stream(".bz2", bz2.open)) for level in range(1, 10)},
     b"\xfd7zXZ": ("xz file", _stream(".xz", lzma.open)),
     b"PK\x03\x04": ("zip archive", _unzipped),
     b"PK\x05\x06": ("zip archive", _unzipped),
@@ -205,24 +231,24 @@ WRAPPINGS: dict[bytes, tuple[str, _Unpack]] = {
 SUFFIXES = {".gz": "gzip file", ".bz2": "bzip2 file", ".xz": "xz file", ".zip": "zip archive"}
 
 
-def _member(path: str, what: str, names: list[str], member: str | None) -> str:
+def _member(packed: Content, what: str, names: list[str]) -> str:
     """The one file of an archive, or the one asked for."""
+    member = packed.member
     seen = [name for name in names if not _is_hidden(name)]
     if member is not None:
         seen = [name for name in seen if member in {name, PurePosixPath(name).name}]
     if len(seen) == 1:
         return seen[0]
-    shown = ", ".join(names[:8]) + ", ..." * (len(names) > 8)
-    asked = f"none or several called {member}" if member else f"{len(seen)} files"
+    asked = f"none or several called {quoted(member)}" if member else f"{len(seen)} files"
     raise InputError(
-        f"{path}: a {what} with {asked}: {shown or 'it is empty'}\n"
+        f"{packed.path}: a {what} with {asked}: {listed(names) or 'it is empty'}\n"
         "say which: data.member=NAME; or unpack it"
     )
 
 
 def _is_hidden(name: str) -> bool:
-    parts = PurePosixPath(name).parts
-    return "__MACOSX" in parts or parts[-1].startswith(".")
+    path = PurePosixPath(name)
+    return "__MACOSX" in path.parts or path.name.startswith(".")
 
 
 def _in_pieces(path: str, file: io.BufferedIOBase) -> bytes:
@@ -230,11 +256,16 @@ def _in_pieces(path: str, file: io.BufferedIOBase) -> bytes:
     whole = io.BytesIO()
     while piece := file.read(PIECE):
         whole.write(piece)
-        _check_room(path, whole.tell())
+        check_room(path, whole.tell())
     return whole.getvalue()
 
 
-def _check_room(path: str, size: int) -> None:
+def check_room(path: str, size: int) -> None:
+    """Refuses what takes more memory than a file may.
+
+    Raises:
+      InputError: it takes `size` bytes, and SHARE of the memory is less.
+    """
     room = SHARE * machine_bytes()
     if size > room:
         raise InputError(

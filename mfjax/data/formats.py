@@ -1,25 +1,27 @@
-"""Files that are no text: Parquet, Arrow, NumPy, SciPy, MATLAB, Matrix Market; and JSON lines."""
+"""Files that are no tables of text: Parquet, Arrow, NumPy, SciPy, MATLAB; and JSON lines."""
 
 import io
-from collections.abc import Callable, Mapping
-from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 
-from mfjax.data.columns import Columns, Wanted, quoted
-from mfjax.data.files import Content, is_npz
-from mfjax.data.table import Table, of_frame, reason_of
+from mfjax.data.arrays import of_array, of_arrays, of_matrix
+from mfjax.data.columns import Wanted
+from mfjax.data.files import Content, check_room, is_npz
+from mfjax.data.market import BANNER, market_table
+from mfjax.data.messages import listed, reason_of
+from mfjax.data.table import Table, of_frame
 from mfjax.errors import InputError
 
-if TYPE_CHECKING:
-    import polars as pl
-
-BY_POSITION = Wanted(columns=[0, 1, 2])
+CELL = 8  # bytes of memory, at least, that a rating takes in a column
 
 
-def reader_of(content: Content) -> Callable[[Content, Wanted, str | None], Table] | None:
-    """What reads a file, by its first bytes; None where it is text."""
+def reader_of(content: Content) -> Callable[[Content, Wanted], Table] | None:
+    """What reads a file, by its first bytes; None where it is a table of text."""
     for start, reader in READERS.items():
         if content.data.startswith(start):
             return reader
@@ -31,191 +33,136 @@ def reader_of(content: Content) -> Callable[[Content, Wanted, str | None], Table
     return endings.get(PurePosixPath(content.name).suffix)
 
 
-def of_matrix(path: str, matrix: Any, wanted: Wanted, first: int = 0) -> Table:
-    """The stored entries of a SciPy sparse matrix; rows and columns are users and items.
-
-    Args:
-      path: what messages call it.
-      matrix: `[users, items]`.
-      wanted: no columns, of which there are none.
-      first: the number of the first row and column.
+def parsed(content: Content, what: str, parse: Callable[[io.BytesIO], Any]) -> Any:
+    """What a parser makes of a file.
 
     Raises:
-      InputError: it has no entries, or columns are asked for.
+      InputError: it raised, whatever that was.
     """
-    import polars as pl
-
-    _refuse_columns(path, wanted, "a sparse matrix")
-    entries = matrix.tocoo()
-    if entries.data.dtype.kind not in "iuf":
-        raise InputError(f"{path}: entries of {entries.data.dtype}, where ratings are numbers")
-    frame = pl.DataFrame(
-        {"user": entries.row + first, "item": entries.col + first, "rating": entries.data}
-    )
-    return _numbered(path, frame, "its rows are users and its columns items", first)
-
-
-def of_array(path: str, array: np.ndarray, wanted: Wanted) -> Table:
-    """The rows of a NumPy array, `[n, 3]` or more columns, or with named fields.
-
-    Args:
-      path: what messages call it.
-      array: a rating a row.
-      wanted: the columns, by position.
-
-    Raises:
-      InputError: it is a matrix of another shape, or a column is not there.
-    """
-    import polars as pl
-
-    if array.dtype.names:
-        fields = {name: array[name] for name in array.dtype.names}
-        return of_frame(path, pl.DataFrame(fields), wanted)
-    if array.ndim != 2 or array.shape[1] not in (3, 4, 5) or array.dtype.kind not in "iuf":
-        raise InputError(
-            f"{path}: an array of shape {array.shape} and {array.dtype}: expected a rating a row, "
-            "[n, 3]\na matrix of users by items: data.layout=dense"
-        )
-    frame = pl.DataFrame({str(i): array[:, i] for i in range(array.shape[1])})
-    by_position = wanted._replace(columns=wanted.columns or [0, 1, 2])
-    return of_frame(path, frame, by_position)
-
-
-def of_arrays(path: str, arrays: Mapping[str, Any], wanted: Wanted) -> Table:
-    """The columns that arrays of one length are, by name.
-
-    Args:
-      path: what messages call them.
-      arrays: `[n]` each.
-      wanted: which of them are the user, the item and the rating.
-
-    Raises:
-      InputError: their lengths differ, or the names do not decide.
-    """
-    import polars as pl
-
-    shapes = {name: np.shape(array) for name, array in arrays.items()}
-    if len(set(shapes.values())) != 1 or any(len(shape) != 1 for shape in shapes.values()):
-        shown = ", ".join(f"{name} {list(shape)}" for name, shape in shapes.items())
-        raise InputError(f"{path}: expected arrays of one length, got {shown[:200]}")
-    columns = {name: pl.Series(name, array, strict=False) for name, array in arrays.items()}
-    return of_frame(path, pl.DataFrame(columns), wanted)
-
-
-# the formats
-
-
-def _parquet(content: Content, wanted: Wanted, member: str | None) -> Table:
-    import polars as pl
-
-    return _by_polars(content, wanted, "Parquet", pl.read_parquet)
-
-
-def _arrow(content: Content, wanted: Wanted, member: str | None) -> Table:
-    import polars as pl
-
-    return _by_polars(content, wanted, "Arrow", pl.read_ipc)
-
-
-def _json_lines(content: Content, wanted: Wanted, member: str | None) -> Table:
-    import polars as pl
-
-    return _by_polars(content, wanted, "JSON lines", pl.read_ndjson)
-
-
-def _by_polars(
-    content: Content, wanted: Wanted, what: str, reads: Callable[..., "pl.DataFrame"]
-) -> Table:
-    import polars as pl
-
     try:
-        frame = reads(io.BytesIO(content.data))
-        return of_frame(content.path, frame, wanted)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        return parse(io.BytesIO(content.data))
+    except InputError:
+        raise
+    except Exception as error:  # whatever damage makes a parser do
         raise InputError(
             f"{content.path}: cannot be read as {what} ({reason_of(error)})\n"
             "fetch or write the file again"
         ) from error
 
 
-def _npy(content: Content, wanted: Wanted, member: str | None) -> Table:
-    array = _by_scipy(content, "NumPy", lambda file: np.load(file, allow_pickle=False))
+# by Polars
+
+
+def _parquet(content: Content, wanted: Wanted) -> Table:
+    import polars as pl
+
+    def parse(file: io.BytesIO) -> Table:
+        frame = pl.scan_parquet(file)
+        rows = frame.select(pl.len()).collect().item()
+        check_room(content.path, CELL * 3 * rows)
+        return of_frame(content.path, frame, wanted)
+
+    return _by_polars(content, "Parquet", parse)
+
+
+def _arrow(content: Content, wanted: Wanted) -> Table:
+    import polars as pl
+
+    return _by_polars(
+        content, "Arrow", lambda file: of_frame(content.path, pl.scan_ipc(file), wanted)
+    )
+
+
+def _json_lines(content: Content, wanted: Wanted) -> Table:
+    import polars as pl
+
+    def parse(file: io.BytesIO) -> Table:
+        frame = pl.scan_ndjson(file, infer_schema_length=None)  # 3.5 may come after many a 3
+        return of_frame(content.path, frame, wanted)
+
+    return _by_polars(content, "JSON lines", parse)
+
+
+def _by_polars(content: Content, what: str, parse: Callable[[io.BytesIO], Table]) -> Table:
+    import polars as pl
+
+    try:
+        with _quietly():
+            return parsed(content, what, parse)
+    except pl.exceptions.PanicException as error:  # no Exception, but what damage makes it do
+        raise InputError(
+            f"{content.path}: cannot be read as {what} ({reason_of(error)})\n"
+            "fetch or write the file again"
+        ) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the trace that a panic of Polars writes, of which a message is made."""
+    try:
+        terminal = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    with Path(os.devnull).open("w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+# by NumPy and SciPy
+
+
+def _npy(content: Content, wanted: Wanted) -> Table:
+    array = parsed(content, "NumPy", lambda file: np.load(file, allow_pickle=False))
     return of_array(content.path, array, wanted)
 
 
-def _npz(content: Content, wanted: Wanted, member: str | None) -> Table:
+def _npz(content: Content, wanted: Wanted) -> Table:
     from scipy import sparse
 
-    def load(file: io.BytesIO) -> Any:
-        arrays = dict(np.load(file, allow_pickle=False))
+    def parse(file: io.BytesIO) -> Any:
+        with np.load(file, allow_pickle=False) as archive:
+            check_room(content.path, sum(info.file_size for info in archive.zip.infolist()))
+            arrays = dict(archive)
         if "format" not in arrays:
             return arrays
-        file.seek(0)
-        return sparse.load_npz(file)
+        return sparse.load_npz(io.BytesIO(content.data))
 
-    loaded = _by_scipy(content, "NumPy", load)
-    if sparse.issparse(loaded):
-        return of_matrix(content.path, loaded, wanted)
-    return of_arrays(content.path, loaded, wanted)
+    loaded = parsed(content, "NumPy", parse)
+    read = of_matrix if sparse.issparse(loaded) else of_arrays
+    return read(content.path, loaded, wanted)
 
 
-def _matlab(content: Content, wanted: Wanted, member: str | None) -> Table:
+def matlab(content: Content, wanted: Wanted) -> Table:
+    """The one variable of a MATLAB file, or the one asked for.
+
+    Raises:
+      InputError: there are several, or none of that name; or it is no table of ratings.
+    """
     from scipy import io as scipy_io
     from scipy import sparse
 
-    loaded = _by_scipy(content, "MATLAB", scipy_io.loadmat)
+    loaded = parsed(content, "MATLAB", scipy_io.loadmat)
     values = {name: value for name, value in loaded.items() if not name.startswith("__")}
-    if member is not None:
-        values = {name: value for name, value in values.items() if name == member}
-    if len(values) != 1:
-        there = ", ".join(f"{name} {np.shape(value)}" for name, value in loaded.items())
+    asked = content.member or next(iter(values), None)
+    if asked not in values or (content.member is None and len(values) > 1):
+        there = listed([f"{name} {np.shape(value)}" for name, value in values.items()])
         raise InputError(
-            f"{content.path}: {len(values)} variables: {there[:200]}\nsay which: data.member=NAME"
+            f"{content.path}: {len(values)} variables: {there}\nsay which: data.member=NAME"
         )
-    (value,) = values.values()
+    value = values[asked]
     read = of_matrix if sparse.issparse(value) else of_array
     return read(content.path, value, wanted)
-
-
-def _matrix_market(content: Content, wanted: Wanted, member: str | None) -> Table:
-    from scipy import io as scipy_io
-    from scipy import sparse
-
-    if b"pattern" in content.data.partition(b"\n")[0]:
-        raise InputError(f"{content.path}: a pattern of entries, without ratings")
-    matrix = _by_scipy(content, "Matrix Market", scipy_io.mmread)
-    return of_matrix(content.path, sparse.coo_matrix(matrix), wanted, first=1)
-
-
-def _by_scipy(content: Content, what: str, load: Callable[[io.BytesIO], Any]) -> Any:
-    try:
-        return load(io.BytesIO(content.data))
-    except Exception as error:  # whatever a damaged file makes a parser do
-        raise InputError(
-            f"{content.path}: cannot be read as a {what} file ({reason_of(error)})\n"
-            "fetch or write the file again"
-        ) from error
 
 
 READERS = {
     b"PAR1": _parquet,
     b"ARROW1": _arrow,
     b"\x93NUMPY": _npy,
-    b"MATLAB 5.0": _matlab,
-    b"%%MatrixMarket": _matrix_market,
+    b"MATLAB 5.0": matlab,
+    BANNER: market_table,
 }
-
-
-# tables of users by items
-
-
-def _numbered(path: str, frame: "pl.DataFrame", why: str, first: int) -> Table:
-    columns = Columns({"user": 0, "item": 1, "rating": 2}, ["row", "column", "entry"], False, why)
-    return Table(path, frame, columns, lambda row: f"entry {row + 1}")
-
-
-def _refuse_columns(path: str, wanted: Wanted, what: str) -> None:
-    if wanted.asked:
-        raise InputError(
-            f"{path}: {what} has no columns to choose\nleave out {quoted(wanted.asked)}"
-        )

@@ -23,22 +23,34 @@ class Problem(NamedTuple):
 
     @classmethod
     def of(
-        cls, dataset: Dataset, split: Split, *, clip: bool = True, dtype: str = "float32"
+        cls,
+        dataset: Dataset,
+        split: Split,
+        *,
+        clip: bool | tuple[float, float] = True,
+        dtype: str = "float32",
     ) -> "Problem":
         """The ratings of a data set, cut as a split says.
 
         Args:
           dataset: of n ratings.
           split: of as many.
-          clip: whether predictions are clipped to the lowest and the highest of all n ratings.
+          clip: what predictions are clipped to, or whether to the lowest and the highest of the
+            ratings that are not kept for the test.
           dtype: of the values and weights.
 
         Returns:
           Both parts in the order of the data set.
         """
-        bounds = dataset.scale if clip else (-math.inf, math.inf)
+        seen = dataset.value[~split.test]
+        if isinstance(clip, tuple):
+            bounds = Bounds(*clip)
+        elif clip:
+            bounds = Bounds(float(seen.min()), float(seen.max()))
+        else:
+            bounds = Bounds(-math.inf, math.inf)
         return cls(
             ratings=dataset.ratings(~split.test, split.fold, dtype=dtype),
             test=dataset.ratings(split.test, split.fold, dtype=dtype),
-            bounds=Bounds(*bounds),
+            bounds=bounds,
         )

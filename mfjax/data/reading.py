@@ -3,7 +3,7 @@
 Whatever is wrong with them is one `InputError` that says where.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from jaxtyping import Float64, Int, Int64
 
-from mfjax.data.columns import NOTHING, Wanted, has_decimal_comma, quoted
+from mfjax.data.arrays import of_memory
+from mfjax.data.columns import NOTHING, Wanted, has_decimal_comma
 from mfjax.data.dataset import Dataset, Reading, from_ids
 from mfjax.data.files import Content, content
-from mfjax.data.formats import of_array, of_arrays, of_matrix, reader_of
-from mfjax.data.table import Table, of_frame
+from mfjax.data.formats import matlab, reader_of
+from mfjax.data.messages import quoted, shortened
+from mfjax.data.table import Table
 from mfjax.data.text import text_table
 from mfjax.data.wide import LAYOUTS, wide_table
 from mfjax.errors import InputError
@@ -51,7 +53,7 @@ class Policy(NamedTuple):
         _choose("duplicates", duplicates, DUPLICATES)
         _choose("missing_ids", missing_ids, MISSING_IDS)
         for value in missing:
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value:
                 raise InputError(f"data.missing: expected numbers, got {value!r}")
         return cls(missing, missing_ids, duplicates)
 
@@ -90,7 +92,7 @@ def read(
       missing_ids: what to do with ids that are empty or a word for nothing (`nan`, `None`, `NULL`,
         `NA`): `error`; `drop` their ratings; or `keep` them.
       weight: the column of weights, name or position; None: every weight is 1.
-      timestamp: the column of times; None: the one of that name, if there is one.
+      timestamp: the column of times; None: the one of that name, if it holds nothing else.
       duplicates: what to do with several ratings of a (user, item) pair: `error`; `mean`, at the
         place of the first; or `last`, at the place of the last.
 
@@ -102,10 +104,10 @@ def read(
       InputError: with the file, the line (or the row), the reason and what to do.
     """
     policy = Policy.of(missing, missing_ids, duplicates)
-    wanted = Wanted(columns, _column(weight), _column(timestamp), header)
+    wanted = Wanted.of(columns, _column(weight), _column(timestamp), header)
     file = content(path, member)
-    table = _table(file, wanted, layout, separator, encoding, member)
-    return _dataset(Path(file.name).stem, table, policy, file.sha256)
+    table = _table(file, wanted, layout, separator, encoding)
+    return _dataset(Path(file.name).stem, table, policy, timestamp is not None, file.sha256)
 
 
 def from_memory(name: str, source: Any, wanted: Wanted, policy: Policy) -> Dataset:
@@ -120,7 +122,7 @@ def from_memory(name: str, source: Any, wanted: Wanted, policy: Policy) -> Datas
     Raises:
       InputError: the source is nothing of these, or its ratings are wrong.
     """
-    return _dataset(name, _of_memory(name, source, wanted), policy)
+    return _dataset(name, of_memory(name, source, wanted), policy, wanted.timestamp is not None)
 
 
 def _choose(key: str, value: str, known: Any) -> None:
@@ -130,83 +132,75 @@ def _choose(key: str, value: str, known: Any) -> None:
 
 def _column(column: str | None) -> str | int | None:
     """A column of the command line, where a position is written as a word."""
-    return int(column) if column is not None and str(column).isdigit() else column
+    return int(column) if column is not None and str(column).isdecimal() else column
 
 
 # tables
 
 
 def _table(
-    file: Content,
-    wanted: Wanted,
-    layout: str,
-    separator: str | None,
-    encoding: str | None,
-    member: str | None,
+    file: Content, wanted: Wanted, layout: str, separator: str | None, encoding: str | None
 ) -> Table:
     _choose("layout", layout, LAYOUTS)
+    reader = reader_of(file)
+    if file.member is not None and reader is not matlab:
+        raise InputError(f"data.member: {file.path} holds no others: leave it out")
     if layout != "long":
         return wide_table(file, wanted, layout, separator, encoding)
-    reader = reader_of(file)
     if reader is None:
         return text_table(file, wanted, separator, encoding)
     idle = {"separator": separator, "header": wanted.header, "encoding": encoding}
     for key, value in idle.items():
         if value is not None:
             raise InputError(f"data.{key}: is of text, and {file.path} is none: leave it out")
-    return reader(file, wanted, member)
-
-
-def _of_memory(name: str, source: Any, wanted: Wanted) -> Table:
-    import polars as pl
-    from scipy import sparse
-
-    if sparse.issparse(source):
-        return of_matrix(name, source, wanted)
-    if isinstance(source, np.ndarray):
-        return of_array(name, source, wanted)
-    if isinstance(source, Mapping):
-        return of_arrays(name, source, wanted)
-    if isinstance(source, tuple) and len(source) == 3:
-        return of_arrays(name, dict(zip(("user", "item", "rating"), source, strict=True)), wanted)
-    if isinstance(source, pl.DataFrame):
-        return of_frame(name, source, wanted)
-    if hasattr(source, "columns") and hasattr(source, "iloc"):  # pandas
-        arrays = {str(key): source[key].to_numpy() for key in source.columns}
-        return of_arrays(name, arrays, wanted)
-    if hasattr(source, "__arrow_c_stream__"):
-        return of_frame(name, pl.DataFrame(source), wanted)
-    raise InputError(
-        f"{name}: expected a frame, a mapping of arrays, (user, item, rating), an array or a "
-        f"sparse matrix, got {type(source).__name__}"
-    )
+    return reader(file, wanted)
 
 
 # from a table to a data set
 
 
-def _dataset(name: str, table: Table, policy: Policy, sha256: str | None = None) -> Dataset:
-    """The ratings of a table, checked, with a record of what was read."""
+def _dataset(
+    name: str, table: Table, policy: Policy, timed: bool, sha256: str | None = None
+) -> Dataset:
+    """The ratings of a table, checked, with a record of what was read.
+
+    Args:
+      name: what to call them.
+      table: of the source.
+      policy: what to do with ratings in doubt.
+      timed: whether times are asked for.
+      sha256: of the source.
+    """
     if not len(table.frame):
         raise InputError(
             f"{table.path}: no ratings, only the names of columns\nexpected one rating a line"
         )
-    rows = len(table.frame)
-    first = {key: str(value) for key, value in table.frame.row(0, named=True).items()}
+    source = table
     table = _with_ids(table, policy)
     table, values = _with_ratings(table, policy)
-    weights = _weights(table)
-    frame = table.frame
-    dataset = from_ids(name, frame["user"], frame["item"], values, sha256)
-    dataset = replace(dataset, weight=weights, timestamp=_timestamps(table))
+    table, times = _with_times(table, timed)
+    dataset = from_ids(name, table.frame["user"], table.frame["item"], values, sha256)
+    dataset = replace(dataset, weight=_weights(table), timestamp=times)
     merged = DUPLICATES[policy.duplicates](dataset, table)
     if len(merged.value) < len(dataset.value):
         dropped = len(dataset.value) - len(merged.value)
         table = _noting(table, f"{dropped:,} repeated ratings merged (data.duplicates)")
-    warnings = _outliers(merged.value)
-    columns = dict(zip(table.columns.at, table.columns.names, strict=True))
-    reading = Reading(columns, rows, table.columns.why, first, table.notes, warnings)
-    return replace(merged, reading=reading)
+    return replace(merged, reading=_reading(source, table, merged))
+
+
+def _reading(source: Table, table: Table, dataset: Dataset) -> Reading:
+    """What a source was taken for: the table as it was, as it became, and what came of it."""
+    read = table.frame.columns
+    names = dict(zip(table.columns.at, table.columns.names, strict=True))
+    first = source.frame.row(0, named=True)
+    return Reading(
+        columns={key: shortened(names[key]) for key in read},
+        rows=len(source.frame),
+        why=table.columns.why,
+        first={key: shortened(first[key]) for key in read},
+        notes=table.notes,
+        warnings=_outliers(dataset.value),
+    )
 
 
 def _noting(table: Table, note: str, **changes: Any) -> Table:
@@ -254,12 +248,14 @@ def _nameless(table: Table, column: str, row: int, count: int) -> str:
 
 
 def _is_nothing(ids: "pl.Series") -> np.ndarray:
-    import polars as pl
-
     if ids.dtype.is_integer():
         return ids.is_null().to_numpy()
-    names = ids.cast(pl.String).fill_null("").str.to_lowercase()
-    return names.is_in(list(NOTHING)).to_numpy()
+    names = ids.unique()  # few, where ids are many
+    words = names.cast(str).fill_null("").str.strip_chars().str.to_lowercase()
+    nothing = words.is_in(list(NOTHING))
+    if not nothing.any():
+        return np.zeros(len(ids), bool)
+    return ids.is_in(names.filter(nothing).implode(), nulls_equal=True).to_numpy()
 
 
 def _ids(table: Table, column: str) -> "pl.Series":
@@ -281,25 +277,25 @@ def _ids(table: Table, column: str) -> "pl.Series":
         return values.cast(pl.Int64)
     if raw.dtype != pl.String:
         return raw
-    _check_written(table, column)
     names = raw.unique().drop_nulls()
+    _check_written(table, column, names)
     if len(names) and names.str.contains(r"^-?(0|[1-9]\d*)\.0+$").all():
         return raw.str.replace(r"\.0+$", "")
     return raw
 
 
-def _check_written(table: Table, column: str) -> None:
+def _check_written(table: Table, column: str, names: "pl.Series") -> None:
     """Refuses ids with control characters, and such as are longer than an id can be."""
-    raw = table.frame[column]
-    wrong = raw.str.contains(r"[\x00-\x1f\x7f]") | (raw.str.len_chars() > LONGEST_ID)
-    rows = wrong.fill_null(False).arg_true()
-    if len(rows):
-        text = raw[rows[0]]
+    wrong = names.str.contains(r"[\x00-\x1f\x7f]") | (names.str.len_chars() > LONGEST_ID)
+    if wrong.any():
+        raw = table.frame[column]
+        row = raw.is_in(names.filter(wrong).implode()).arg_true()[0]
+        text = raw[row]
         reason = "holds a control character"
         if len(text) > LONGEST_ID:
             reason = f"has {len(text):,} characters, more than {LONGEST_ID}: is that the column?"
         raise InputError(
-            f"{table.path}, {table.place(rows[0])}: the {column} id {quoted(text)} {reason}\n"
+            f"{table.path}, {table.place(row)}: the {column} id {quoted(text)} {reason}\n"
             "correct it; or say which columns are read: data.columns=[user, item, rating]"
         )
 
@@ -325,8 +321,10 @@ def _with_ratings(table: Table, policy: Policy) -> tuple[Table, Float64[np.ndarr
 
 def _no_number(table: Table, row: int, number: float | None) -> str:
     written = table.frame["rating"][row]
-    kind = "a number" if number is None else "finite"
-    reason = f"{quoted(written)} is not {kind}" if written else "is empty"
+    if not written and number is None:
+        reason = "is empty"
+    else:
+        reason = f"{quoted(written)} " + ("is not a number" if number is None else "is not finite")
     return (
         f"{table.path}, {table.place(row)}: the rating {reason}\n"
         "correct or delete it; or set data.columns=[user, item, rating]"
@@ -344,13 +342,27 @@ def _as_numbers(table: Table) -> tuple[Table, "pl.Series"]:
     wrong = (numbers.is_null() & raw.is_not_null()).arg_true()
     if not len(wrong) or not has_decimal_comma(raw[wrong[0]]):
         return table, numbers
-    if table.separator == ",":
-        raise InputError(
-            f"{table.path}, {table.place(wrong[0])}: the rating {quoted(raw[wrong[0]])} has a "
-            "decimal comma, where commas separate fields\nwrite 4.5, or separate fields by ;"
-        )
+    _refuse_unclear_commas(table, wrong[0])
     dotted = raw.str.replace(r"^([+-]?\d+),(\d+)$", "${1}.${2}").cast(pl.Float64, strict=False)
     return _noting(table, "decimal commas read as points"), dotted
+
+
+def _refuse_unclear_commas(table: Table, row: int) -> None:
+    """Refuses commas that separate fields too, or that may be of thousands."""
+    raw = table.frame["rating"]
+    with_comma = raw.filter(raw.str.contains(",").fill_null(False))
+    reason = None
+    if table.separator == ",":
+        reason = "where commas separate fields\nwrite 4.5, or separate fields by ;"
+    elif raw.str.contains(".", literal=True).any():
+        reason = "where others have a point\nwrite all with points"
+    elif with_comma.str.contains(r",\d{3}$").all():
+        reason = "or one of thousands\nwrite 1.234 or 1234"
+    if reason:
+        raise InputError(
+            f"{table.path}, {table.place(row)}: the rating {quoted(raw[row])} has a decimal comma, "
+            f"{reason}"
+        )
 
 
 def _weights(table: Table) -> Float64[np.ndarray, " n"] | None:
@@ -371,33 +383,39 @@ def _weights(table: Table) -> Float64[np.ndarray, " n"] | None:
     return weights
 
 
-def _timestamps(table: Table) -> Int64[np.ndarray, " n"] | None:
-    """The times as whole numbers, dates as seconds since 1970; None where there is none."""
-    import polars as pl
+def _with_times(table: Table, timed: bool) -> tuple[Table, Int64[np.ndarray, " n"] | None]:
+    """The times as whole numbers, dates as seconds since 1970; None where there is none.
 
+    A column that is only called so is left out where one of it is no time.
+    """
     if "timestamp" not in table.frame.columns:
-        return None
+        return table, None
     raw = table.frame["timestamp"]
-    numbers = raw.cast(pl.Float64, strict=False)
-    if raw.dtype == pl.String and numbers.null_count():
-        numbers = _seconds(raw)
-    if numbers.null_count():
-        row = int(numbers.is_null().arg_true()[0])
-        raise InputError(
-            f"{table.path}, {table.place(row)}: the timestamp {quoted(raw[row])} is neither a "
-            "number nor a date\ncorrect it"
-        )
-    return numbers.cast(pl.Int64).to_numpy()
+    times = _times(raw)
+    if not times.null_count():
+        return table, times.to_numpy()
+    row = int(times.is_null().arg_true()[0])
+    written = "" if raw[row] is None else raw[row]
+    reason = f"the timestamp {quoted(written)} is neither a number nor a date"
+    if timed:
+        raise InputError(f"{table.path}, {table.place(row)}: {reason}\ncorrect it")
+    note = f"times are left out: on {table.place(row)} {reason}"
+    return _noting(table, note, frame=table.frame.drop("timestamp")), None
 
 
-def _seconds(dates: "pl.Series") -> "pl.Series":
-    """Seconds since 1970 of dates as text; null where one is no date."""
+def _times(raw: "pl.Series") -> "pl.Series":
+    """Seconds since 1970, or numbers as they are; null where one is neither."""
     import polars as pl
 
-    try:
-        return dates.str.to_datetime(strict=False).dt.epoch("s")
-    except pl.exceptions.ComputeError:  # no format that it knows
-        return pl.Series([None] * len(dates), dtype=pl.Int64)
+    numbers = raw.cast(pl.Int64, strict=False)
+    if numbers.null_count():
+        numbers = raw.cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
+    if numbers.null_count() and raw.dtype == pl.String:
+        try:
+            return raw.str.to_datetime(strict=False).dt.epoch("s")
+        except pl.exceptions.ComputeError:  # no format that it knows
+            return numbers
+    return numbers
 
 
 def _outliers(values: Float64[np.ndarray, " n"]) -> tuple[str, ...]:
@@ -416,16 +434,18 @@ def _stands_apart(scale: Float64[np.ndarray, " values"]) -> bool:
     """Whether the first of ascending values is farther off than the others explain."""
     if len(scale) < 4:
         return False
-    gap, *steps = np.diff(scale)
-    is_regular = len(scale) <= MOST_STEPS and np.ptp(steps) < 1e-6 * max(steps)
-    return bool(gap > 2 * (scale[-1] - scale[1]) or (is_regular and gap > 1.5 * max(steps)))
+    with np.errstate(over="ignore", invalid="ignore"):  # where the ends of float64 are
+        gap, steps = scale[1] - scale[0], np.diff(scale[1:])
+        is_regular = len(scale) <= MOST_STEPS and np.ptp(steps) < 1e-6 * steps.max()
+        return bool(gap > 2 * steps.sum() or (is_regular and gap > 1.5 * steps.max()))
 
 
 def _outlier(value: float, others: Float64[np.ndarray, " values"], values: np.ndarray) -> str:
     count = int((values == value).sum())
+    written = str(value).removesuffix(".0")
     return (
-        f"{count:,} ratings of {value:g} stand apart from the others, {others.min():g} to "
-        f"{others.max():g}: where it means no rating, data.missing=[{value:g}]"
+        f"{count:,} ratings of {written} stand apart from the others, {others.min():g} to "
+        f"{others.max():g}: where it means no rating, data.missing=[{written}]"
     )
 
 

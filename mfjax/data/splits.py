@@ -25,12 +25,14 @@ class Split:
       test: `[n]`, whether it is a test rating.
       num_folds: how many folds hold ratings out.
       protocol: how it was cut, in words, for the results.
+      drawn: whether another split_seed cuts otherwise.
     """
 
     fold: Int32[np.ndarray, " n"]
     test: Bool[np.ndarray, " n"]
     num_folds: int
     protocol: str
+    drawn: bool = True
 
 
 def random(n: int, split_seed: int, *, validation: float = 0.1, test: float = 0.1) -> Split:
@@ -61,12 +63,14 @@ def random(n: int, split_seed: int, *, validation: float = 0.1, test: float = 0.
         )
     validated = shuffled[num_test : num_test + num_validation]
     parts = "/".join(map(_percent, (1 - validation - test, validation, test)))
+    drawn = num_test + num_validation > 0
+    seed = f", split_seed {split_seed}" if drawn else ""
     return Split(
         fold=_folds(n, validated, 0),
         test=_mask(n, shuffled[:num_test]),
         num_folds=int(num_validation > 0),
-        protocol=f"random {parts} split by rating (training/validation/test), "
-        f"split_seed {split_seed}",
+        protocol=f"random {parts} split by rating (training/validation/test){seed}",
+        drawn=drawn,
     )
 
 
@@ -108,7 +112,7 @@ def blocks(
     *,
     folds: int = 5,
     test_fold: int | None = None,
-    validation: float = 0.1,
+    validation: float | None = None,
 ) -> Split:
     """Consecutive blocks in file order, as u1 to u5 of MovieLens 100k.
 
@@ -122,22 +126,28 @@ def blocks(
       folds: the number of blocks.
       test_fold: None: the blocks are the folds, held out in turn; t (from 0): block t is the test
         set.
-      validation: with a `test_fold`, the fraction of the other ratings that is fold 0.
+      validation: with a `test_fold`, the fraction of the other ratings that is fold 0; None: 0.1.
 
     Returns:
       Of `folds` folds; with a `test_fold`, of fold 0 alone, or of none with `validation=0`.
 
     Raises:
-      InputError: fewer than 2 blocks or more than ratings, or `test_fold` or `validation` is out of
-        range.
+      InputError: fewer than 2 blocks or more than ratings, `test_fold` or `validation` is out of
+        range, or `validation` is given without a `test_fold`.
     """
     _check_folds(folds, n)
+    if test_fold is None and validation is not None:
+        raise InputError(
+            f"validation={validation:g} has no effect without test_fold: each block is held out in "
+            "turn; leave it out"
+        )
+    validation = 0.1 if validation is None else validation
     _check_fractions(validation=validation)
     edges = n * np.arange(folds + 1) // folds
     block = np.repeat(np.arange(folds, dtype=np.int32), np.diff(edges))
     if test_fold is None:
         protocol = f"{folds} consecutive blocks in file order, each held out in turn"
-        return Split(block, np.zeros(n, bool), folds, protocol)
+        return Split(block, np.zeros(n, bool), folds, protocol, drawn=False)
     if not 0 <= test_fold < folds:
         raise InputError(f"test_fold: expected 0 to {folds - 1} (or none), got {test_fold}")
     test = block == test_fold
@@ -148,7 +158,7 @@ def blocks(
         drawn = f"a random {_percent(validation)}% of the rest as validation"
         protocol += f", {drawn}, split_seed {split_seed}"
     fold = _folds(n, rest[:num_validation], 0)
-    return Split(fold, test, int(num_validation > 0), protocol)
+    return Split(fold, test, int(num_validation > 0), protocol, drawn=num_validation > 0)
 
 
 def _generator(split_seed: int) -> np.random.Generator:

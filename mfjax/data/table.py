@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mfjax.data.columns import Columns, Wanted, of_names
+from mfjax.data.messages import shortened
+from mfjax.errors import InputError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,13 +33,7 @@ class Table:
     separator: str | None = None
 
 
-def reason_of(error: BaseException) -> str:
-    """The first line of an error's message, or the error's name where it has none."""
-    lines = str(error).splitlines() or [type(error).__name__]
-    return lines[0][:100]
-
-
-def of_frame(path: str, frame: "pl.DataFrame", wanted: Wanted) -> Table:
+def of_frame(path: str, frame: "pl.DataFrame | pl.LazyFrame", wanted: Wanted) -> Table:
     """The table of a frame with names, its columns numbers or strings; rows count from 1.
 
     Args:
@@ -49,11 +45,31 @@ def of_frame(path: str, frame: "pl.DataFrame", wanted: Wanted) -> Table:
       InputError: a column is not there, the names do not decide, or a column holds no values.
     """
     import polars as pl
-    import polars.selectors as cs
 
-    columns = of_names(path, frame.columns, wanted, "it has names")
-    chosen = frame.select(pl.nth(list(columns.at.values())))
+    lazy = frame.lazy()
+    columns = of_names(path, lazy.collect_schema().names(), wanted, "it has names")
+    chosen = lazy.select(pl.nth(list(columns.at.values()))).collect()
     chosen.columns = list(columns.at)
-    times = cs.temporal().dt.epoch("s") if "timestamp" in columns.at else cs.temporal()
-    plain = chosen.with_columns(times).with_columns((~cs.numeric()).cast(pl.String))
-    return Table(path, plain, columns, lambda row: f"row {row + 1}")
+    plain = [_plain(path, column) for column in chosen]
+    return Table(path, pl.DataFrame(plain), columns, lambda row: f"row {row + 1}")
+
+
+def _plain(path: str, column: "pl.Series") -> "pl.Series":
+    """A column as numbers or strings; times as seconds."""
+    import polars as pl
+
+    kind = column.dtype
+    try:
+        if column.name == "timestamp" and kind in (pl.Date, pl.Datetime):
+            return column.dt.epoch("s")
+        if kind.is_decimal():
+            return column.cast(pl.Float64)
+        if kind.is_numeric():
+            return column
+        if not kind.is_nested():
+            return column.cast(pl.String)
+    except pl.exceptions.PolarsError:  # bytes that are no text
+        pass
+    raise InputError(
+        f"{path}: the {column.name} column holds {shortened(kind)}, neither numbers nor text"
+    )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Int
 
-from mfjax.data.columns import Columns, Wanted, of_text, quoted, roles
+from mfjax.data.columns import Columns, Wanted, of_text, roles
 from mfjax.data.files import Content
-from mfjax.data.table import Table, reason_of
+from mfjax.data.messages import quoted, reason_of
+from mfjax.data.table import Table
 from mfjax.errors import InputError
 
 if TYPE_CHECKING:
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
 
 SEPARATORS = ("::", "\t", ",", ";", "|")
 BLANKS = "blanks"  # runs of blanks and tabs
+LONGEST_FIELD = 1000  # lines of a quoted field
 SPARE = "\x1f"  # a separator of our own, in files that have none of it
 MARKS = {  # byte order marks, longest first
     b"\xff\xfe\x00\x00": "utf-32",
     b"\x00\x00\xfe\xff": "utf-32",
     b"\xff\xfe": "utf-16",
     b"\xfe\xff": "utf-16",
-    b"\xef\xbb\xbf": "utf-8-sig",
+    b"\xef\xbb\xbf": "utf-8",
 }
 
 
@@ -40,6 +42,7 @@ class Text:
       quote: '"' where quotes open and close fields (RFC 4180); None: there are none, or fields
         are cut at SPARE, and quotes are text.
       skipped: lines of the file before `data`.
+      is_full: whether each record must have as many fields as the first: no field can be empty.
       notes: what was done to get here, in words.
     """
 
@@ -48,6 +51,7 @@ class Text:
     separator: str = ","
     quote: str | None = None
     skipped: int = 0
+    is_full: bool = False
     notes: tuple[str, ...] = field(default=())
 
     def noting(self, note: str, **changes) -> "Text":
@@ -56,7 +60,11 @@ class Text:
 
 
 def text_table(
-    content: Content, wanted: Wanted, separator: str | None, encoding: str | None
+    content: Content,
+    wanted: Wanted,
+    separator: str | None,
+    encoding: str | None,
+    skipped: int = 0,
 ) -> Table:
     """The table of a text file, all strings, None where a field is missing.
 
@@ -64,12 +72,13 @@ def text_table(
       content: the file.
       wanted: the columns to read.
       separator, encoding: as `mfjax.data.read` takes them.
+      skipped: lines of the file before `content`.
 
     Raises:
       InputError: the bytes are no table, a column is not there, or a row has too few fields or too
         many.
     """
-    text = opened(content, separator, encoding)
+    text = opened(content, separator, encoding, skipped)
     first, second = first_records(text)
     columns = of_text(f"{content.path}, line {1 + text.skipped}", first, second, wanted)
     return _table(text, columns, len(first))
@@ -77,6 +86,8 @@ def text_table(
 
 def _table(text: Text, columns: Columns, width: int) -> Table:
     frame = _read(text, width, list(columns.at.values())).slice(int(columns.header))
+    if text.is_full:
+        _check_full(text, width)
     frame.columns = list(columns.at)
     gap = _first_gap(frame)
     if gap is not None:
@@ -85,19 +96,18 @@ def _table(text: Text, columns: Columns, width: int) -> Table:
         path=text.path,
         frame=frame,
         columns=columns,
-        place=lambda row: f"line {_record(text, row + columns.header)[0]}",
+        place=lambda row: f"line {line_of(text, row + columns.header)}",
         notes=text.notes,
         separator=text.separator,
     )
 
 
-def opened(content: Content, separator: str | None, encoding: str | None) -> Text:
+def opened(content: Content, separator: str | None, encoding: str | None, skipped: int = 0) -> Text:
     """Text in UTF-8 whose separator and quotes are settled."""
-    text = _decoded(content, encoding)
+    text = replace(_decoded(content, encoding), skipped=skipped)
     text, named = _without_head(text)
-    separator = separator or named
     _refuse_other_kinds(text)
-    return _with_quotes(_separated(text, separator))
+    return _with_quotes(_separated(text, named if separator is None else separator))
 
 
 def first_records(text: Text) -> tuple[list[str], list[str] | None]:
@@ -108,8 +118,15 @@ def first_records(text: Text) -> tuple[list[str], list[str] | None]:
 
 
 def all_fields(text: Text, width: int) -> "pl.DataFrame":
-    """Every field of every record, a column each."""
-    return _read(text, width, list(range(width)))
+    """Every field of every record, a column each; refuses a record with fewer."""
+    frame = _read(text, width, list(range(width)))
+    _check_full(text, width)
+    return frame
+
+
+def line_of(text: Text, record: int) -> int:
+    """The line of the file, from 1, on which a record begins."""
+    return _record(text, record)[0]
 
 
 # the encoding
@@ -118,31 +135,36 @@ def all_fields(text: Text, width: int) -> "pl.DataFrame":
 def _decoded(content: Content, encoding: str | None) -> Text:
     data = content.data
     mark = next((mark for mark in MARKS if data.startswith(mark)), b"")
-    encoding = encoding or MARKS.get(mark, "utf-8")
+    encoding = MARKS.get(mark, "utf-8") if encoding is None else encoding
     text = Text(content.path, data)
     try:
         if encoding != "utf-8":
             data = data.decode(encoding).removeprefix("\ufeff").encode()
-            text = text.noting(f"read as {encoding.removesuffix('-sig')}")
+            text = text.noting(f"read as {encoding}")
         elif not data.isascii():
             data.decode()
-    except LookupError as error:
-        raise InputError(f"data.encoding: no encoding {quoted(encoding)}") from error
+            data = data.removeprefix(b"\xef\xbb\xbf")
     except UnicodeDecodeError as error:
         raise InputError(_not_text(content, error, encoding)) from error
+    except (LookupError, ValueError) as error:
+        raise InputError(f"data.encoding: no encoding {quoted(encoding)}") from error
     if b"\0" in data:
         raise InputError(
-            f"{content.path}, line {_line_of(data, data.index(0))}: a NUL byte: this is no text, "
+            f"{content.path}, line {_line_at(data, data.index(0))}: a NUL byte: this is no text, "
             "or UTF-16 without its mark\nset data.encoding=utf-16-le, or write it as CSV"
         )
-    data = data.rstrip(b" \r\n")
+    return replace(text, data=_some(content.path, data.rstrip(b" \r\n")))
+
+
+def _some(path: str, data: bytes) -> bytes:
+    """The same, refused where there is nothing."""
     if not data:
-        raise InputError(f"{content.path}: empty file\nexpected one rating a line")
-    return replace(text, data=data)
+        raise InputError(f"{path}: empty file\nexpected one rating a line")
+    return data
 
 
 def _not_text(content: Content, error: UnicodeDecodeError, encoding: str) -> str:
-    line = _line_of(content.data, error.start)
+    line = _line_at(content.data, error.start)
     byte = content.data[error.start]
     return (
         f"{content.path}, line {line}: not {encoding.upper()} (byte 0x{byte:02x})\n"
@@ -150,7 +172,11 @@ def _not_text(content: Content, error: UnicodeDecodeError, encoding: str) -> str
     )
 
 
-def _line_of(data: bytes, position: int) -> int:
+def _first_line(data: bytes) -> bytes:
+    return io.BytesIO(data).readline().removesuffix(b"\n")  # and no copy of the rest
+
+
+def _line_at(data: bytes, position: int) -> int:
     return data.count(b"\n", 0, position) + 1
 
 
@@ -159,12 +185,12 @@ def _line_of(data: bytes, position: int) -> int:
 
 def _without_head(text: Text) -> tuple[Text, str | None]:
     """Without Excel's `sep=;` and comment lines at the beginning; the separator so named."""
-    head, _, rest = text.data.partition(b"\n")
-    named = re.fullmatch(rb"sep=(.)\r?", head)
+    head = _first_line(text.data)
+    named = re.fullmatch(rb"sep=([^\r\"])\r?", head)
     if named:
         separator = named[1].decode()
         note = f"line 1 names the separator ({quoted(separator)})"
-        return text.noting(note, data=rest, skipped=1), separator
+        return _after(text, len(head) + 1, note, 1), separator
     lines = io.BytesIO(text.data)
     comments = []
     while (line := lines.readline()).startswith((b"#", b"%")):
@@ -173,14 +199,16 @@ def _without_head(text: Text) -> tuple[Text, str | None]:
         return text, None
     if _is_row(comments[-1], line):
         comments.pop()
-        names = _uncommented(text.data[sum(map(len, comments)) :])
-    else:
-        names = text.data[sum(map(len, comments)) :]
-    if not comments:
-        return replace(text, data=names), None
+        text = replace(text, data=_uncommented(text.data, sum(map(len, comments))))
     count = len(comments)
     note = f"{count} comment line{'s' * (count > 1)} at the beginning skipped"
-    return text.noting(note, data=names, skipped=count), None
+    return (_after(text, sum(map(len, comments)), note, count) if count else text), None
+
+
+def _after(text: Text, start: int, note: str, lines: int) -> Text:
+    """Without the first lines, which are noted."""
+    data = _some(text.path, text.data[start:])
+    return text.noting(note, data=data, skipped=text.skipped + lines)
 
 
 def _is_row(comment: bytes, line: bytes) -> bool:
@@ -191,13 +219,14 @@ def _is_row(comment: bytes, line: bytes) -> bool:
     return len(comment.lstrip(b"#% ").split()) == len(line.split()) > 2
 
 
-def _uncommented(data: bytes) -> bytes:
+def _uncommented(data: bytes, start: int) -> bytes:
     """Without the mark before the names of columns; an id may begin with one."""
-    head = data.partition(b"\n")[0].decode().lstrip("#% ")
+    line = _first_line(data[start:])
+    head = line.decode().lstrip("#% ")
     called = roles(re.split(r"::|[\t,;| ]", head.strip()))
     if sum(bool(columns) for columns in called.values()) < 2:
         return data
-    return data.lstrip(b"#% ")
+    return data[:start] + data[start:].lstrip(b"#% ")
 
 
 def _refuse_other_kinds(text: Text) -> None:
@@ -217,12 +246,11 @@ def _refuse_other_kinds(text: Text) -> None:
 
 def _separated(text: Text, separator: str | None) -> Text:
     """With its separator, the one asked for or the one of the first line, as one byte."""
-    line = text.data.partition(b"\n")[0].decode()
+    line = _first_line(text.data).decode()
+    place = f"{text.path}, line {1 + text.skipped}"
     if "\r" in line.rstrip("\r"):
-        raise InputError(
-            f"{text.path}, line 1: a carriage return inside the line\nend lines with LF or CRLF"
-        )
-    separator = _asked(separator) or _separator_in(text.path, line)
+        raise InputError(f"{place}: a carriage return inside the line\nend lines with LF or CRLF")
+    separator = _separator_in(place, line) if separator is None else _asked(separator)
     if separator == BLANKS or (separator == " " and b'"' not in text.data):
         return _without_runs(text)
     if len(separator.encode()) == 1:
@@ -232,10 +260,10 @@ def _separated(text: Text, separator: str | None) -> Text:
     return replace(text, data=data, separator=SPARE)
 
 
-def _asked(separator: str | None) -> str | None:
+def _asked(separator: str) -> str:
     if separator == r"\t":
         return "\t"
-    if separator and (len(separator) > 2 or set(separator) & set('"\r\n')):
+    if not 1 <= len(separator) <= 2 or set(separator) & set('"\r\n\0'):
         raise InputError(
             "data.separator: expected one or two characters, no quote or line break, "
             f"got {separator!r}"
@@ -243,9 +271,9 @@ def _asked(separator: str | None) -> str | None:
     return separator
 
 
-def _separator_in(path: str, line: str) -> str:
+def _separator_in(place: str, line: str) -> str:
     """The first of SEPARATORS in a line, outside quotes; else blanks."""
-    unquoted = "".join(line.split('"')[::2])
+    unquoted = re.sub('"[^"]*"', "", line)
     for separator in SEPARATORS:
         if separator in unquoted:
             return separator
@@ -253,21 +281,25 @@ def _separator_in(path: str, line: str) -> str:
         return BLANKS
     known = ", ".join(map(repr, SEPARATORS))
     raise InputError(
-        f"{path}, line 1: expected a separator ({known} or blanks), got {quoted(line)}\n"
+        f"{place}: expected a separator ({known} or blanks), got {quoted(line)}\n"
         "set data.separator=..."
     )
 
 
 def _without_runs(text: Text) -> Text:
     """Cut at runs of blanks, those at the ends of a line apart."""
+    text = text.noting("fields are separated by blanks", is_full=True)
+    runs = (b"  ", b"\t", b"\r", b" \n", b"\n ")
+    if not text.data.startswith(b" ") and not any(run in text.data for run in runs):
+        return replace(text, separator=" ")  # one blank each, as it is
     stripped = re.sub(rb"(?m)^[ \t]+|[ \t\r]+$", b"", text.data)
     data = re.sub(rb"[ \t]+", b"\t", stripped)
-    return text.noting("fields are separated by blanks", data=data, separator="\t")
+    return replace(text, data=data, separator="\t")
 
 
 def _check_spare(text: Text) -> None:
     if SPARE.encode() in text.data:
-        line = _line_of(text.data, text.data.index(SPARE.encode()))
+        line = _line_at(text.data, text.data.index(SPARE.encode()))
         raise InputError(f"{text.path}, line {line}: a control character (0x1f)\ndelete it")
 
 
@@ -282,7 +314,8 @@ def _with_quotes(text: Text) -> Text:
         text = replace(text, quote='"')
         _refuse_swallowed(text)
         return text
-    _check_spare(text)
+    if text.separator != SPARE:
+        _check_spare(text)
     field = re.compile(rf'\s*"((?:[^"\\]|\\.|"")*)"\s*|([^{re.escape(text.separator)}]*)')
     lines = text.data.split(b"\n")
     for number, line in enumerate(lines):
@@ -302,15 +335,16 @@ def _is_well_quoted(text: Text) -> bool:
         return False
     before_opening = padded[quotes[::2] - 1]
     after_closing = padded[quotes[1::2] + 1]
-    border = np.frombuffer(text.separator.encode() + b'\r\n"', np.uint8)
-    return bool(np.isin(before_opening, border).all() and np.isin(after_closing, border).all())
+    is_border = np.zeros(256, bool)
+    is_border[list(text.separator.encode() + b'\r\n"')] = True
+    return bool(is_border[before_opening].all() and is_border[after_closing].all())
 
 
 def _refuse_swallowed(text: Text) -> None:
     """Refuses a quoted field that holds whole rows: a quote that nothing closes began it."""
     breaks, inside = _breaks(text)
     within = np.flatnonzero(inside[1:] & inside[:-1]) + 1  # lines that are all inside a field
-    width = text.data.partition(b"\n")[0].count(text.separator.encode())
+    width = _first_line(text.data).count(text.separator.encode())
     for index in within[:1000]:
         line = text.data[breaks[index - 1] + 1 : breaks[index]]
         if width and line.count(text.separator.encode()) == width:
@@ -330,9 +364,11 @@ def _cut(text: Text, line: str, number: int, field: re.Pattern[str]) -> list[str
         inner = match[1]
         fields.append(match[2] if inner is None else re.sub(r'""|\\"', '"', inner))
         position = match.end()
+        if (match[2] or "").lstrip().startswith('"'):
+            break
         if position == len(line):
             return fields
-        if line[position] != text.separator or (match[2] or "").lstrip().startswith('"'):
+        if line[position] != text.separator:
             break
         position += 1
     raise InputError(
@@ -350,14 +386,23 @@ def _read(text: Text, width: int, positions: Sequence[int]) -> "pl.DataFrame":
 
     try:
         frame = _scan(text, text.data, width).select(pl.nth(_with_last(positions, width)))
-        return frame.collect().select(pl.nth(range(len(positions))))
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        return _collected(text, frame).select(pl.nth(range(len(positions))))
+    except InputError:
         if not _check_ends(text, width):
-            raise InputError(
-                f"{text.path}: not a table ({reason_of(error)})\nexpected one rating a line"
-            ) from error
-    frame = _scan(text, text.data, width, ragged=True).select(pl.nth(positions))
-    return frame.collect()
+            raise
+    ragged = _scan(text, text.data, width, ragged=True)
+    return _collected(text, ragged.select(pl.nth(positions)))
+
+
+def _collected(text: Text, frame: "pl.LazyFrame") -> "pl.DataFrame":
+    import polars as pl
+
+    try:
+        return frame.collect()
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        raise InputError(
+            f"{text.path}: not a table ({reason_of(error)})\nexpected one rating a line"
+        ) from error
 
 
 def _with_last(positions: Sequence[int], width: int) -> list[int]:
@@ -380,27 +425,43 @@ def _scan(
         infer_schema=False,
         truncate_ragged_lines=ragged or width is None,
     )
-    blanks = None if text.quote else " \t\r"
-    return scan.with_columns(pl.all().str.strip_chars(blanks))
+    if text.quote:
+        return scan.with_columns(pl.all().str.strip_chars())
+    if any(blank in data for blank in {b" ", b"\t", b"\r"} - {text.separator.encode()}):
+        return scan.with_columns(pl.all().str.strip_chars(" \t\r"))
+    return scan  # nothing to strip, which takes as long as to read
 
 
 def _check_ends(text: Text, width: int) -> bool:
     """Whether rows have more fields, which are empty; refuses a row with more that are not."""
-    breaks, inside = _breaks(text)
-    ends = breaks[~inside]
+    widths = _widths(text)
+    ends = _ends(text)
     starts = np.append(0, ends[:-1] + 1)
-    separators = _outside(text, ord(text.separator))
-    counts = np.searchsorted(separators, ends) - np.searchsorted(separators, starts) + 1
-    longer = np.flatnonzero(counts > width)
+    longer = np.flatnonzero(widths > width)
     for row in longer:
         record = text.data[starts[row] : ends[row]].rstrip(b"\r \t")
-        if counts[row] > width + 1 or not record.endswith(text.separator.encode()):
-            raise InputError(_too_many(text, int(row), int(counts[row]), width, record))
+        if widths[row] > width + 1 or not record.endswith(text.separator.encode()):
+            raise InputError(_too_many(text, int(row), int(widths[row]), width, record))
     return len(longer) > 0
 
 
+def _check_full(text: Text, width: int) -> None:
+    """Refuses the first record with fewer fields."""
+    shorter = np.flatnonzero(_widths(text) < width)
+    if len(shorter):
+        _check_width(text, int(shorter[0]), width)
+
+
+def _widths(text: Text) -> Int[np.ndarray, " records"]:
+    """The number of fields of each record."""
+    ends = _ends(text)
+    separators = _outside(text, ord(text.separator))
+    before = np.searchsorted(separators, ends)
+    return np.diff(before, prepend=0) + 1
+
+
 def _too_many(text: Text, row: int, count: int, width: int, record: bytes) -> str:
-    line = _record(text, row)[0]
+    line = line_of(text, row)
     hint = "a separator inside a field? quote the field"
     if text.separator == ",":
         hint = "a comma inside a field, or a decimal comma? quote the field, or write 4.5"
@@ -408,6 +469,11 @@ def _too_many(text: Text, row: int, count: int, width: int, record: bytes) -> st
         f"{text.path}, line {line}: {count} fields, where the first line has {width}: "
         f"{quoted(record.decode(errors='replace'))}\n{hint}"
     )
+
+
+def _ends(text: Text) -> Int[np.ndarray, " records"]:
+    breaks, inside = _breaks(text)
+    return breaks[~inside]
 
 
 def _breaks(text: Text) -> tuple[Int[np.ndarray, " lines"], np.ndarray]:
@@ -432,14 +498,19 @@ def _is_inside(text: Text, places: Int[np.ndarray, " n"]) -> np.ndarray:
 def _fields(text: Text, record: bytes) -> list[str]:
     if not record.strip(b"\r"):
         return []
-    return [field or "" for field in _scan(text, record).collect().row(0)]
+    return [field or "" for field in _collected(text, _scan(text, record)).row(0)]
 
 
 def _next_record(text: Text, lines: io.BytesIO) -> bytes:
     record = lines.readline()
-    while text.quote and record.count(b'"') % 2:
+    for _ in range(LONGEST_FIELD):
+        if not text.quote or record.count(b'"') % 2 == 0:
+            return record.rstrip(b"\r\n")
         record += lines.readline()
-    return record.rstrip(b"\r\n")
+    raise InputError(
+        f"{text.path}: a quoted field of more than {LONGEST_FIELD} lines: {quoted(record.decode())}"
+        "\nclose the quote, or double it where it is text"
+    )
 
 
 def _record(text: Text, index: int) -> tuple[int, bytes]:

@@ -6,7 +6,9 @@ import itertools
 import numpy as np
 import pytest
 
-from mfjax.data import SOURCES, SPLITS
+from mfjax.data import SOURCES, SPLITS, from_ids
+from mfjax.data.problem import Problem
+from mfjax.data.splits import Split
 from mfjax.errors import InputError
 
 # --- made data ---
@@ -119,6 +121,7 @@ CASES = [
     ("random", {}, 1, 100, [100]),
     ("random", {"validation": 0.0, "test": 0.25}, 0, 250, []),
     ("random", {"validation": 0.333, "test": 0.0}, 1, 0, [333]),
+    ("random", {"validation": 0.0, "test": 0.0}, 0, 0, []),
     ("kfold", {"folds": 3}, 3, 0, [334, 333, 333]),
     ("kfold", {"folds": 4, "test": 0.1}, 4, 100, [225] * 4),
     ("blocks", {"folds": 3}, 3, 0, [333, 333, 334]),
@@ -143,8 +146,8 @@ def test_a_split_has_its_sizes_and_seed(name, arguments, num_folds, num_test, si
         and (again.test == split.test).all()
         and again.protocol == split.protocol
     )
-    drawn = "split_seed 7" in split.protocol
-    assert drawn == bool((other.fold != split.fold).any() or (other.test != split.test).any())
+    differs = bool((other.fold != split.fold).any() or (other.test != split.test).any())
+    assert split.drawn == differs == ("split_seed 7" in split.protocol)
 
 
 def test_blocks_are_consecutive_rows():
@@ -159,6 +162,18 @@ def test_the_protocol_is_readable():
     protocol = "random 80/10/10 split by rating (training/validation/test), split_seed 3"
     assert SPLITS["random"](1000, 3).protocol == protocol
     assert "block 0 of 0 to 4" in SPLITS["blocks"](1000, 0, test_fold=0).protocol
+
+
+@pytest.mark.parametrize("clip, high", [(True, 4.0), ((0.5, 5.0), 5.0), (False, np.inf)])
+def test_predictions_are_clipped_to_what_is_not_kept_for_the_test(clip, high):
+    """The highest rating is a test rating, the lowest one of validation."""
+    data = from_ids("made", range(6), range(6), [1.0, 2.0, 3.0, 4.0, 5.0, 2.0])
+    fold = np.array([0, -1, -1, -1, -1, -1], np.int32)
+    test = np.arange(6) == 4
+    problem = Problem.of(data, Split(fold, test, 1, "by hand"), clip=clip)
+    assert problem.bounds.high == high
+    assert problem.bounds.low == {4.0: 1.0, 5.0: 0.5, np.inf: -np.inf}[high]
+    assert problem.test.value.tolist() == [5.0]
 
 
 SPLIT_WRONG = [
@@ -188,7 +203,8 @@ def test_wrong_splits_are_refused(name, arguments, message):
 
 
 def test_the_config_can_be_made_of_the_signatures():
-    plain = {int, float, str, bool, list, list | None, str | None, bool | None, int | None}
+    plain = {int, float, str, bool, list}
+    plain |= {kind | None for kind in plain}
     for function in itertools.chain(SOURCES.values(), SPLITS.values()):
         for parameter in inspect.signature(function, eval_str=True).parameters.values():
             assert parameter.annotation in plain and parameter.name not in {

@@ -118,6 +118,7 @@ def test_ids_of_other_writing_stay_strings(tmp_path):
     assert ratings(read(str(path)))[:2] == (["1", "2", "99999999999999999999"], ["01", "1", "7"])
 
 
+MARKET = "%%MatrixMarket matrix coordinate real general\n% by hand\n"
 WRONG = {
     "text rating": ("u,i,r\n1,2,3\n1,3,good\n", {}, ["line 3", "'good'", "not a number"]),
     "nan": ("1,2,3\n1,3,nan\n", {}, ["line 2", "'nan'", "not finite"]),
@@ -194,13 +195,26 @@ WRONG = {
     "no numpy": (b"\x93NUMPY no more", {"name": "r.npy"}, ["NumPy"]),
     "no such encoding": ("1,2,3\n", {"encoding": "utf-9"}, ["data.encoding", "'utf-9'"]),
     "layout": ("1,2,3\n", {"layout": "wide"}, ["data.layout", "long, pivot, dense"]),
-    "columns of a pivot": ("u,1\n1,2\n", {"layout": "pivot", "columns": [0]}, ["no effect"]),
+    "columns of a pivot": ("u,1\n1,2\n", {"layout": "pivot", "columns": [0, 1, 2]}, ["no effect"]),
+    "header of a pivot": ("u,1\n1,2\n", {"layout": "pivot", "header": True}, ["no effect"]),
+    "short row of a pivot": ("u,1,2\n7,5\n", {"layout": "pivot"}, ["line 2", "got 2"]),
+    "no columns": ("1,2,3\n", {"columns": []}, ["three columns"]),
+    "half a position": ("1,2,3\n", {"columns": [0, 1, 1.5]}, ["positions", "1.5"]),
+    "member of text": ("1,2,3\n", {"member": "a"}, ["data.member", "leave it out"]),
+    "thousands": ("u;i;r\n1;2;1,234\n1;3;9\n", {}, ["line 2", "'1,234'", "thousands"]),
+    "points and commas": ("u;i;r\n1;2;1,5\n1;3;2.5\n", {}, ["line 2", "'1,5'", "a point"]),
+    "blank for an empty field": ("1 2 3 4\n5 6  8\n", {}, ["line 2", "expected at least 4"]),
+    "a long field": ('u,i,r\n1,"2' + "\nx" * 2000 + '",3\n', {}, ["more than 1000 lines"]),
+    "symmetric": ("%%MatrixMarket matrix coordinate real symmetric\n", {}, ["real general"]),
+    "no size": ("%%MatrixMarket matrix coordinate real general\n2 2\n", {}, ["line 2", "'2 2'"]),
+    "outside": (MARKET + "2 2 1\n1 3 4\n", {}, ["line 4", "2 rows and 2 columns"]),
+    "too few entries": (MARKET + "2 2 2\n1 2 4\n", {}, ["1 entries", "line 3 says 2"]),
     "item twice": ("u,1,1\n1,2,3\n", {"layout": "pivot"}, ["line 1", "'1' stands twice"]),
     "word in a cell": ("u,1,2\n7,2,x\n", {"layout": "pivot"}, ["line 2", "'x'"]),
     "only missing": ("1,2,99\n", {"missing": [99]}, ["no rating is left", "99"]),
     "no missing": ("1,2,3\n", {"missing": ["x"]}, ["data.missing", "'x'"]),
     "weight": ("u,i,r,w\n1,2,3,-1\n", {"weight": "w"}, ["line 2", "weight", "'-1'"]),
-    "time": ("user,item,rating,time\n1,2,3,soon\n", {}, ["line 2", "timestamp", "'soon'"]),
+    "time": ("u,i,r,t\n1,2,3,soon\n", {"timestamp": "t"}, ["line 2", "timestamp", "'soon'"]),
     "old Mac": ("1,2,3\r4,5,6\r", {"header": False}, ["line 1", "carriage return"]),
     "policy": ("1,2,3\n", {"duplicates": "first"}, ["error, mean, last", "'first'"]),
     "latin-1": ("1,2,3\n2,3,4,é\n".encode("latin1"), {}, ["line 2", "not UTF-8", "0xe9"]),
@@ -216,7 +230,8 @@ def test_wrong_files_are_refused_with_place_and_reason(tmp_path, case):
     path = tmp_path / arguments.pop("name", "ratings.csv")
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
     about_an_argument = {"one column twice", "long separator", "policy", "no such encoding"}
-    about_an_argument |= {"layout", "columns of a pivot", "no missing"}
+    about_an_argument |= {"layout", "columns of a pivot", "header of a pivot", "no missing"}
+    about_an_argument |= {"no columns", "half a position"}
     check_refused(
         str(path), expected + ([] if case in about_an_argument else [path.name]), **arguments
     )
@@ -422,7 +437,7 @@ def test_one_file_of_an_archive_is_chosen(tmp_path):
     path = tmp_path / "ml.zip"
     path.write_bytes(zipped({"ml/README": b"?", "ml/r.csv": DIALECTS["0,1,2"].encode()}))
     check_refused(str(path), ["ml.zip", "2 files", "ml/r.csv", "data.member"])
-    check_refused(str(path), ["ml.zip", "called x"], member="x")
+    check_refused(str(path), ["ml.zip", "called 'x'"], member="x")
     assert pairs(read(str(path), member="r.csv")) == TRUTH
 
 
@@ -600,6 +615,7 @@ def test_lines_are_the_files_after_rows_were_dropped(tmp_path):
         ([0, 1, 2, 3, 4, 5], None),
         ([1, 2, 4, 8, 16], None),
         ([1, 3, 5], None),
+        ([0.1, 0.2, 0.3, -99.1234567], "-99.1234567"),
     ],
 )
 def test_a_value_that_stands_apart_is_warned_of(values, outlier):
@@ -631,6 +647,59 @@ def test_times_are_kept(tmp_path, written, seconds):
     path.write_text(f"1,2,3,{written}\n")
     assert read(str(path)).timestamp is None
     assert read(str(path), timestamp="3").timestamp.tolist() == [seconds]
+
+
+def test_a_column_that_is_only_called_a_time_is_left_out_where_it_is_none(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text("user,item,rating,date\n1,2,3,12/31/2004\n")
+    dataset = read(str(path))
+    assert dataset.timestamp is None and dataset.reading.columns.keys() == {
+        "user",
+        "item",
+        "rating",
+    }
+    assert "'12/31/2004'" in dataset.reading.notes[0]
+
+
+@pytest.mark.parametrize("given", [{"weight": "score"}, {"weight": "time"}, {"timestamp": "score"}])
+def test_a_column_that_is_asked_for_is_no_other(tmp_path, given):
+    path = tmp_path / "r.csv"
+    path.write_text("user,item,rating,score,time\n1,2,3,4,5\n")
+    ((key, name),) = given.items()
+    if name == "time":
+        given = given | {"columns": ["user", "item", "rating"]}
+    columns = read(str(path), **given).reading.columns
+    assert columns[key] == name and columns["rating"] == "rating"
+    assert len({*columns.values()}) == len(columns)
+
+
+def test_json_lines_have_the_type_of_all_their_lines(tmp_path):
+    path = tmp_path / "r.jsonl"
+    values = [3] * 150 + [3.5]
+    lines = [f'{{"user": {i}, "item": 1, "rating": {value}}}' for i, value in enumerate(values)]
+    path.write_text("\n".join(lines))
+    assert read(str(path)).value.tolist() == values
+
+
+def test_columns_of_objects_are_read():
+    user = np.array(["a", "b", 3], object)
+    assert ratings(Dataset.of((user, [1, 2, 3], VALUES)))[0] == ["a", "b", "3"]
+    with pytest.raises(InputError, match="row 2: the user id is 'NaN'"):
+        Dataset.of((np.array(["a", np.nan], object), [1, 2], [3.0, 4.0]))
+
+
+def test_a_sparse_matrix_with_entries_outside_is_refused():
+    matrix = sparse.csr_matrix((ENTRIES[2], ENTRIES[:2]), shape=(4, 5))
+    matrix.indices[0] = 10**6
+    with pytest.raises(InputError, match="damaged sparse matrix"):
+        Dataset.of(matrix)
+
+
+@pytest.mark.parametrize("values", [[1e308, -1e308, 3], [1e300, 1e300, 1e300]])
+def test_ratings_beyond_float32_are_refused(values):
+    dataset = Dataset.of(([1, 2, 3], [1, 2, 3], values))
+    with pytest.raises(InputError, match="dtype=float64"):
+        dataset.ratings()
 
 
 def test_ratings_that_float32_does_not_hold_are_refused():
