@@ -44,9 +44,10 @@ def elementwise_error(a: Side, b: Side) -> float:
 
 
 def elementwise_errors(a: Side, b: Side) -> Side:
-    """|a − b| / max(1e-8, |a| + |b|)."""
+    """|a − b| / max(1e-8, |a| + |b|); NaN where either is not finite."""
     size = np.abs(a) + np.abs(b)
-    return np.abs(a - b) / np.maximum(TINY, size)
+    with np.errstate(invalid="ignore"):
+        return np.abs(a - b) / np.maximum(TINY, size)
 
 
 def errors_at(gradient: Factors, oracle: Factors, suffix: str = "") -> dict[str, float]:

@@ -1,7 +1,10 @@
 """The comparison of gradients: its files, and a user's own gradient beside it."""
 
+import re
+
 import pytest
 from commands import assert_refused, rows_of, strict_json
+from helpers import REPO
 
 from mfjax import GRADIENTS
 
@@ -21,6 +24,22 @@ def wrong(user, item, ratings, mask, reg):
 
 def turned(user, item, ratings, mask, reg):
     return item, user
+
+def doubled(*arguments):
+    return [2 * side for side in right(*arguments)]
+
+def leaves(*arguments):
+    raise SystemExit(3)
+
+def raises(user, item, *rest):
+    return user @ item, item
+
+def endless(*arguments):
+    return float("inf")
+
+def coarse(*arguments):
+    import numpy as np
+    return loss(*(np.float32(one) for one in arguments))
 """
 ALONE = ("job=gradients", "job.gradients=[]")
 SMALLEST = ("job.small_users=3", "job.small_items=3", "job.small_rank=2")
@@ -51,16 +70,51 @@ def test_it_writes_the_comparison(succeeded, tmp_path):
     [
         ("right", ["job.candidate.loss=mine.py:loss"], 0, "ok"),
         # against mfjax's own loss, in these conventions
-        ("right", ["bias=false", "reg_by=row", *SMALLEST], 0, "ok"),
+        ("right", ["reg_by=row", *SMALLEST], 0, "ok"),
         ("wrong", ["job.candidate.loss=mine.py:loss"], 2, "disagrees at item[2, 1]"),
+        # against mfjax's own loss, in another convention
+        ("right", ["reg_by=count"], 2, "; it agrees under reg_by=row\n"),
+        ("right", ["job.candidate.loss=mine.py:endless"], 2, "is not judged: not finite"),
     ],
-    ids=["right", "right for mfjax", "wrong"],
+    ids=["right", "right for mfjax", "wrong", "another convention", "not judged"],
 )
 def test_a_users_own_gradient(command, tmp_path, function, more, code, says):
     (tmp_path / "mine.py").write_text(OWN)
     done = command(tmp_path, *ALONE, f"job.candidate.gradient=mine.py:{function}", *more)
     assert done.returncode == code, done.stdout + done.stderr
     assert says in done.stdout
+
+
+def test_what_is_found_is_in_the_results(command, tmp_path):
+    (tmp_path / "mine.py").write_text(OWN)
+    own = ("job.candidate.gradient=mine.py:doubled", "job.candidate.loss=mine.py:coarse")
+    assert command(tmp_path, *ALONE, *own).returncode == 2
+    results = strict_json(tmp_path / "out/results.json")
+    (row,) = results["candidate"]
+    (as_text,) = rows_of(tmp_path / "out/gradients.csv")
+    assert row["note"].startswith("float32: noise of ")
+    assert as_text["note"] == row["note"]
+    assert [at["explanation"] for at in results["worst"]] == ["is twice the gradient"] * 2
+
+
+CASES = {
+    "gradient-one-array": ("cand", "loss", 1, r"g.py:\d+: cand returned a float64 array of shape"),
+    "gradient-value-and-grad": ("cand", "loss", 1, r"g.py:\d+: cand returned a tuple of 3"),
+    "loss-in-float32": ("right", "own", 0, "right .*: float32: noise of .*, tolerance raised to"),
+    "loss-not-deterministic": ("right", "own", 2, "right .* is not judged: not deterministic: two"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_case_from_outside(command, tmp_path, name):
+    gradient, loss, code, says = CASES[name]
+    file = REPO / "tests/cases" / name / "g.py"
+    own = (f"job.candidate.gradient={file}:{gradient}", f"job.candidate.loss={file}:{loss}")
+    done = command(tmp_path, *ALONE, *own)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert re.search(says, done.stdout + done.stderr)
+    assert "Traceback" not in done.stderr
+    assert "disagrees" not in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -74,6 +128,9 @@ def test_a_users_own_gradient(command, tmp_path, function, more, code, says):
             "job.candidate.gradient=mine.py:turned",
             "expected a user gradient of shape (8, 3), got (7, 3)",
         ),
+        ("job.candidate.gradient=mine.py:leaves", "mine.py:22: leaves raised SystemExit: 3"),
+        ("job.candidate.gradient=mine.py:raises", "mine.py:25: raises raised ValueError: matmul"),
+        ("job.gradients=[]", "job.gradients=[] leaves nothing to compare"),
         ("job.gradients=[nope]", "job.gradients: expected one of autodiff"),
     ],
 )

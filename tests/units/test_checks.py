@@ -1,41 +1,23 @@
 """The check of a user's gradient finds a planted mistake, and passes a right gradient."""
 
-import sys
-
 import jax
 import numpy as np
 import pytest
+from by_hand import ORACLE, POINT, TOLERANCE, gradient, loss, planted
 
 from mfjax import GRADIENTS, Factors, Hparams, InputError, Spec
-from mfjax.checks.compare import Oracle, compare_gradients, elementwise_error, relative_error
+from mfjax.checks.compare import (
+    Oracle,
+    compare_gradients,
+    elementwise_error,
+    errors_at,
+    gradient_at,
+    relative_error,
+)
 from mfjax.checks.examples import draft_checker, draft_gradient, draft_loss
-from mfjax.checks.own import call_own, check_own, load_function, own_loss
+from mfjax.checks.own import call_own, check_own, own_loss
 from mfjax.checks.points import full_point, small_point
 from mfjax.reporting.expected import compare_figures
-
-POINT = small_point(Spec(1, 1, bias=False, reg_by="row"), Hparams(init_seed=3), 4, 5, 2)
-TOLERANCE = 1e-8
-ORACLE = Oracle(step=1e-3, tolerance=TOLERANCE)
-
-
-def loss(user, item, ratings, mask, reg):
-    return (mask * (user @ item.T - ratings) ** 2).sum() / 2 + reg / 2 * (
-        (user**2).sum() + (item**2).sum()
-    )
-
-
-def gradient(user, item, ratings, mask, reg):
-    error = mask * (user @ item.T - ratings)
-    return error @ item + reg * user, error.T @ user + reg * item
-
-
-def planted(side, row, column, by):
-    def wrong(*arguments):
-        grads = gradient(*arguments)
-        grads[side][row, column] += by
-        return grads
-
-    return wrong
 
 
 @pytest.mark.parametrize("reg", [0.0, 0.5])
@@ -74,8 +56,10 @@ def test_both_sides_are_reported():
 
 @pytest.mark.parametrize("side", [0, 1])
 def test_a_nan_fails(side):
-    columns, worst = check_own(planted(side, 0, 0, np.nan), loss, POINT, 0.5, ORACLE)
-    assert columns["status"] == "FAILED" and [w.side for w in worst] == [("user", "item")[side]]
+    columns, (worst,) = check_own(planted(side, 2, 1, np.nan), loss, POINT, 0.5, ORACLE)
+    assert columns["status"] == "FAILED"
+    assert (worst.side, worst.row, worst.column) == (("user", "item")[side], 2, 1)
+    assert worst.explanation == "is not finite"
 
 
 def test_a_user_function_that_overwrites_its_arguments_spoils_nothing():
@@ -105,36 +89,22 @@ def test_the_draft_satisfies_its_own_checker_and_not_ours():
     for reg, status in ((0.0, "ok"), (0.5, "FAILED")):
         assert call_own(draft_checker, point, reg) < 1e-8
         columns, worst = check_own(draft_gradient, draft_loss, point, reg, Oracle(1e-5, TOLERANCE))
-        assert columns["status"] == status and len(worst) == (2 if reg else 0)
-
-
-PLACES = {
-    "a module": ("mfjax.checks.examples:draft_loss", None),
-    "a file": ("mine.py:double", None),
-    "no colon": ("mine.py", "module:function or file.py:function, got 'mine.py'"),
-    "no module": ("nowhere.at_all:f", "cannot import nowhere.at_all.*No module"),
-    "no file": ("none.py:f", "cannot import none.py.*give a module on the path, or a file.py"),
-    "no function": ("mfjax.checks.examples:draft", "mfjax.checks.examples has no function 'draft'"),
-    "no function in the file": ("mine.py:triple", "mine.py has no function 'triple'"),
-    "not a function": ("mine.py:two", "mine.py has no function 'two'"),
-    "broken file": ("broken.py:f", "cannot import broken.py"),
-}
-
-
-@pytest.mark.parametrize("place, message", PLACES.values(), ids=PLACES)
-def test_functions_are_found_or_refused(tmp_path, monkeypatch, place, message):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sys.path", ["", *sys.path])  # and put back what load_function adds
-    (tmp_path / "mine.py").write_text("two = 2\ndef double(x):\n    return two * x\n")
-    (tmp_path / "broken.py").write_text("def f(:\n")
-    if message is None:
-        assert callable(load_function(place, "key"))
-    else:
-        with pytest.raises(InputError, match=f"^key: .*{message}"):
-            load_function(place, "key")
+        assert columns["status"] == status
+        assert [w.explanation for w in worst] == (["agrees without λ"] * 2 if reg else [])
 
 
 # the comparison of the variants
+
+
+@pytest.mark.parametrize("ratings", [1.0, 1e6])
+@pytest.mark.parametrize("factors", [1e-3, 1.0, 1e3])
+def test_the_numerical_gradient_is_right_at_large_ratings_and_factors(ratings, factors):
+    point = POINT._replace(
+        ratings=POINT.ratings._replace(value=ratings * POINT.ratings.value),
+        factors=Factors(*(factors * side for side in POINT.factors)),
+    )
+    differences, exact = (gradient_at(GRADIENTS[name], point) for name in ("numerical", "matrix"))
+    assert max(errors_at(differences, exact).values()) < 1e-10
 
 
 def test_metrics_of_error_by_hand():
@@ -187,6 +157,16 @@ def test_expected_figures():
     for missing in ("test.mae", "rows.1.x", "rows.x", "nothing"):
         with pytest.raises(InputError, match=f"expected.{missing}: .*test, rows"):
             compare_figures({missing: {"value": 1, "within": 1}}, seen)
+    said = {"a": {"value": "FAILED"}}
+    assert [compare_figures(said, {"a": a})[0]["status"] for a in ("FAILED", "ok", 1)] == [
+        "ok",
+        "FAILED",
+        "FAILED",
+    ]
+    assert compare_figures({"a": {"value": 1, "within": 1}}, {"a": "ok"})[0]["status"] == "FAILED"
+    for stated in ({"value": 1}, {"value": "ok", "within": 1}, {"within": 1}):
+        with pytest.raises(InputError, match=r"expected\.a: expected {value: …"):
+            compare_figures({"a": stated}, {"a": 1})
     nan = compare_figures({"a": {"value": 1.0, "within": 9.0}}, {"a": float("nan")})
     other_shape = compare_figures({"a": {"value": [1.0, 1.0], "within": 9.0}}, {"a": 1.0})
     assert nan[0]["status"] == other_shape[0]["status"] == "FAILED"
