@@ -17,23 +17,31 @@ The gradient, with E_ij = ∂L/∂(u_i·v_j) / s, which is w_ij (u_i·v_j − r_
     ∂L/∂U = s · (E V + reg ∘ ρ ∘ U)        ∂L/∂V = s · (Eᵀ U + reg ∘ σ ∘ V)                      (1)
 
 The missing part costs no more than the ratings: it is the same sum over *all* entries less what it
-says on Ω,
+says on Ω. With ū the mean row of the N users, U' = U − 1 ūᵀ and the residuals r = V ū − b of that
+mean, it is two sums of squares (Σ_i u'_i = 0 is what crosses them), so that it does not cancel,
 
-    ½ α Σ_all (u_i·v_j − b_j)² = ½ α [⟨UᵀU, VᵀV⟩ − 2 (1ᵀU)·(Vᵀb) + N bᵀb]                        (2)
-    ∂U: α (U VᵀV − 1 bᵀV)        ∂V: α (V UᵀU − b 1ᵀU)                                           (3)
+    ½ α Σ_all (u_i·v_j − b_j)² = ½ α [N rᵀr + ⟨U'ᵀU', VᵀV⟩]                                      (2)
+    ∂U: α (U' VᵀV + 1 rᵀV)       ∂V: α (V U'ᵀU' + N r ūᵀ)                                        (3)
+
+What it says on Ω is nearly all of it where few entries are missing, and at α = 1e6 the difference
+keeps 9 digits of float64 and none of float32. There (`LISTED_SHARE`) a layout lists the missing
+entries too, as ratings b_j of weight α, and nothing is taken off anything.
 
 Biased factorisation μ + b_i + c_j + u_i·v_j is the same objective on ratings less μ with two more
 columns, U~ = [U | b | 1] and V~ = [V | 1 | c]. A pinned column, and a column beyond a lane's rank
 (pinned at 0), has no gradient.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from mfjax.types import AnyArray, Factors, Hparams, Ratings, Sides, Spec
+
+LISTED_SHARE = 1 / 4  # missing entries are listed up to so many a rating
+LISTED = -3  # the fold of a missing entry that is listed
 
 
 class FoldSums(NamedTuple):
@@ -47,6 +55,7 @@ class FoldSums(NamedTuple):
       item_count: `[folds, items]` ratings of positive weight.
       item_weight: `[folds, items]`, Σ w_ij.
       item_sum: `[folds, items]`, Σ w_ij r_ij.
+      lists_missing: scalar, whether the layout lists the missing entries too.
     """
 
     fold: Int[Array, " folds"]
@@ -54,6 +63,7 @@ class FoldSums(NamedTuple):
     item_count: Float[Array, "folds items"]
     item_weight: Float[Array, "folds items"]
     item_sum: Float[Array, "folds items"]
+    lists_missing: Bool[Array, ""]
 
 
 class Columns(NamedTuple):
@@ -80,6 +90,7 @@ class LaneTerms(NamedTuple):
       row_reg: ρ `[users]` and σ `[items]`.
       centre: scalar, what is taken off every rating: μ with biases, else 0.
       alpha: scalar, α.
+      gram_alpha: scalar, α where the missing part is equation (2); 0 where its entries are listed.
       background: `[items]`, b less `centre`.
       scale: scalar, s.
     """
@@ -90,6 +101,7 @@ class LaneTerms(NamedTuple):
     row_reg: Sides
     centre: Float[Array, ""]
     alpha: Float[Array, ""]
+    gram_alpha: Float[Array, ""]
     background: Float[Array, " items"]
     scale: Float[Array, ""]
 
@@ -219,7 +231,35 @@ def fold_sums(ratings: Ratings, spec: Spec) -> FoldSums:
         item_count=sums(ratings.item, spec.num_items, real),
         item_weight=sums(ratings.item, spec.num_items, ratings.weight),
         item_sum=sums(ratings.item, spec.num_items, ratings.weight * ratings.value),
+        lists_missing=np.array(False),
     )
+
+
+def with_few_missing(ratings: Ratings, spec: Spec) -> tuple[Ratings, FoldSums]:
+    """What a layout holds: the ratings, and the missing entries too where they are few.
+
+    They cost as much as ratings do, and are at most `LISTED_SHARE` as many.
+
+    Args:
+      ratings: in NumPy.
+      spec: of which `missing`, the numbers of users and items and the dtype are read.
+
+    Returns:
+      The ratings, followed by the listed entries, and the sums of the ratings alone.
+    """
+    sums = fold_sums(ratings, spec)
+    real = ratings.weight > 0
+    num_real = int(real.sum())
+    num_missing = spec.num_users * spec.num_items - num_real
+    if spec.missing == "ignore" or num_missing > LISTED_SHARE * num_real:
+        return ratings, sums
+    is_missing = np.ones((spec.num_users, spec.num_items), bool)
+    is_missing[ratings.user[real], ratings.item[real]] = False
+    user, item = np.nonzero(is_missing)
+    fold = np.full(len(user), LISTED)
+    listed = Ratings.of(user, item, np.zeros(len(user)), fold=fold, dtype=spec.dtype)
+    entries = Ratings(*map(lambda *both: np.concatenate(both), ratings, listed))
+    return entries, sums._replace(lists_missing=np.array(True))
 
 
 def columns(hparams: Hparams, spec: Spec) -> Sides:
@@ -282,13 +322,15 @@ def lane_terms(sums: FoldSums, hparams: Hparams, spec: Spec) -> LaneTerms:
         "item_mean": mean_or(mean, item_sum, item_weight),
         "zero": jnp.zeros_like(item_sum),
     }
+    alpha = alpha[spec.missing]
     return LaneTerms(
         fold=jnp.asarray(hparams.fold),
         columns=columns(hparams, spec),
         counts=counts,
         row_reg=Sides(*(_row_reg(count, num_ratings, spec) for count in counts)),
         centre=centre,
-        alpha=alpha[spec.missing],
+        alpha=alpha,
+        gram_alpha=jnp.where(sums.lists_missing, 0, alpha),
         background=background[spec.missing] - centre,
         scale=scale[spec.loss_scale],
     )
@@ -358,25 +400,27 @@ def background(factors: Factors, lane: LaneTerms) -> tuple[Float[Array, ""], Fac
 
     Args:
       factors: pinned.
-      lane: of which α and b are read.
+      lane: of which `gram_alpha` and b are read.
 
     Returns:
       A scalar and its gradient, both without s.
     """
     user, item = factors
-    b = lane.background
-    gram_user = user.T @ user
+    mean = user.mean(0)
+    deviation = user - mean[None]
+    residual = item @ mean - lane.background
+    gram_user = deviation.T @ deviation
     gram_item = item.T @ item
-    user_sum = user.sum(0)
-    item_b = item.T @ b
-    loss = (gram_user * gram_item).sum() - 2 * user_sum @ item_b + user.shape[0] * b @ b
-    grad_user = user @ gram_item - item_b[None]
-    grad_item = item @ gram_user - b[:, None] * user_sum[None]
-    return lane.alpha * loss / 2, Factors(lane.alpha * grad_user, lane.alpha * grad_item)
+    num_users = len(user)
+    loss = num_users * residual @ residual + (gram_user * gram_item).sum()
+    grad_user = deviation @ gram_item + (residual @ item)[None]
+    grad_item = item @ gram_user + num_users * residual[:, None] * mean[None]
+    alpha = lane.gram_alpha
+    return alpha * loss / 2, Factors(alpha * grad_user, alpha * grad_item)
 
 
 def off_ratings(factors: Factors, lane: LaneTerms, spec: Spec) -> tuple[Float[Array, ""], Factors]:
-    """All of L but its ratings: the regulariser, and the missing part over all entries.
+    """All of L but what a layout holds: the regulariser, and the missing part by equation (2).
 
     Args:
       factors: pinned.
@@ -398,13 +442,45 @@ class Seen(NamedTuple):
 
     Args:
       value: `[*n]`, as rated (not centred).
-      weight: `[*n]`, of the lane: 0 where it holds them out.
+      weight: `[*n]`, of the lane: 0 where it holds them out, unless `entries_seen` says otherwise.
       background: `[*n]`, b of the rating's item, which `missing=ignore` does not read.
     """
 
     value: Float[Array, "*n"]
     weight: Float[Array, "*n"]
     background: Float[Array, "*n"]
+
+
+def entries_seen(
+    entries: Any,
+    background: Float[Array, "*n"],
+    lane: LaneTerms,
+    spec: Spec,
+) -> Seen:
+    """The entries of a layout that `with_few_missing` made, as a lane sees them.
+
+    Where it lists the missing entries, they, and the ratings that the lane holds out, are ratings
+    b of weight α. Elsewhere they weigh nothing.
+
+    Args:
+      entries: with `value`, `weight` and `fold`, `[*n]` each.
+      background: `[*n]`, b of the item of each.
+      lane: the constants of L.
+      spec: of which `missing` is read; `ignore` has no missing part.
+
+    Returns:
+      What `on_ratings` takes.
+    """
+    if spec.missing == "ignore":
+        weight = train_weight(entries.weight, entries.fold, lane)
+        return Seen(entries.value, weight, background)
+    is_missing = held_out(entries.fold, lane) | (entries.fold == LISTED)
+    listed_alpha = jnp.where(entries.weight > 0, lane.alpha - lane.gram_alpha, 0)
+    return Seen(
+        value=jnp.where(is_missing, background + lane.centre, entries.value),
+        weight=jnp.where(is_missing, listed_alpha, entries.weight),
+        background=background,
+    )
 
 
 def on_ratings(
@@ -426,7 +502,7 @@ def on_ratings(
     loss = seen.weight * residual**2 / 2
     if spec.missing == "ignore":
         return error, loss
-    alpha = jnp.where(seen.weight > 0, lane.alpha, 0)
+    alpha = jnp.where(seen.weight > 0, lane.gram_alpha, 0)
     gap = prediction - seen.background
     return error - alpha * gap, loss - alpha * gap**2 / 2
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 MISSING = ("ignore", "item_mean", "zero")
 LOSS_SCALE = ("half", "sum", "mean")
 REG_BY = ("row", "count", "total")
+CONVENTIONS = {"missing": MISSING, "loss_scale": LOSS_SCALE, "reg_by": REG_BY}  # of the objective
 WIDTHS = (8, 16, 32, 64)  # of tiles
 NO_FOLD = -2  # a lane with this fold holds nothing out
 AnyArray = Array | np.ndarray
@@ -125,8 +126,8 @@ class Ratings(NamedTuple):
 class Hparams(NamedTuple):
     """All that a sweep may batch: traced scalars, so that a new value never compiles again.
 
-    Ranges: learning_rate > 0; reg, reg_bias, init_scale, missing_weight >= 0; 0 <= momentum < 1;
-    0 <= rank <= max_rank of its program; 0 <= seeds < 2³¹.
+    Ranges: learning_rate > 0; reg, reg_bias, init_scale >= 0; 0 <= missing_weight <= 1e6;
+    0 <= momentum < 1; 0 <= rank <= max_rank of its program; 0 <= seeds < 2³¹.
 
     Args:
       learning_rate: of the optimiser.

@@ -8,22 +8,20 @@ from jaxtyping import Array, Float
 
 from mfjax.objective import (
     FoldSums,
-    LaneTerms,
-    Seen,
     dot,
-    fold_sums,
+    entries_seen,
     lane_terms,
     off_ratings,
     on_ratings,
     pin,
-    train_weight,
+    with_few_missing,
     zero_pinned,
 )
 from mfjax.types import Factors, Gradient, Hparams, Ratings, Spec
 
 
 class Coo(NamedTuple):
-    """The ratings as they came, and the sums of their folds."""
+    """The ratings as they came, missing entries after them where few are, and the folds' sums."""
 
     ratings: Ratings
     sums: FoldSums
@@ -31,13 +29,7 @@ class Coo(NamedTuple):
 
 def prepare(ratings: Ratings, spec: Spec) -> Coo:
     """The coordinate layout, on the host."""
-    return Coo(ratings, fold_sums(ratings, spec))
-
-
-def _seen(ratings: Ratings, lane: LaneTerms) -> Seen:
-    """The ratings as a lane sees them, with b of the item of each."""
-    weight = train_weight(ratings.weight, ratings.fold, lane)
-    return Seen(ratings.value, weight, lane.background[ratings.item])
+    return Coo(*with_few_missing(ratings, spec))
 
 
 def coo_autodiff(spec: Spec) -> Gradient:
@@ -55,7 +47,7 @@ def coo_autodiff(spec: Spec) -> Gradient:
     def objective(factors: Factors, layout: Coo, hparams: Hparams) -> Float[Array, ""]:
         lane = lane_terms(layout.sums, hparams, spec)
         ratings = layout.ratings
-        seen = _seen(ratings, lane)
+        seen = entries_seen(ratings, lane.background[ratings.item], lane, spec)
         factors = pin(factors, lane.columns)
         user = factors.user[ratings.user]
         item = factors.item[ratings.item]
@@ -85,7 +77,7 @@ def coo(spec: Spec) -> Gradient:
     ) -> tuple[Float[Array, ""], Factors]:
         lane = lane_terms(layout.sums, hparams, spec)
         ratings = layout.ratings
-        seen = _seen(ratings, lane)
+        seen = entries_seen(ratings, lane.background[ratings.item], lane, spec)
         factors = pin(factors, lane.columns)
         user = factors.user[ratings.user]
         item = factors.item[ratings.item]

@@ -44,5 +44,5 @@ def near_rows(
     latent: Float[Array, "positions latent"], ratings: Rated
 ) -> Float[Array, "n width latent"]:
     """The other side's latent row of each rating, of finite numbers where it weighs nothing."""
-    seen = ratings.weight > 0
+    seen = ratings.seen.weight > 0
     return gathered(latent, ratings.col, seen.astype(latent.dtype))

@@ -55,12 +55,9 @@ class ErrorSumsFn(Protocol):
 
 @runtime_checkable
 class SolveRowsFn(Protocol):
-    """`(view, lane) -> (loss, rows)`: the own rows at their minimum, given the other side's.
+    """`(view, lane) -> rows`: the own rows at their minimum, given the other side's."""
 
-    The loss is what their ratings and missing entries then cost, without s.
-    """
-
-    def __call__(self, view: View, lane: LaneTerms) -> tuple[Float[Array, ""], Table]: ...
+    def __call__(self, view: View, lane: LaneTerms) -> Table: ...
 
 
 class Kernel(NamedTuple):

@@ -2,13 +2,14 @@
 
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 from numpy.typing import DTypeLike
 from scipy.sparse import coo_array
 
 from mfjax.memory import refuse_beyond_memory
-from mfjax.objective import FoldSums, LaneTerms, fold_sums, train_weight
+from mfjax.objective import FoldSums, LaneTerms, Seen, entries_seen, with_few_missing
 from mfjax.types import WIDTHS, Ratings, Spec, Tiling
 
 ROWS = 8  # rows abreast in a strip, and the columns of one vector load
@@ -58,11 +59,10 @@ class Chunk(NamedTuple):
 
 
 class Rated(NamedTuple):
-    """The ratings of the n rows of a chunk, with the weights of a lane."""
+    """The ratings of the n rows of a chunk as a lane sees them, `[n, width]`."""
 
     col: Int[Array, "n width"]
-    value: Float[Array, "n width"]
-    weight: Float[Array, "n width"]
+    seen: Seen
 
 
 def tiles_of(side: Side) -> Chunk:
@@ -81,16 +81,22 @@ def tiles_a_step(tiling: Tiling) -> int:
     return max(tiling.chunk // (ROWS * tiling.width), 1)
 
 
-def rated(chunk: Chunk, lane: LaneTerms) -> Rated:
-    """The ratings of a chunk, row by row."""
+def rated(
+    chunk: Chunk,
+    own: Float[Array, " n"],
+    other: Float[Array, " positions"],
+    lane: LaneTerms,
+    spec: Spec,
+) -> Rated:
+    """The ratings of a chunk, row by row; `own` and `other` are what b takes from each side."""
     width = chunk.col.shape[-1]
-    weight = chunk.weight.reshape(-1, width)
-    fold = chunk.fold.reshape(-1, width)
-    return Rated(
-        col=chunk.col.reshape(-1, width),
-        value=chunk.value.reshape(-1, width),
-        weight=train_weight(weight, fold, lane),
-    )
+
+    def by_row(tiles):
+        return tiles.reshape(-1, width)
+
+    rows = jax.tree.map(by_row, chunk._replace(strip=None))
+    background = own[:, None] + other[rows.col]
+    return Rated(rows.col, entries_seen(rows, background, lane, spec))
 
 
 def arranged(rows: Float[Array, "rows *columns"], side: Side) -> Float[Array, "positions *columns"]:
@@ -135,7 +141,8 @@ class Places(NamedTuple):
 
 def prepare(ratings: Ratings, spec: Spec) -> Tiles:
     """The tiles of both sides. Raises InputError where they would not fit in memory."""
-    real = _without_padding(ratings)
+    entries, sums = with_few_missing(ratings, spec)
+    real = _without_padding(entries)
     user = _places(real.user, spec.num_users, spec.tiling)
     item = _places(real.item, spec.num_items, spec.tiling)
     tiles = _num_tiles(user, spec.tiling) + _num_tiles(item, spec.tiling)
@@ -150,7 +157,7 @@ def prepare(ratings: Ratings, spec: Spec) -> Tiles:
     return Tiles(
         user=_side(real, user, item, spec),
         item=_side(turned, item, user, spec),
-        sums=fold_sums(ratings, spec),
+        sums=sums,
     )
 
 

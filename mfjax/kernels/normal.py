@@ -13,7 +13,7 @@ With Φ the rows √w φ of a row's n ratings, and t the numbers √w y, the sam
     x = D Φᵀ (Φ D Φᵀ + I)⁻¹ t        D = diag 1/λ                                                (2)
 
 (derived from (1) by the push-through identity), n × n instead of k × k: for the many rows with few
-ratings. The residuals are then (Φ D Φᵀ + I)⁻¹ t.
+ratings.
 """
 
 from functools import partial
@@ -38,11 +38,11 @@ from mfjax.kernels.layout import (
     tiles_of,
 )
 from mfjax.kernels.shards import by_shard
-from mfjax.objective import Columns, LaneTerms
+from mfjax.objective import Columns, LaneTerms, Seen
 from mfjax.types import AnyArray, Spec
 
 _TINY = 1e-30  # keeps a row of zeros regular
-_SMALLEST_RIDGE = 1e-6  # of the mean of A's diagonal
+_ROUNDING = 4  # the ridge of a λ of 0, in ε times the sum of A's diagonal
 
 
 class Rows(NamedTuple):
@@ -65,18 +65,22 @@ class Group(NamedTuple):
 
 
 class Normal(NamedTuple):
-    """A and c of equation (1) for n rows, in their latent and bias parts, and Σ w y²."""
+    """A and c of equation (1) for n rows, in their latent and bias parts."""
 
     gram: Float[Array, "*n latent latent"]
     pair: Float[Array, "*n latent 2"]  # Σ w v and Σ w y v
-    scalar: Float[Array, "*n 3"]  # Σ w, Σ w y and Σ w y²
+    scalar: Float[Array, "*n 2"]  # Σ w and Σ w y
 
 
 class Ridge(NamedTuple):
-    """`free` (0 or 1) and λ of the columns of x."""
+    """`free` (0 or 1) and λ of the columns of x, and the least λ of a row.
+
+    That is `floor` times ε times the sum of A's diagonal; 0 where rounding is no trouble.
+    """
 
     free: Float[Array, " columns"]
     reg: Float[Array, "n columns"]
+    floor: Float[Array, " n"]
 
 
 class Shared(NamedTuple):
@@ -87,10 +91,12 @@ class Shared(NamedTuple):
     lane: LaneTerms
 
 
-def solve_rows(view: View, lane: LaneTerms, spec: Spec) -> tuple[Float[Array, ""], Table]:
+def solve_rows(view: View, lane: LaneTerms, spec: Spec) -> Table:
     """The rows of one side at their minimum; `mfjax.kernels.kernel.SolveRowsFn`.
 
-    A λ of 0 has 1e-6 of the mean of A's diagonal added to it.
+    A λ of 0 counts as the rounding of A: where A is regular x is exact, and where it is singular a
+    minimum of about the least norm. Where rounding makes A + diag λ indefinite, λ is raised until
+    it is not.
     """
     num_rows = len(view.side.position)
     rows = Rows(
@@ -103,20 +109,18 @@ def solve_rows(view: View, lane: LaneTerms, spec: Spec) -> tuple[Float[Array, ""
     def of_shard(side: Side, rows: Rows, other: Table, shared: Shared):
         def of_group(nth):
             group = _group(nth, rows, side, other, spec)
-            x, loss = _solve_group(group, shared, spec)
-            is_real = group.rows.is_real
-            loss = jnp.where(is_real, loss, 0)
-            return jnp.where(is_real[:, None], x, 0), loss.sum()
+            x = _solve_until_finite(group, shared, spec)
+            return jnp.where(group.rows.is_real[:, None], x, 0)
 
         num_groups = len(rows.row_reg) // spec.tiling.group
-        x, loss = jax.lax.map(of_group, jnp.arange(num_groups))
+        x = jax.lax.map(of_group, jnp.arange(num_groups))
         x = x.reshape(-1, x.shape[-1])
-        return loss.sum()[None], _table(x, rows.background, spec)
+        return (), _table(x, rows.background, spec)
 
     of_side = (view.side, rows, view.other)
     shared = Shared(view.columns, missing, lane)
-    loss, solved = by_shard(of_shard, spec.tiling, of_side, (shared,))
-    return loss.sum(), solved
+    _, solved = by_shard(of_shard, spec.tiling, of_side, (shared,))
+    return solved
 
 
 def _table(
@@ -156,18 +160,39 @@ def _group(
     )
 
 
+def _solve_until_finite(group: Group, shared: Shared, spec: Spec) -> Float[Array, "n columns"]:
+    """x of each row, the least λ raised where rounding leaves a row no Cholesky factor."""
+    dtype = group.rows.row_reg.dtype
+    n = spec.tiling.group
+    most = 1 / jnp.finfo(dtype).eps  # what is NaN beyond has NaN in its sums
+
+    def goes_on(now):
+        floor, x = now
+        return jnp.isnan(x).any() & (floor.max() < most)
+
+    def solve(now):
+        floor, _ = now
+        x = _solve_group(group, floor, shared, spec)
+        higher = 16 * jnp.maximum(floor, 1)
+        return jnp.where(jnp.isnan(x).any(1), higher, floor), x
+
+    unsolved = jnp.full((n, len(shared.columns.reg)), jnp.nan, dtype)
+    _, x = jax.lax.while_loop(goes_on, solve, (jnp.zeros(n, dtype), unsolved))
+    return x
+
+
 def _solve_group(
-    group: Group, shared: Shared, spec: Spec
-) -> tuple[Float[Array, "n columns"], Float[Array, " n"]]:
-    """x of each row, and ½ Σ w (x·φ − y)² there, by equation (1) or, where cheaper, (2)."""
+    group: Group, floor: Float[Array, " n"], shared: Shared, spec: Spec
+) -> Float[Array, "n columns"]:
+    """x of each row, by equation (1) or, where cheaper, (2)."""
     columns, missing, lane = shared
     row_reg = group.rows.row_reg[:, None]
-    ridge = Ridge(columns.free, row_reg * columns.reg[None])
+    ridge = Ridge(columns.free, row_reg * columns.reg[None], floor)
 
     def by_columns():
         normal = _normal_equations(group, lane, spec)
         if spec.missing != "ignore":
-            normal = _with_missing(normal, missing, group.rows.background, lane.alpha)
+            normal = _with_missing(normal, missing, group.rows.background, lane.gram_alpha)
         return _minimum(normal, ridge, spec)
 
     def by_ratings():
@@ -178,7 +203,8 @@ def _solve_group(
         return by_columns()
     has_inverse = jnp.all((columns.reg > 0) | (columns.free == 0))
     has_few = _tiles_of_strips(group, spec).max() <= 1
-    return jax.lax.cond(has_few & has_inverse, by_ratings, by_columns)
+    is_first = floor.max() == 0
+    return jax.lax.cond(has_few & has_inverse & is_first, by_ratings, by_columns)
 
 
 def _tiles_of_strips(group: Group, spec: Spec) -> Int[Array, " strips"]:
@@ -190,7 +216,7 @@ def _tiles_of_strips(group: Group, spec: Spec) -> Int[Array, " strips"]:
 def _ratings(
     group: Group, first: Int[Array, ""], num_tiles: int, lane: LaneTerms, spec: Spec
 ) -> tuple[Int[Array, " tiles"], Rated]:
-    """The strips of some tiles, and their ratings with y for the value.
+    """The strips of some tiles within the group, and their ratings with y for the value.
 
     What stands after the tiles of the group weighs nothing.
     """
@@ -199,15 +225,16 @@ def _ratings(
         return jax.lax.dynamic_slice_in_dim(tiles, first, num_tiles)
 
     chunk = jax.tree.map(some, tiles_of(group.side))
-    ratings = rated(chunk, lane)
     is_own = first + jnp.arange(num_tiles) < group.end
-    strip = jnp.where(is_own, chunk.strip, 0)
+    strip = jnp.where(is_own, chunk.strip - group.strip, 0)
+    own = rows_of_strips(in_strips(group.rows.background), strip)
+    col, seen = rated(chunk, own, group.other.background, lane, spec)
     row_is_own = jnp.repeat(is_own, ROWS)[:, None]
-    weight = jnp.where(row_is_own, ratings.weight, 0)
-    target = ratings.value - lane.centre
+    weight = jnp.where(row_is_own, seen.weight, 0)
+    target = seen.value - lane.centre
     if spec.bias:
-        target -= group.other.bias[ratings.col]
-    return strip, Rated(ratings.col, target, weight)
+        target -= group.other.bias[col]
+    return strip, Rated(col, Seen(target, weight, seen.background))
 
 
 # by columns, equation (1)
@@ -216,28 +243,25 @@ def _ratings(
 def _normal_equations(group: Group, lane: LaneTerms, spec: Spec) -> Normal:
     """Equation (1) of one group of rows, in as many steps as its tiles need."""
     step = tiles_a_step(spec.tiling)
-    own_strips = in_strips(group.rows.background)
     latent = group.other.latent
 
     def add(nth, sums: Normal) -> Normal:
         first = group.begin + nth * step
         strip, ratings = _ratings(group, first, step, lane, spec)
-        strip = jnp.maximum(strip - group.strip, 0)
-        moments = _moments(ratings)
+        moments = _moments(ratings.seen)
         if spec.missing != "ignore":
-            background = rows_of_strips(own_strips, strip)
-            moments = _less_missing(moments, ratings, background, group.other, lane)
+            moments = _less_missing(moments, ratings, group.other, lane)
         parts = _sums_of_rows(near_rows(latent, ratings), moments)
         return jax.tree.map(partial(add_to_strips, strip=strip), sums, parts)
 
     def zeros(*of_row: int):
-        return jnp.zeros((*own_strips.shape, *of_row), latent.dtype)
+        return jnp.zeros((spec.tiling.group // ROWS, ROWS, *of_row), latent.dtype)
 
     size = latent.shape[1]
     start = Normal(
         gram=zeros(size, size),
         pair=zeros(size, 2),
-        scalar=zeros(3),
+        scalar=zeros(2),
     )
     num_steps = -(-(group.end - group.begin) // step)
     sums = jax.lax.fori_loop(0, num_steps, add, start)
@@ -248,21 +272,17 @@ def _of_rows(strips: Float[Array, "strips rows *rest"]) -> Float[Array, "n *rest
     return strips.reshape(-1, *strips.shape[2:])
 
 
-Moments = list[Float[Array, "n width"]]  # w, w y and w y² of some ratings
+Moments = list[Float[Array, "n width"]]  # w and w y of some ratings
 
 
-def _moments(ratings: Rated) -> Moments:
-    return [
-        ratings.weight,
-        ratings.weight * ratings.value,
-        ratings.weight * ratings.value**2,
-    ]
+def _moments(seen: Seen) -> Moments:
+    return [seen.weight, seen.weight * seen.value]
 
 
 def _sums_of_rows(near: Float[Array, "n width latent"], moments: Moments) -> Normal:
     """Equation (1) of n rows from some of their ratings."""
-    weight, target, _ = moments
-    pair = [jnp.einsum("nwc,nw->nc", near, x) for x in (weight, target)]
+    weight, _ = moments
+    pair = [jnp.einsum("nwc,nw->nc", near, moment) for moment in moments]
     return Normal(
         gram=jnp.einsum("nwc,nwd->ncd", near * weight[..., None], near),
         pair=jnp.stack(pair, -1),
@@ -273,15 +293,14 @@ def _sums_of_rows(near: Float[Array, "n width latent"], moments: Moments) -> Nor
 def _less_missing(
     moments: Moments,
     ratings: Rated,
-    background: Float[Array, " n"],
     other: Table,
     lane: LaneTerms,
 ) -> Moments:
-    """The moments of ratings, less what the missing entries say of them: α, α y and α y²."""
-    alpha = jnp.where(ratings.weight > 0, lane.alpha, 0)
-    background = background[:, None] + other.background[ratings.col]
-    target = background - other.bias[ratings.col]
-    return [moment - alpha * target**power for power, moment in enumerate(moments)]
+    """The moments of ratings, less what the missing entries say of them: α and α y."""
+    weight, target = moments
+    alpha = jnp.where(ratings.seen.weight > 0, lane.gram_alpha, 0)
+    missing = ratings.seen.background - other.bias[ratings.col]
+    return [weight - alpha, target - alpha * missing]
 
 
 def _missing(other: Table, num_others: int) -> Normal:
@@ -289,11 +308,7 @@ def _missing(other: Table, num_others: int) -> Normal:
     target = other.background - other.bias
     latent = other.latent
     pair = [latent.sum(0), latent.T @ target]
-    scalar = [
-        jnp.full_like(target[0], num_others),
-        target.sum(),
-        (target**2).sum(),
-    ]
+    scalar = [jnp.full_like(target[0], num_others), target.sum()]
     return Normal(
         gram=latent.T @ latent,
         pair=jnp.stack(pair, -1),
@@ -312,14 +327,13 @@ def _with_missing(
     `background` is what b takes from these rows, which is a part of their every y.
     """
     latent_sum, latent_target = missing.pair.T
-    count, target, square = missing.scalar
+    count, target = missing.scalar
     right = latent_target[None] + background[:, None] * latent_sum[None]
     left = jnp.broadcast_to(latent_sum[None], right.shape)
     pair = jnp.stack([left, right], -1)
     scalar = [
         jnp.full_like(background, count),
         target + background * count,
-        square + 2 * background * target + count * background**2,
     ]
     return Normal(
         gram=normal.gram + alpha * missing.gram[None],
@@ -328,30 +342,19 @@ def _with_missing(
     )
 
 
-def _minimum(
-    normal: Normal, ridge: Ridge, spec: Spec
-) -> tuple[Float[Array, "n columns"], Float[Array, " n"]]:
-    """x of equation (1), and ½ Σ w (x·φ − y)² there."""
+def _minimum(normal: Normal, ridge: Ridge, spec: Spec) -> Float[Array, "n columns"]:
+    """x of equation (1); A + diag λ is the unit matrix in the columns that are not free."""
     a, c = _equations(normal, spec)
-    x = _solve(_regular(a, ridge), ridge.free[None] * c)
-    quadratic = jnp.einsum("nc,ncd,nd->n", x, a, x) / 2
-    linear = (c * x).sum(1)
-    return x, quadratic - linear + normal.scalar[:, 2] / 2
-
-
-def _regular(
-    a: Float[Array, "n columns columns"], ridge: Ridge
-) -> Float[Array, "n columns columns"]:
-    """A + diag λ of the free columns, and the unit matrix of the others."""
     free = ridge.free
-    diagonal = jnp.einsum("ncc->nc", a) * free[None]
-    mean = diagonal.sum(1, keepdims=True) / jnp.maximum(free.sum(), 1)
-    smallest = _SMALLEST_RIDGE * mean
-    reg = jnp.where(ridge.reg > 0, ridge.reg, smallest) + _TINY
-    ridges = free[None] * reg + (1 - free)[None]
+    rounding = _rounding(a, free)[:, None]
+    least = ridge.floor[:, None] * rounding
+    smallest = jnp.maximum(least, _ROUNDING * rounding)
+    reg = jnp.where(ridge.reg > 0, jnp.maximum(ridge.reg, least), smallest) + _TINY
+    diagonal = free[None] * reg + (1 - free)[None]
     both_free = free[:, None] * free[None]
     unit = jnp.eye(len(free), dtype=a.dtype)
-    return a * both_free[None] + ridges[..., None] * unit[None]
+    regular = a * both_free[None] + diagonal[..., None] * unit[None]
+    return _solve(regular, free[None] * c)
 
 
 def _equations(
@@ -376,15 +379,15 @@ def _equations(
 
 def _minimum_of_few(
     group: Group, ridge: Ridge, lane: LaneTerms, spec: Spec
-) -> tuple[Float[Array, "n columns"], Float[Array, " n"]]:
-    """x of equation (2), and ½ Σ w (x·φ − y)² there.
+) -> Float[Array, "n columns"]:
+    """x of equation (2).
 
     The strips of the group have one tile each, or none, and those come last.
     """
     rank = spec.max_rank
     num_strips = spec.tiling.group // ROWS
     _, ratings = _ratings(group, group.begin, num_strips, lane, spec)
-    root = jnp.sqrt(ratings.weight)
+    root = jnp.sqrt(ratings.seen.weight)
     near = near_rows(group.other.latent, ratings)[..., :rank]
     near *= root[..., None]
     reg = jnp.where(ridge.reg > 0, ridge.reg, 1)
@@ -394,20 +397,29 @@ def _minimum_of_few(
         of_bias = inverse[:, rank, None, None]
         inner += of_bias * root[:, :, None] * root[:, None]
     unit = jnp.eye(inner.shape[-1], dtype=inner.dtype)
-    residual = _solve(inner + unit[None], root * ratings.value)
+    residual = _solve(inner + unit[None], root * ratings.seen.value)
     x = jnp.einsum("nwc,nw->nc", near, residual)
     if spec.bias:
         bias = (root * residual).sum(1, keepdims=True)
         x = jnp.concatenate([x, bias], 1)
-    return inverse * x, (residual**2).sum(1) / 2
+    return inverse * x
 
 
 # positive definite systems
 
 
+def _rounding(
+    a: Float[Array, "n columns columns"], free: Float[Array, " columns"]
+) -> Float[Array, " n"]:
+    """ε times the sum of the diagonal, of the columns that are `free`."""
+    diagonal = jnp.diagonal(a, axis1=1, axis2=2)
+    return jnp.finfo(a.dtype).eps * (diagonal @ free)
+
+
 def _solve(
     a: Float[Array, "n columns columns"], right: Float[Array, "n columns"]
 ) -> Float[Array, "n columns"]:
+    """The solutions; NaN where a system has no Cholesky factor."""
     return jax.lax.platform_dependent(a, right, cpu=_solved_in_pieces, default=_solved)
 
 

@@ -163,7 +163,8 @@ def error_sums(
             of_strips = partial(rows_of_strips, strip=chunk.strip)
             add = partial(add_to_strips, strip=chunk.strip)
             rows = jax.tree.map(of_strips, strips)
-            parts, loss = sums_of_rows(rows, other, rated(chunk, lane), lane)
+            ratings = rated(chunk, rows.background, other.background, lane, spec)
+            parts, loss = sums_of_rows(rows, other, ratings, lane)
             return jax.tree.map(add, sums, parts), loss
 
         def in_steps(tiles):
@@ -200,20 +201,13 @@ def _sums_of_rows(
         prediction += rows.bias[:, None]
     if spec.bias and of_values:
         prediction += other.bias[ratings.col]
-    seen = _seen(rows, other, ratings) if of_values else _seen_as_0(ratings, lane)
+    seen = ratings.seen if of_values else _as_0(ratings.seen, lane)
     error, loss = on_ratings(prediction, seen, lane, spec)
     latent = jnp.einsum("nwc,nw->nc", near, error)
     return (latent, error.sum(1)), loss.sum()
 
 
-def _seen(rows: Table, other: Table, ratings: Rated) -> Seen:
-    """The ratings of some rows with their background, of which one side gives nothing."""
-    far = other.background[ratings.col]
-    background = rows.background[:, None] + far
-    return Seen(ratings.value, ratings.weight, background)
-
-
-def _seen_as_0(ratings: Rated, lane: LaneTerms) -> Seen:
+def _as_0(seen: Seen, lane: LaneTerms) -> Seen:
     """The ratings where they, less the centre, and their background are 0."""
-    nothing = jnp.zeros_like(ratings.value)
-    return Seen(nothing + lane.centre, ratings.weight, nothing)
+    nothing = jnp.zeros_like(seen.value)
+    return Seen(nothing + lane.centre, seen.weight, nothing)

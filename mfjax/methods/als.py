@@ -13,7 +13,7 @@ from mfjax.errors import InputError
 from mfjax.kernels import Kernel
 from mfjax.kernels.kernel import ITEM, USER
 from mfjax.methods.initial import initial_factors
-from mfjax.objective import LaneTerms, held_out, lane_terms, off_ratings, pin, regulariser
+from mfjax.objective import LaneTerms, held_out, lane_terms, off_ratings, pin
 from mfjax.types import (
     CheckFn,
     Factors,
@@ -21,6 +21,7 @@ from mfjax.types import (
     Info,
     Method,
     Ratings,
+    Sides,
     Spec,
     State,
 )
@@ -48,25 +49,28 @@ def als(spec: Spec, *, kernel: Kernel) -> Method:
       kernel: what sums and solves, made for `spec`.
 
     Returns:
-      A Method that reads no learning rate; with λ = 0 and `missing=ignore`, its `check` refuses a
-      row that has fewer ratings than free columns.
+      A Method that reads no learning rate. With λ = 0 a row whose system is regular is exact; its
+      `check` refuses rows with fewer entries than free columns, and where the rows of the other
+      side are collinear besides, a minimum of about the least norm is taken.
     """
 
     def sweep(factors: Factors, layout: Any, lane: LaneTerms) -> tuple[Factors, Loss]:
         tables = kernel.tables(factors, lane, layout)
         users = kernel.views(tables, lane, layout).user
-        _, user_table = kernel.solve_rows(users, lane)
-        tables = tables._replace(user=user_table)
+        tables = tables._replace(user=kernel.solve_rows(users, lane))
         items = kernel.views(tables, lane, layout).item
-        loss, item_table = kernel.solve_rows(items, lane)
-        user = kernel.in_rows(user_table, users)
-        item = kernel.in_rows(item_table, items)
+        tables = tables._replace(item=kernel.solve_rows(items, lane))
+        users = kernel.views(tables, lane, layout).user
+        user = kernel.in_rows(tables.user, users)
+        item = kernel.in_rows(tables.item, items)
         after = pin(Factors(user, item), lane.columns)
-        regularised, _ = regulariser(after, lane)
-        return after, lane.scale * (loss + regularised)
+        # from residuals: the minimum by its equations is a difference of large sums
+        loss, _ = kernel.error_sums(users, lane)
+        rest, _ = off_ratings(after, lane, spec)
+        return after, lane.scale * (loss + rest)
 
     method = _alternating(sweep, kernel, spec)
-    return method._replace(check=_refuse_without_regulariser(spec), solves_rows=True)
+    return method._replace(check=_refuse_undetermined(spec), solves_rows=True)
 
 
 def als_cg(spec: Spec, *, kernel: Kernel, cg_steps: int = 3) -> Method:
@@ -209,29 +213,43 @@ def _ratio(a: Float[Array, "rows 1"], b: Float[Array, "rows 1"]) -> Float[Array,
 # what `als` cannot solve
 
 
-def _refuse_without_regulariser(spec: Spec) -> CheckFn:
-    """Refuses a row with fewer ratings than columns, if nothing else determines it."""
+def _refuse_undetermined(spec: Spec) -> CheckFn:
+    """Refuses a row with fewer entries than columns that no λ holds."""
 
     def check(ratings: Ratings, hparams: Hparams) -> None:
-        is_determined = hparams.reg > 0 or spec.missing != "ignore"
-        if is_determined or hparams.rank == 0:
+        if hparams.reg > 0:
             return
-        columns = int(hparams.rank) + spec.bias
-        is_trained = (ratings.weight > 0) & ~held_out(ratings.fold, hparams)
-        _refuse_fewer(columns, "user", ratings.user[is_trained])
-        _refuse_fewer(columns, "item", ratings.item[is_trained])
+        has_free_bias = spec.bias and not hparams.reg_bias > 0
+        columns = int(hparams.rank) + has_free_bias
+        for name, count in _entries(ratings, hparams, spec)._asdict().items():
+            _refuse_fewer(columns, name, count)
 
     return check
 
 
-def _refuse_fewer(columns: int, name: str, row: np.ndarray) -> None:
-    """Raises InputError for a row that has ratings, and fewer than `columns`."""
-    count = np.bincount(row)
+def _entries(ratings: Ratings, hparams: Hparams, spec: Spec) -> Sides:
+    """How many entries each row has, `[users]` and `[items]`, that cost something."""
+    num_users, num_items = spec.num_users, spec.num_items
+    if _costs_missing(spec, hparams):
+        return Sides(np.full(num_users, num_items), np.full(num_items, num_users))
+    is_trained = (ratings.weight > 0) & ~held_out(ratings.fold, hparams)
+    user = np.bincount(ratings.user[is_trained], minlength=num_users)
+    item = np.bincount(ratings.item[is_trained], minlength=num_items)
+    return Sides(user, item)
+
+
+def _costs_missing(spec: Spec, hparams: Hparams) -> bool:
+    """Whether a missing entry has a weight, α > 0."""
+    return spec.missing == "item_mean" or (spec.missing == "zero" and hparams.missing_weight > 0)
+
+
+def _refuse_fewer(columns: int, name: str, count: np.ndarray) -> None:
+    """Raises InputError for a row that has entries, and fewer than `columns`."""
     few = np.flatnonzero((count > 0) & (count < columns))
     if len(few):
         raise InputError(
-            f"method=als with reg=0: {name} {few[0]} (counted from 0) has {count[few[0]]} training "
-            f"rating(s) and {columns} free columns, so that many rows fit them equally well; "
-            f"{len(few):,} {name}s are like it\n"
+            f"method=als with hparams.reg=0: {name} {few[0]} (counted from 0) has "
+            f"{count[few[0]]} training entries and {columns} free columns, so that many rows fit "
+            f"them equally well; {len(few):,} {name}s are like it\n"
             "set hparams.reg above 0, or a lower hparams.rank"
         )

@@ -12,8 +12,8 @@ from mfjax.errors import InputError
 from mfjax.types import Hparams, Optimizer
 
 # `(updates, final)`: a factor on the learning rate, which runs from 1 to `final`
-SCHEDULES: dict[str, Callable[[int, float], optax.Schedule]] = {
-    "constant": lambda updates, final: optax.constant_schedule(1.0),
+SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
+    "constant": lambda updates: optax.constant_schedule(1.0),
     "linear": lambda updates, final: optax.linear_schedule(1.0, final, updates),
     "exponential": lambda updates, final: optax.exponential_decay(1.0, updates, final),
     "cosine": lambda updates, final: optax.cosine_decay_schedule(1.0, updates, final),
@@ -24,7 +24,7 @@ SCHEDULES: dict[str, Callable[[int, float], optax.Schedule]] = {
 
 
 def optimizer(
-    name: str = "sgd",
+    name: str | Callable[..., Any] = "sgd",
     reads: Sequence[str] = ("learning_rate",),
     options: dict | None = None,
     *,
@@ -38,7 +38,8 @@ def optimizer(
     Source: optax, whose documentation has the update and the paper of each alias.
 
     Args:
-      name: an optax alias, such as `adam`.
+      name: an optax alias, such as `adam`; or a function like one, such as `optax.contrib.prodigy`,
+        which returns an `optax.GradientTransformation`.
       reads: the Hparams handed to it by keyword: `learning_rate`, `momentum`; none for a line
         search such as `lbfgs`'s.
       options: its other keyword arguments, the same in every lane.
@@ -54,16 +55,18 @@ def optimizer(
       One whose learning rate, and whatever else it `reads`, is traced.
 
     Raises:
-      InputError: for an optimiser, option or schedule that does not exist, and for a lazy one that
-        is not elementwise.
+      InputError: for an optimiser, option or schedule that does not exist, for a schedule that
+        never changes the rate, and for a lazy one that is not elementwise.
 
     Examples:
       >>> optimizer("adam", options={"b1": 0.8}).moves
       'table'
     """
     options = dict(options or {})
-    alias = _alias(name, {*options, *reads})
-    _check_schedule(schedule, name, reads)
+    alias = _alias(name)
+    called = getattr(alias, "__name__", str(name))
+    _check_keywords(alias, called, {*options, *reads})
+    _check_schedule(schedule, final, called, reads)
 
     def transformation(**traced: Any) -> optax.GradientTransformationExtraArgs:
         return optax.with_extra_args_support(alias(**traced, **options))
@@ -79,9 +82,9 @@ def optimizer(
     if lazy and not _is_elementwise(transformation(**_fields(Hparams(), reads))):
         raise InputError(
             "optimizer.lazy=true needs an optimiser that treats each entry by itself, "
-            f"such as adam; {name} does not"
+            f"such as adam; {called} does not"
         )
-    is_linear = name == "sgd" and "momentum" not in (*reads, *options)
+    is_linear = alias is optax.sgd and "momentum" not in (*reads, *options)
     moves = "rows" if is_linear else "lazy" if lazy else "table"
     return Optimizer(make, tuple(reads), moves)
 
@@ -90,28 +93,57 @@ def _fields(hparams: Hparams, names: Sequence[str]) -> dict[str, Any]:
     return {name: getattr(hparams, name) for name in names}
 
 
-def _alias(name: str, keywords: set[str]) -> Callable[..., Any]:
-    """optax's own function of that name. Raises InputError where it has no such keywords."""
-    alias: Any = getattr(optax, name, None)
-    known = inspect.signature(alias).parameters if callable(alias) else {}
-    if "learning_rate" not in known:
+def _alias(name: str | Callable[..., Any]) -> Callable[..., Any]:
+    """A function as it is, or optax's own of that name. Raises InputError where it has none."""
+    if callable(name):
+        return name
+    alias = getattr(optax, name, None)
+    if not callable(alias) or "learning_rate" not in inspect.signature(alias).parameters:
         raise InputError(
             f"optimizer.name: expected an optax optimiser (such as sgd, adam, lbfgs), got {name!r}"
-        )
-    if unknown := keywords - set(known):
-        raise InputError(
-            f"optax.{name} has no {', '.join(sorted(unknown))}\nit takes: {', '.join(known)}"
         )
     return alias
 
 
-def _check_schedule(schedule: str, name: str, reads: Sequence[str]) -> None:
+def _check_keywords(alias: Callable[..., Any], called: str, keywords: set[str]) -> None:
+    """Raises InputError where an optimiser has no such keywords, or needs others."""
+    known = inspect.signature(alias).parameters
+    kinds = {one.kind for one in known.values()}
+    unknown = keywords - set(known)
+    if unknown and inspect.Parameter.VAR_KEYWORD not in kinds:
+        raise InputError(
+            f"optax.{called} has no {', '.join(sorted(unknown))}\nit takes: {', '.join(known)}"
+        )
+    for key, one in known.items():
+        is_needed = one.default is one.empty and one.kind in (
+            one.POSITIONAL_OR_KEYWORD,
+            one.KEYWORD_ONLY,
+        )
+        if is_needed and key not in keywords:
+            raise InputError(
+                f"optax.{called} needs {key}: name it in optimizer.reads, or give optimizer.options"
+            )
+
+
+UPDATES = 100  # in which a schedule shows whether it changes anything
+
+
+def _check_schedule(schedule: str, final: float, called: str, reads: Sequence[str]) -> None:
     if schedule not in SCHEDULES:
         known = ", ".join(SCHEDULES)
         raise InputError(f"optimizer.schedule: expected one of {known}, got {schedule!r}")
-    if schedule != "constant" and "learning_rate" not in reads:
+    if schedule == "constant":
+        return
+    if "learning_rate" not in reads:
         raise InputError(
-            f"optimizer.schedule={schedule} scales a learning rate, and {name} here takes none"
+            f"optimizer.schedule={schedule} scales a learning rate, and {called} here takes none"
+        )
+    factor = SCHEDULES[schedule](UPDATES, final)
+    if all(float(factor(count)) == 1 for count in range(0, UPDATES + 1, UPDATES // 2)):
+        raise InputError(
+            f"optimizer.schedule={schedule} has no effect with optimizer.final={final:g}: "
+            "the learning rate stays as it is\n"
+            "set optimizer.final between 0 and 1, or leave out the schedule"
         )
 
 

@@ -202,6 +202,48 @@ def test_no_regulariser_recovers_a_planted_matrix(name, max_rank, own):
         np.testing.assert_allclose(product, planted, atol=1e-6)  # λ moves it by about 1e-9
 
 
+# without a regulariser
+
+
+def without_regulariser(share, noise, bias):
+    """Ratings of a matrix of rank 2, and the factors of two epochs at rank 5 without λ."""
+    rng = np.random.default_rng(4)
+    matrix = rng.normal(size=(20, 2)) @ rng.normal(size=(2, 16)) + noise * rng.normal(size=(20, 16))
+    user, item = np.nonzero(rng.random(matrix.shape) < share)
+    ratings = Ratings.of(user, item, matrix[user, item], dtype="float64")
+    spec = Spec(20, 16, 5, bias=bias, dtype="float64")
+    hparams = lane(reg=0, reg_bias=0, rank=5, fold=NO_FOLD)
+    method = make("als", spec)
+    method.check(ratings, hparams)
+    factors, infos = epochs(method, ratings, hparams, 2)
+    return ratings, [jax.tree.map(np.asarray, after) for after in factors], infos
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_without_a_regulariser_a_regular_row_is_exact(bias):
+    ratings, (*_, before, after), _ = without_regulariser(0.7, 0.3, bias)
+    features = before.item[:, [0, 1, 2, 3, 4, *[5] * bias]]  # 5 is pinned at 1
+    target = ratings.value.astype(float)
+    if bias:
+        target -= ratings.value.mean() + before.item[ratings.item, 6]
+    for user, ours in enumerate(after.user[:, : 5 + bias]):
+        own = ratings.user == user
+        exact = np.linalg.lstsq(features[ratings.item[own]], target[own])[0]
+        assert_close([ours], [exact], 1e-10)
+
+
+def test_without_a_regulariser_a_singular_row_is_a_minimum_of_about_the_least_norm():
+    ratings, (_, after, _), (info, _) = without_regulariser(1.0, 0.0, bias=False)
+    size = np.linalg.svd(after.user, compute_uv=False)
+    assert size[2] < 1e-10 * size[0]  # of five columns, two are independent
+    target = ratings.value.reshape(20, 16)
+    least = np.linalg.pinv(after.user, rcond=1e-8) @ target
+    assert_close([after.user @ after.item.T], [target], 1e-10)
+    norms = np.linalg.norm(after.item, axis=1)
+    assert np.all(norms < 1.01 * np.linalg.norm(least, axis=0))
+    assert float(info.loss) < 1e-12
+
+
 def test_float32_is_close_to_float64(skewed, train):
     def to_float32(x):
         return x.astype(np.float32) if x.dtype.kind == "f" else x
@@ -255,7 +297,7 @@ def test_solving_in_pieces_is_solving(columns):
 
 
 def unregularised(**fields):
-    return Hparams(reg=0.0, rank=3, fold=1)._replace(**fields)
+    return Hparams(reg=0.0, reg_bias=0.0, rank=3, fold=1)._replace(**fields)
 
 
 def test_a_row_that_nothing_determines_is_refused(ratings):
@@ -271,10 +313,22 @@ def test_a_row_that_nothing_determines_is_refused(ratings):
         check(by_user_0, unregularised(fold=NO_FOLD, rank=5))
 
 
+@pytest.mark.parametrize("missing, weight, of", [("item_mean", 1.0, 5), ("zero", 0.0, 3)])
+def test_missing_entries_determine_a_row_only_if_they_weigh_and_are_as_many(
+    ratings, missing, weight, of
+):
+    spec = replace(SMALL["ignore-plain"], missing=missing, max_rank=6, bias=True)
+    hparams = unregularised(missing_weight=weight, rank=6)
+    expected = rf"user 0 .* has {of} training entries and 7 free columns"
+    with pytest.raises(InputError, match=expected):
+        method_of("als", spec).check(ratings, hparams)
+
+
 @pytest.mark.parametrize(
     "name, missing, hparams",
     [
         ("als", "ignore", unregularised(reg=0.1)),
+        ("als", "ignore", unregularised(rank=1, reg_bias=0.1)),  # the λ of a bias holds it
         ("als", "ignore", unregularised(rank=0)),
         ("als", "item_mean", unregularised()),
         ("als", "zero", unregularised()),
@@ -297,6 +351,6 @@ def test_a_sweep_refuses_it_before_it_trains(ratings):
     )
     sweep = Sweep(plan, lanes_per_program=1)
     lanes = [Lane(Hparams(reg=0.1, fold=1), 2), Lane(unregularised(), 2)]
-    with pytest.raises(InputError, match=r"method=als with reg=0: user "):
+    with pytest.raises(InputError, match=r"method=als with hparams.reg=0: user "):
         sweep.train(lanes)
     assert not sweep.programs

@@ -25,7 +25,9 @@ from mfjax import (
     optimizer,
     tune,
 )
+from mfjax.training.fitting import num_bytes, padded_bytes
 from mfjax.training.lanes import rank_group
+from mfjax.training.prepared import padded_together
 from mfjax.training.program import Program
 from mfjax.training.protocol import predictions
 from mfjax.types import NO_FOLD
@@ -192,6 +194,30 @@ def test_a_program_that_does_not_fit_is_refused(sweep, monkeypatch, lanes_per_pr
     with pytest.raises(InputError, match=expected):
         small.train(LANES[:1])
     assert not small.programs
+
+
+def test_shuffles_beyond_memory_are_refused(sweep, monkeypatch):
+    schedule = replace(sweep.plan.schedule, epochs_per_call=10**6)
+    eager = other_programs(sweep, 3, schedule=schedule)
+    monkeypatch.setattr("mfjax.memory.memory_bytes", lambda: 10**9)
+    with pytest.raises(InputError, match=r"4 lanes of rank 16, .* need about [\d.]+ GB"):
+        eager.train(LANES[:1])
+
+
+def test_histories_of_all_lanes_beyond_memory_are_refused(sweep, monkeypatch):
+    monkeypatch.setattr("mfjax.memory.machine_bytes", lambda: 10**6)
+    expected = "the factors and histories of 300 lanes need about"
+    with pytest.raises(InputError, match=expected):
+        sweep.train([Lane(HPARAMS._replace(init_seed=seed), 12) for seed in range(300)])
+
+
+def test_the_size_of_splits_that_are_padded_together_is_known_before_they_are():
+    splits = [
+        (np.zeros((3, 7), np.float32), np.zeros(4)),
+        (np.zeros((5, 2), np.float32), np.ones(9)),
+    ]
+    together = jax.tree.map(padded_together, *splits)
+    assert padded_bytes(splits) == num_bytes(together)
 
 
 def test_held_out_ratings_do_not_train(descent_sweep):
