@@ -25,9 +25,12 @@ def machine_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def refuse_beyond_memory(needed: int, what: str, instead: str) -> None:
-    """Raises OutOfMemory where `needed` bytes are too many, and says what to use `instead`."""
-    there = memory_bytes()
+def refuse_beyond_memory(needed: int, what: str, instead: str, *, on_host: bool = False) -> None:
+    """Raises OutOfMemory where `needed` bytes are too many, and says what to use `instead`.
+
+    On the device, or `on_host`.
+    """
+    there = machine_bytes() if on_host else memory_bytes()
     if needed > SHARE * there:
         raise OutOfMemory(
             f"{what} need about {needed / 1e9:,.3g} GB, and this machine has {there / 1e9:.3g} GB\n"

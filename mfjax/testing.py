@@ -1,4 +1,4 @@
-"""The contracts of GRADIENTS and METHODS, as checks of your own gradient or method.
+"""The contracts of the tables, as checks of your own gradient, method, ratings or split.
 
 Each check is a function without arguments that raises AssertionError, and says what disagrees:
 
@@ -6,8 +6,8 @@ Each check is a function without arguments that raises AssertionError, and says 
     def test_my_gradient(check):
         check[1]()
 
-They work in float64, on a small problem with all that may go wrong: weights, folds, padding, users
-and items without ratings, and ranks below that of the program.
+Those of gradients and methods work in float64, on a small problem with all that may go wrong:
+weights, folds, padding, users and items without ratings, and ranks below that of the program.
 """
 
 import itertools
@@ -17,10 +17,12 @@ from functools import cache, partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
+from mfjax.data.contracts import Checks, dataset_checks, split_checks
 from mfjax.gradients import GRADIENTS
-from mfjax.objective import held_out
+from mfjax.objective import columns, held_out
 from mfjax.types import (
     LOSS_SCALE,
     MISSING,
@@ -32,10 +34,26 @@ from mfjax.types import (
     Info,
     Method,
     Ratings,
+    Sides,
     Spec,
 )
 
-Checks = dict[str, Callable[[], None]]
+__all__ = [
+    "dataset_checks",
+    "gradient_checks",
+    "lane",
+    "method_checks",
+    "random_factors",
+    "small_ratings",
+    "small_spec",
+    "split_checks",
+    "swap",
+]
+QUICK = {  # of XLA: the programs here are small, and compiling them well takes four times as long
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_use_fusion_emitters": False,
+}
 
 SPEC = Spec(num_users=6, num_items=5, max_rank=3, dtype="float64")
 LANE = Hparams.of(
@@ -104,6 +122,25 @@ def small_ratings(dtype: str = "float64") -> Ratings:
     return Ratings.of(user, item, value, weight, fold, dtype=dtype).padded(n + 3)
 
 
+def small_spec(spec: Spec) -> Spec:
+    """The small problem under the conventions of a Spec.
+
+    Args:
+      spec: of any problem.
+
+    Returns:
+      One of 6 users, 5 items and rank 3, in float64.
+    """
+    return replace(
+        spec,
+        num_users=SPEC.num_users,
+        num_items=SPEC.num_items,
+        max_rank=SPEC.max_rank,
+        dtype=SPEC.dtype,
+        tiling=SPEC.tiling,
+    )
+
+
 def random_factors(spec: Spec, seed: int = 0) -> Factors:
     """Normal factors, the pinned columns not at their pins.
 
@@ -123,11 +160,13 @@ def random_factors(spec: Spec, seed: int = 0) -> Factors:
 # gradients
 
 
-def gradient_checks(make: Callable[[Spec], Gradient]) -> Checks:
+def gradient_checks(make: Callable[[Spec], Gradient], spec: Spec | None = None) -> Checks:
     """The contract of a row of GRADIENTS.
 
     Args:
       make: a gradient of a Spec, as GRADIENTS has them.
+      spec: whose conventions alone it is held to, on the small problem; None: to all of them, and
+        to the identities that they bring.
 
     Returns:
       The checks by name: that it is `jax.grad` of the objective under every convention, to its own
@@ -135,20 +174,25 @@ def gradient_checks(make: Callable[[Spec], Gradient]) -> Checks:
       float32 give the same. A gradient whose tolerance is above 1e-10 is not held to float32.
     """
     at = partial(_gradient_at, _compiled(make))
+    conventions = CONVENTIONS if spec is None else [small_spec(spec)]
+    one = BIASED if spec is None else small_spec(spec)
     checks = {
-        f"is jax.grad: {_convention(spec)}": partial(_is_jax_grad, at, spec) for spec in CONVENTIONS
+        f"is jax.grad: {_convention(each)}": partial(_is_jax_grad, at, each) for each in conventions
     }
+    if spec is None:
+        checks |= {
+            "pinned columns have no gradient": partial(_pinned_have_no_gradient, at),
+            "weight 0 is an absent rating": partial(_weight_0_is_absent, at),
+            "swapping users and items swaps it": partial(_swaps, at),
+            "relabelling users and items permutes it": partial(_permutes, at),
+            "rotating the factors rotates it": partial(_rotates, at),
+        }
     checks |= {
-        "pinned columns have no gradient": partial(_pinned_have_no_gradient, at),
-        "weight 0 is an absent rating": partial(_weight_0_is_absent, at),
-        "swapping users and items swaps it": partial(_swaps, at),
-        "relabelling users and items permutes it": partial(_permutes, at),
-        "rotating the factors rotates it": partial(_rotates, at),
-        "three settings are one trace": partial(_gradient_traces_once, make),
-        "vmap is a loop": partial(_gradient_vmaps, make, at),
+        "three settings are one trace": partial(_gradient_traces_once, make, one),
+        "vmap is a loop": partial(_gradient_vmaps, make, at, one),
     }
-    if make(SPEC).tolerance <= 1e-10:
-        checks["float32 is close to float64"] = partial(_close_in_float32, at)
+    if make(one).tolerance <= 1e-10:
+        checks["float32 is close to float64"] = partial(_close_in_float32, at, one)
     return {name: _in_float64(check) for name, check in checks.items()}
 
 
@@ -208,8 +252,8 @@ def _rotates(at: Callable) -> None:
     )
 
 
-def _gradient_traces_once(make: Callable[[Spec], Gradient]) -> None:
-    gradient = make(SPEC)
+def _gradient_traces_once(make: Callable[[Spec], Gradient], spec: Spec) -> None:
+    gradient = make(spec)
     layout = gradient.prepare(small_ratings())
     traces = []
 
@@ -218,30 +262,29 @@ def _gradient_traces_once(make: Callable[[Spec], Gradient]) -> None:
         return gradient.value_and_grad(factors, layout, hparams)
 
     for hparams in _three_settings():
-        jax.jit(counted).eval_shape(random_factors(SPEC), layout, hparams)
+        jax.jit(counted).eval_shape(random_factors(spec), layout, hparams)
     assert len(traces) == 1, f"three settings were traced {len(traces)} times"
 
 
-def _gradient_vmaps(make: Callable[[Spec], Gradient], at: Callable) -> None:
-    gradient = make(BIASED)
+def _gradient_vmaps(make: Callable[[Spec], Gradient], at: Callable, spec: Spec) -> None:
+    gradient = make(spec)
     ratings = small_ratings()
-    factors = random_factors(BIASED)
-    lanes = jax.jit(jax.vmap(gradient.value_and_grad, (None, None, 0)))
+    factors = random_factors(spec)
+    lanes = _jit(jax.vmap(gradient.value_and_grad, (None, None, 0)))
     together = lanes(factors, gradient.prepare(ratings), _stacked(LANES))
     for i, hparams in enumerate(LANES):
         ours = jax.tree.map(lambda leaf, i=i: leaf[i], together)
-        _assert_same(
-            ours, at(BIASED, ratings, hparams, factors)[0], max(SUMMED, gradient.tolerance)
-        )
+        alone, _ = at(spec, ratings, hparams, factors)
+        _assert_same(ours, alone, max(SUMMED, gradient.tolerance))
 
 
-def _close_in_float32(at: Callable) -> None:
-    narrow = replace(BIASED, dtype="float32")
+def _close_in_float32(at: Callable, spec: Spec) -> None:
+    narrow = replace(spec, dtype="float32")
     hparams = Hparams.of("float32", **LANE._asdict())
     (loss, grad), _ = at(narrow, small_ratings("float32"), hparams)
     kinds = {str(leaf.dtype) for leaf in (loss, *grad)}
     assert kinds == {"float32"}, f"float32 in, {kinds} out"
-    _assert_same((loss, grad), at(BIASED, small_ratings(), LANE)[0], FLOAT32)
+    _assert_same((loss, grad), at(spec, small_ratings(), LANE)[0], FLOAT32)
 
 
 def _compiled(make: Callable[[Spec], Gradient]) -> Callable[[Spec], Gradient]:
@@ -250,7 +293,7 @@ def _compiled(make: Callable[[Spec], Gradient]) -> Callable[[Spec], Gradient]:
     @cache
     def compiled(spec: Spec) -> Gradient:
         gradient = make(spec)
-        return gradient._replace(value_and_grad=jax.jit(gradient.value_and_grad))
+        return gradient._replace(value_and_grad=_jit(gradient.value_and_grad))
 
     return compiled
 
@@ -269,17 +312,23 @@ def _gradient_at(
     gradient = compiled(spec)
     point = random_factors(spec) if factors is None else factors
     both = gradient.value_and_grad(point, gradient.prepare(ratings), hparams)
+    of_both = jax.tree.structure(both), [leaf.shape for leaf in jax.tree.leaves(both)]
+    wanted = jax.tree.structure((0, Factors(0, 0))), [(), *(side.shape for side in point)]
+    assert of_both == wanted, f"expected a loss and Factors like those given, got {of_both}"
     return both, gradient.tolerance
 
 
 # methods
 
 
-def method_checks(make: Callable[[Spec], Method], *, alternates: bool = False) -> Checks:
+def method_checks(
+    make: Callable[[Spec], Method], spec: Spec = SPEC, *, alternates: bool = False
+) -> Checks:
     """The contract of a row of METHODS.
 
     Args:
       make: a method of a Spec, with its gradient, kernel or optimiser.
+      spec: whose conventions it is held to, on the small problem.
       alternates: whether an epoch takes one side after the other, so that users and items do not
         change places.
 
@@ -288,108 +337,112 @@ def method_checks(make: Callable[[Spec], Method], *, alternates: bool = False) -
       ratings apart, that settings are traced once, and that `vmap`, relabelling and swapping give
       the same fit.
     """
+    spec = small_spec(spec)
     trained = partial(_trained, _compiled_method(make))
     checks = {
-        "lowers the objective": partial(_lowers_the_objective, trained),
-        "pinned columns stay": partial(_pinned_stay, trained),
-        "starts where it is told": partial(_starts_warm, trained),
-        "held-out ratings change no bit": partial(_held_out_change_nothing, trained),
-        "weight 0 is an absent rating": partial(_weight_0_trains_nothing, trained),
-        "relabelling users and items permutes the fit": partial(_fit_permutes, trained),
-        "a lower rank is the fit of that rank": partial(_surplus_columns, trained),
-        "the same bits every time": partial(_repeats, trained),
-        "three settings are one trace": partial(_method_traces_once, make),
-        "vmap is a loop": partial(_method_vmaps, make, trained),
-        "float32 stays float32": partial(_keeps_float32, trained),
+        "lowers the objective": partial(_lowers_the_objective, trained, spec),
+        "pinned columns stay": partial(_pinned_stay, trained, spec),
+        "starts where it is told": partial(_starts_warm, trained, spec),
+        "held-out ratings change no bit": partial(_held_out_change_nothing, trained, spec),
+        "weight 0 is an absent rating": partial(_weight_0_trains_nothing, trained, spec),
+        "relabelling users and items permutes the fit": partial(_fit_permutes, trained, spec),
+        "a lower rank is the fit of that rank": partial(_surplus_columns, trained, spec),
+        "the same bits every time": partial(_repeats, trained, spec),
+        "three settings are one trace": partial(_method_traces_once, make, spec),
+        "vmap is a loop": partial(_method_vmaps, make, trained, spec),
+        "float32 stays float32": partial(_keeps_float32, make, spec),
     }
-    if not alternates:
-        checks["swapping users and items swaps the fit"] = partial(_fit_swaps, trained)
+    if not alternates and spec.bias and spec.missing != "item_mean":  # which no user has
+        checks["swapping users and items swaps the fit"] = partial(_fit_swaps, trained, spec)
     return {name: _in_float64(check) for name, check in checks.items()}
 
 
 EPOCHS = 3
 
 
-def _lowers_the_objective(trained: Callable) -> None:
+def _lowers_the_objective(trained: Callable, spec: Spec) -> None:
     ratings = small_ratings()
-    start = random_factors(SPEC)
-    (before, *_, after), infos = trained(SPEC, ratings, LANE, start)
+    start = random_factors(spec)
+    (before, *_, after), infos = trained(spec, ratings, LANE, start)
     assert all(np.isfinite(info.loss) for info in infos), f"losses {[i.loss for i in infos]}"
-    losses = [_objective(SPEC, ratings, LANE, factors) for factors in (before, after)]
+    losses = [_objective(spec, ratings, LANE, factors) for factors in (before, after)]
     assert losses[1] < losses[0], f"the objective went from {losses[0]} to {losses[1]}"
 
 
-def _pinned_stay(trained: Callable) -> None:
-    (*_, after), _ = trained(SPEC, small_ratings(), LANE, random_factors(SPEC))
-    for side, one in zip(after, (4, 3), strict=True):  # 1 against the other side's bias
-        np.testing.assert_array_equal(side[:, 2], 0, "the column beyond the rank")
-        np.testing.assert_array_equal(side[:, one], 1, "the column against the other side's bias")
+def _pinned_stay(trained: Callable, spec: Spec) -> None:
+    (*_, after), _ = trained(spec, small_ratings(), LANE, random_factors(spec))
+    for name, side, of_side in zip(Sides._fields, after, columns(LANE, spec), strict=True):
+        pinned = np.asarray(of_side.free) == 0
+        at = np.broadcast_to(np.asarray(of_side.pin)[pinned], side[:, pinned].shape)
+        np.testing.assert_array_equal(side[:, pinned], at, f"the pinned columns of a {name}")
 
 
-def _starts_warm(trained: Callable) -> None:
-    given = random_factors(SPEC)
-    (start, *_), _ = trained(SPEC, small_ratings(), LANE, given)
-    for side, warm, free in zip(start, given, ([0, 1, 3], [0, 1, 4]), strict=True):
-        np.testing.assert_array_equal(side[:, free], warm[:, free])
+def _starts_warm(trained: Callable, spec: Spec) -> None:
+    given = random_factors(spec)
+    (start, *_), _ = trained(spec, small_ratings(), LANE, given)
+    for side, warm, of_side in zip(start, given, columns(LANE, spec), strict=True):
+        free = np.asarray(of_side.free) > 0
+        np.testing.assert_array_equal(side[:, free], warm[:, free], "the factors of a warm start")
 
 
-def _held_out_change_nothing(trained: Callable) -> None:
+def _held_out_change_nothing(trained: Callable, spec: Spec) -> None:
     ratings = small_ratings()
     other = np.where(held_out(ratings.fold, LANE), 99.0, ratings.value)
-    ours, _ = trained(SPEC, ratings, LANE)
-    theirs, _ = trained(SPEC, ratings._replace(value=other), LANE)
+    ours, _ = trained(spec, ratings, LANE)
+    theirs, _ = trained(spec, ratings._replace(value=other), LANE)
     jax.tree.map(np.testing.assert_array_equal, ours[-1], theirs[-1])
 
 
-def _weight_0_trains_nothing(trained: Callable) -> None:
+def _weight_0_trains_nothing(trained: Callable, spec: Spec) -> None:
     present, absent = _with_and_without_a_rating_of_weight_0()
     last = int((absent.weight > 0).sum())  # the first place of the padding
-    follow = np.arange(2 * len(absent.value))  # of each place in `absent`, its own in `present`
-    follow[EXTRA:last] += 1
-    follow[last] = EXTRA
 
     def as_present(visits: np.ndarray) -> np.ndarray:
+        follow = np.arange(visits.size)  # of each place in `absent`, its own in `present`
+        follow[EXTRA:last] += 1
+        follow[last] = EXTRA
         return follow[visits]
 
-    ours, _ = trained(SPEC, present, LANE, follow=as_present)
-    theirs, _ = trained(SPEC, absent, LANE)
+    ours, _ = trained(spec, present, LANE, follow=as_present)
+    theirs, _ = trained(spec, absent, LANE)
     _assert_close(ours[-1], theirs[-1], SUMMED)
 
 
-def _fit_permutes(trained: Callable) -> None:
+def _fit_permutes(trained: Callable, spec: Spec) -> None:
     ratings = small_ratings()
-    start = random_factors(SPEC)
-    there, back = _relabelling(SPEC)
-    (*_, after), _ = trained(SPEC, ratings, LANE, start)
-    (*_, ours), _ = trained(SPEC, _relabelled(ratings, there), LANE, _permuted(start, back))
+    start = random_factors(spec)
+    there, back = _relabelling(spec)
+    (*_, after), _ = trained(spec, ratings, LANE, start)
+    (*_, ours), _ = trained(spec, _relabelled(ratings, there), LANE, _permuted(start, back))
     _assert_close(ours, _permuted(after, back), 1e-9)  # Adam divides by small gradients
 
 
-def _fit_swaps(trained: Callable) -> None:
+def _fit_swaps(trained: Callable, spec: Spec) -> None:
     ratings = small_ratings()
-    start = random_factors(SPEC)
-    (*_, after), _ = trained(SPEC, ratings, LANE, start)
-    (*_, ours), _ = trained(_swapped_spec(SPEC), _swapped(ratings), LANE, swap(start))
+    start = random_factors(spec)
+    (*_, after), _ = trained(spec, ratings, LANE, start)
+    (*_, ours), _ = trained(_swapped_spec(spec), _swapped(ratings), LANE, swap(start))
     _assert_close(swap(ours), after, 1e-9)  # Adam divides by small gradients
 
 
-def _surplus_columns(trained: Callable) -> None:
+def _surplus_columns(trained: Callable, spec: Spec) -> None:
     ratings = small_ratings()
-    (*_, wide), _ = trained(replace(SPEC, max_rank=5), ratings, LANE)
-    (*_, narrow), _ = trained(SPEC, ratings, LANE)
+    (*_, wide), _ = trained(replace(spec, max_rank=5), ratings, LANE)
+    (*_, narrow), _ = trained(spec, ratings, LANE)
     for a, b in zip(wide, narrow, strict=True):
         np.testing.assert_allclose(a[:, :2], b[:, :2], rtol=0, atol=1e-9)
-        np.testing.assert_allclose(a[:, -2:], b[:, -2:], rtol=0, atol=1e-9)
+        if spec.bias:
+            np.testing.assert_allclose(a[:, -2:], b[:, -2:], rtol=0, atol=1e-9)
 
 
-def _repeats(trained: Callable) -> None:
-    once, _ = trained(SPEC, small_ratings(), LANE)
-    again, _ = trained(SPEC, small_ratings(), LANE)
+def _repeats(trained: Callable, spec: Spec) -> None:
+    once, _ = trained(spec, small_ratings(), LANE)
+    again, _ = trained(spec, small_ratings(), LANE)
     jax.tree.map(np.testing.assert_array_equal, once[-1], again[-1])
 
 
-def _method_traces_once(make: Callable[[Spec], Method]) -> None:
-    method = make(SPEC)
+def _method_traces_once(make: Callable[[Spec], Method], spec: Spec) -> None:
+    method = make(spec)
     ratings = small_ratings()
     layout = method.prepare(ratings)
     visits = method.visits(len(ratings.value), 0, 0)
@@ -405,28 +458,38 @@ def _method_traces_once(make: Callable[[Spec], Method]) -> None:
     assert len(traces) == 1, f"three settings were traced {len(traces)} times"
 
 
-def _method_vmaps(make: Callable[[Spec], Method], trained: Callable) -> None:
-    method = make(SPEC)
+def _method_vmaps(make: Callable[[Spec], Method], trained: Callable, spec: Spec) -> None:
+    method = make(spec)
     ratings = small_ratings()
     lanes = [lane(fold=0, reg=0.1), lane(rank=3), lane(fold=NO_FOLD)]
     layout = jax.device_put(method.prepare(ratings))
-    init = jax.jit(jax.vmap(partial(method.init, jax.random.key(0)), (None, 0)))
-    step = jax.jit(jax.vmap(method.step, (0, None, 0, None)))
+    init = _jit(jax.vmap(partial(method.init, jax.random.key(0)), (None, 0)))
+    step = _jit(jax.vmap(method.step, (0, None, 0, None)))
     states = init(layout, _stacked(lanes))
     for epoch in range(EPOCHS):
         visits = method.visits(len(ratings.value), 0, epoch)
         states, _ = step(states, layout, _stacked(lanes), visits)
     for i, hparams in enumerate(lanes):
-        (*_, alone), _ = trained(SPEC, ratings, hparams)
+        (*_, alone), _ = trained(spec, ratings, hparams)
         _assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], states.factors), alone, 1e-9)
 
 
-def _keeps_float32(trained: Callable) -> None:
+def _keeps_float32(make: Callable[[Spec], Method], spec: Spec) -> None:
+    method = make(replace(spec, dtype="float32"))
     hparams = Hparams.of("float32", **LANE._asdict())
-    spec = replace(SPEC, dtype="float32")
-    factors, infos = trained(spec, small_ratings("float32"), hparams)
-    kinds = {str(leaf.dtype) for leaf in (*factors[-1], *infos[-1])}
+    ratings = small_ratings("float32")
+
+    def epoch(layout, visits):
+        before = method.init(jax.random.key(0), layout, hparams)
+        after, info = method.step(before, layout, hparams, visits)
+        return before, after, info
+
+    visits = method.visits(len(ratings.value), 0, 0)
+    before, after, info = jax.eval_shape(epoch, method.prepare(ratings), visits)
+    kinds = {str(leaf.dtype) for leaf in (*after.factors, *info)}
     assert kinds == {"float32"}, f"float32 in, {kinds} out"
+    of_states = [[str(leaf.dtype) for leaf in jax.tree.leaves(one)] for one in (before, after)]
+    assert of_states[0] == of_states[1], f"an epoch makes {of_states[1]} of a state {of_states[0]}"
 
 
 def _compiled_method(make: Callable[[Spec], Method]) -> Callable[[Spec], Method]:
@@ -435,7 +498,7 @@ def _compiled_method(make: Callable[[Spec], Method]) -> Callable[[Spec], Method]
     @cache
     def compiled(spec: Spec) -> Method:
         method = make(spec)
-        return method._replace(init=jax.jit(method.init), step=jax.jit(method.step))
+        return method._replace(init=_jit(method.init), step=_jit(method.step))
 
     return compiled
 
@@ -544,6 +607,23 @@ def _stacked(lanes: list[Hparams]) -> Hparams:
 def _convention(spec: Spec) -> str:
     bias = "biases" if spec.bias else "no biases"
     return f"{spec.missing}, {spec.loss_scale}, {spec.reg_by}, {bias}"
+
+
+# programs
+
+
+def _jit(function: Callable) -> Callable:
+    return jax.jit(function, compiler_options=_known_options())
+
+
+@cache
+def _known_options() -> dict[str, Any]:
+    """QUICK, and nothing where this XLA has another name for one of them."""
+    try:
+        jax.jit(jnp.negative, compiler_options=QUICK)(1)
+    except (RuntimeError, ValueError):
+        return {}
+    return QUICK
 
 
 # agreement

@@ -4,9 +4,10 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 import rich.progress as bars
 from rich.console import Console
@@ -17,7 +18,9 @@ from mfjax.metrics import label
 from mfjax.training.lanes import OnProgress, Progress
 from mfjax.training.sweep import Sweep
 
-EVERY = 10.0  # seconds between two lines
+EVERY = 10.0  # seconds between two lines of a sweep
+MINUTE = 60.0  # between two of what tells nothing itself
+say = partial(print, flush=True)  # a pipe would keep the lines for itself
 NOTHING = Progress(done=0, total=0, loss=math.nan, score=math.nan)
 
 
@@ -40,14 +43,17 @@ def progress(
       tell: takes the lines, which are then told on a terminal too; not given, they are printed.
       console: of the bar; not given, that of the standard output.
 
+    Yields:
+      What `tune` and `Sweep.train` take.
+
     Examples:
       with mfjax.progress(sweep) as on_progress:
           outcome = mfjax.tune(sweep, lanes, refit=True, on_progress=on_progress)
     """
     console = console or Console()
-    tell = tell or (_unheard if console.is_terminal else print)
+    tell = tell or (_unheard if console.is_terminal else say)
     course = Course(sweep, what)
-    with _bar(course, console) as move, _lines(course, tell):
+    with _bar(course, console) as move, ticking(course.line, tell, EVERY):
 
         def on_progress(now: Progress) -> None:
             course.record(now)
@@ -77,13 +83,17 @@ def _bar(course: "Course", console: Console) -> Iterator[Callable[[Progress], No
 
 
 @contextmanager
-def _lines(course: "Course", tell: Callable[[str], object]) -> Iterator[None]:
-    """A line now and then, from a thread: a compilation and a call tell nothing themselves."""
+def ticking(
+    line: Callable[[], str],
+    tell: Callable[[str], object],
+    every: float,
+) -> Iterator[None]:
+    """Tell a line every so many seconds, from a thread: a compilation and a call tell nothing."""
     ended = threading.Event()
 
     def write() -> None:
-        while not ended.wait(EVERY):
-            tell(course.line())
+        while not ended.wait(every):
+            tell(line())
 
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
@@ -92,6 +102,12 @@ def _lines(course: "Course", tell: Callable[[str], object]) -> Iterator[None]:
     finally:
         ended.set()
         writer.join()
+
+
+def waiting(what: str, tell: Callable[[str], object] = say) -> AbstractContextManager[None]:
+    """A line a minute of what is waited for, and for how long."""
+    began = time.perf_counter()
+    return ticking(lambda: f"{what}: {time.perf_counter() - began:.0f} s so far", tell, MINUTE)
 
 
 class _Said(bars.ProgressColumn):

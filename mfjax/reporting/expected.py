@@ -1,6 +1,7 @@
 """Figures that a worked example must reproduce, as its experiment states them.
 
-`{figure: {value: …, within: …}}`, where a figure is a path into the run's results (`a.0.b`).
+`{figure: {value: …, within: …}}`, or `{value: TEXT}` of what is said in words, where a figure is a
+path into the run's results (`a.0.b`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +11,25 @@ import numpy as np
 
 from mfjax.errors import InputError
 
+COLUMNS = ("figure", "expected", "seen", "tolerance", "status")
 LINE = 24  # characters of an array's line, of which two stand beside each other
+
+
+def check_expected(expected: Mapping[str, Any]) -> None:
+    """Raises InputError for what states no figure, which can be told before there is a run."""
+    for figure, stated in expected.items():
+        if not isinstance(stated, Mapping) or set(stated) != _keys(stated.get("value")):
+            raise InputError(f"expected.{figure}: expected {{value: …, within: …}}, got {stated}")
+        if not isinstance(stated["value"], str):
+            _refuse_no_numbers(figure, stated)
+
+
+def _refuse_no_numbers(figure: str, stated: Mapping[str, Any]) -> None:
+    for key, part in stated.items():
+        try:
+            np.asarray(part, float)
+        except (TypeError, ValueError):
+            raise InputError(f"expected.{figure}.{key}: {part!r} is not of numbers") from None
 
 
 def compare_figures(
@@ -19,36 +38,42 @@ def compare_figures(
 ) -> list[dict[str, str]]:
     """A row a figure: figure, expected, seen, tolerance and status (`ok` or `FAILED`).
 
-    Values are numbers or nested lists. Raises InputError for a figure that the run does not have.
+    Values are numbers, nested lists or texts. Raises InputError for a figure that the run does not
+    have.
     """
-    for figure, stated in expected.items():
-        if not isinstance(stated, Mapping) or set(stated) != {"value", "within"}:
-            raise InputError(f"expected.{figure}: expected {{value: …, within: …}}, got {stated}")
+    check_expected(expected)
     return [_row(figure, seen, **stated) for figure, stated in expected.items()]
+
+
+def _keys(value: Any) -> set[str]:
+    """What must be stated of a value."""
+    return {"value"} if isinstance(value, str) else {"value", "within"}
 
 
 def _row(
     figure: str,
     seen: Mapping[str, Any],
     value: Any,
-    within: float,
+    within: float = 0,
 ) -> dict[str, str]:
     found = lookup(seen, figure)
     if found is None:
         raise InputError(
             f"expected.{figure}: this run has no such figure; it has {', '.join(seen)}"
         )
+    if isinstance(value, str) or isinstance(found, str):
+        status = "ok" if found == value else "FAILED"
+        return _said(figure, str(value), str(found), "–", status)
     want = np.asarray(value, float)
     got = np.asarray(found, float)
     has_shape = want.shape == got.shape
     is_right = has_shape and np.all(np.abs(want - got) <= within)
-    return {
-        "figure": figure,
-        "expected": _text(want, within),
-        "seen": _text(got, within),
-        "tolerance": f"{within:g}",
-        "status": "ok" if is_right else "FAILED",
-    }
+    status = "ok" if is_right else "FAILED"
+    return _said(figure, _text(want, within), _text(got, within), f"{within:g}", status)
+
+
+def _said(*cells: str) -> dict[str, str]:
+    return dict(zip(COLUMNS, cells, strict=True))
 
 
 def _text(values: np.ndarray, within: float) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from mfjax.data.dataset import Dataset
 from mfjax.metrics import columns
 from mfjax.training.lanes import Fit, history_columns
 from mfjax.training.protocol import Outcome
+from mfjax.training.whole import taking_its_place
 
 
 def as_json(value: Any) -> Any:
@@ -34,21 +34,24 @@ def as_json(value: Any) -> Any:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON whole or not at all."""
-    part = path.with_suffix(".part")
     text = json.dumps(as_json(content), indent=2, ensure_ascii=False)
-    part.write_text(text + "\n")
-    part.replace(path)
+    write_text(path, text + "\n")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as CSV, whole or not at all; what is None or not finite is an empty field."""
     import polars
 
-    part = path.with_suffix(".part")
     plain = [as_json(row) for row in rows]
     table = polars.DataFrame(plain, infer_schema_length=None)
-    table.write_csv(part)
-    part.replace(path)
+    with taking_its_place(path) as part:
+        table.write_csv(part)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, whole or not at all."""
+    with taking_its_place(path) as part:
+        part.write_text(text, "utf-8", errors="backslashreplace")  # lone surrogates of a file name
 
 
 def all_fits(outcome: Outcome) -> list[Fit]:
@@ -101,31 +104,3 @@ def history_rows(outcome: Outcome) -> list[dict[str, Any]]:
             row = {"lane": lane, "epoch": epoch}
             rows.append(row | dict(zip(names, values, strict=True)))
     return rows
-
-
-def write_factors(
-    path: Path,
-    fit: Fit,
-    dataset: Dataset,
-    bounds: tuple[float, float],
-    bias: bool,
-) -> None:
-    """Write what predicts: factors, biases, mean, clipping range, and the ids of the rows.
-
-    `mfjax.load` reads it back.
-    """
-    user, item = fit.factors
-    rank = int(fit.lane.hparams.rank)
-    no_user_bias = np.zeros(len(user), user.dtype)
-    no_item_bias = np.zeros(len(item), item.dtype)
-    np.savez_compressed(
-        path,
-        user_factors=user[:, :rank],
-        item_factors=item[:, :rank],
-        user_bias=user[:, -2] if bias else no_user_bias,
-        item_bias=item[:, -1] if bias else no_item_bias,
-        mean=fit.mean,
-        bounds=np.asarray(bounds),
-        user_ids=dataset.user_ids,
-        item_ids=dataset.item_ids,
-    )

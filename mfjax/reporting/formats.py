@@ -1,5 +1,10 @@
-"""Tables as text: a row's cells as a reader sees them, Markdown and LaTeX."""
+"""Tables as text: a row's cells as a reader sees them, Markdown and LaTeX.
 
+Names come from configs and files. What a terminal, a figure, Markdown or LaTeX would take for more
+than text is escaped here, once, as they are shown; results have them as they are.
+"""
+
+import html
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +15,40 @@ LATEX = {character: f"\\{character}" for character in "_%&#${}"} | {
     "^": r"\textasciicircum{}",
     "~": r"\textasciitilde{}",
 }
+
+
+# escapes
+
+
+def printable(text: str) -> str:
+    """Text for a terminal, in which a control character stands as Python writes it."""
+
+    def shown(character: str) -> str:
+        is_plain = character.isprintable() or character in "\n\t"
+        return character if is_plain else repr(character)[1:-1]
+
+    return "".join(map(shown, text))
+
+
+def in_figure(text: str) -> str:
+    """Text for a figure, in which a dollar begins no formula."""
+    return printable(text).replace("$", r"\$")
+
+
+def _in_markdown(text: str) -> str:
+    escaped = html.escape(_in_one_line(text), quote=False)
+    return escaped.replace("|", r"\|")
+
+
+def _in_latex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in _in_one_line(text))
+
+
+def _in_one_line(text: str) -> str:
+    return " ".join(printable(text).split())
+
+
+# tables
 
 
 class Shown(NamedTuple):
@@ -36,19 +75,16 @@ def cell(value: Any, form: str, unit: float = 1) -> str:
 
 def markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table of ready cells."""
-    escaped = [[text.replace("|", r"\|") for text in row] for row in rows]
-    lines = [headings, ["---"] * len(headings), *escaped]
+    escaped = [list(map(_in_markdown, row)) for row in (headings, *rows)]
+    lines = [escaped[0], ["---"] * len(headings), *escaped[1:]]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def latex(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A LaTeX `tabular` of ready cells, the first column left and the others right."""
 
-    def escape(text: str) -> str:
-        return "".join(LATEX.get(character, character) for character in text)
-
     def line(row: Sequence[str]) -> str:
-        return " & ".join(map(escape, row)) + r" \\"
+        return " & ".join(map(_in_latex, row)) + r" \\"
 
     alignment = "l" + "r" * (len(headings) - 1)
     lines = [

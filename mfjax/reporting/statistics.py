@@ -1,15 +1,24 @@
-"""A mean and its interval, over what is independent."""
+"""A mean and its interval over replicates, which share training ratings."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from mfjax.data.problem import Problem
 from mfjax.training.lanes import Fit
+
+CORRECTED = "corrected resampled variance (Nadeau and Bengio 2003)"
 
 
 class Interval(NamedTuple):
-    """A mean with its 95 % t-interval over `n` replicates; no interval (None) for fewer than 2."""
+    """A mean and its 95 % t-interval.
+
+    Args:
+      mean: of the replicates; None where there is none.
+      low, high: of the interval; None for fewer than 2 replicates.
+      n: how many replicates.
+    """
 
     mean: float | None
     low: float | None
@@ -17,10 +26,35 @@ class Interval(NamedTuple):
     n: int
 
 
-def interval(values: Sequence[float]) -> Interval:
-    """The mean and the two-sided 95 % Student t-interval of independent values.
+class Over(NamedTuple):
+    """What an interval is over.
 
-    Those not finite are left out of `n`.
+    Args:
+      words: for results and tables, such as `3 splits (split_seed)`.
+      overlap: ratings measured for one trained on, which widens the interval; 0 of replicates that
+        are independent.
+    """
+
+    words: str
+    overlap: float = 0.0
+
+
+def interval(values: Sequence[float], overlap: float = 0.0) -> Interval:
+    """The mean and the two-sided 95 % Student t-interval of replicates.
+
+    Splits of the same ratings share most of what they train on, so that their variance s² says too
+    little of how another sample of ratings would come out. The variance of their mean is taken as
+    (1/n + overlap)·s², with `overlap` the number of ratings measured over that trained on.
+
+    Source: Nadeau and Bengio 2003, "Inference for the generalization error", the corrected
+    resampled t-test; for repeated folds, Bouckaert and Frank 2004.
+
+    Args:
+      values: one a replicate; those not finite are left out of `n`.
+      overlap: 0 or more; 0: the replicates are independent.
+
+    Returns:
+      The interval; without low and high for fewer than 2 values.
     """
     from scipy.special import stdtrit
 
@@ -33,27 +67,74 @@ def interval(values: Sequence[float]) -> Interval:
     if n == 1:
         return Interval(mean, None, None, 1)
     quantile = stdtrit(n - 1, 0.975)
-    half = float(quantile * finite.std(ddof=1) / np.sqrt(n))
+    half = float(quantile * finite.std(ddof=1) * np.sqrt(1 / n + overlap))
     return Interval(mean, mean - half, mean + half, n)
 
 
-def over_splits(fits: Sequence[Fit], values: Sequence[float]) -> tuple[Interval, str]:
+def over_splits(
+    fits: Sequence[Fit],
+    values: Sequence[float],
+    problems: Mapping[int, Problem],
+    *,
+    of_test: bool = False,
+) -> tuple[Interval, Over]:
     """The interval of a value a fit over splits, and what it is over.
 
-    A split is a (split_seed, fold); the starts of one split are averaged, but where it is the only
-    one, the interval is over them.
+    A split is a fold of the ratings that a split_seed cuts; the fits of one split are averaged, but
+    where it is the only one, the interval is over them.
+
+    Args:
+      fits: of one setting.
+      values: one a fit.
+      problems: by split_seed; several seeds have one where nothing is drawn from them.
+      of_test: whether the values are of the test ratings, and not of those held out.
     """
     by_split: dict[tuple[int, int], list[float]] = {}
     for fit, value in zip(fits, values, strict=True):
         hparams = fit.lane.hparams
-        split = (hparams.split_seed, hparams.fold)
+        split = (id(problems[hparams.split_seed]), hparams.fold)
         by_split.setdefault(split, []).append(value)
-    if len(by_split) == 1 and len(values) > 1:
-        return interval(values), "initialisations of one split (init_seed)"
+    if len(by_split) == 1:
+        return interval(values), Over(_of_one_split(fits))
     means = [float(np.mean(of_split)) for of_split in by_split.values()]
-    split_seeds = {split_seed for split_seed, _ in by_split}
-    if len(by_split) <= 1:
-        over = "one split"
-    else:
-        over = "splits (split_seed)" if len(split_seeds) > 1 else "folds"
-    return interval(means), over
+    over = Over(_in_words(by_split), _overlap(fits, problems, of_test))
+    return interval(means, over.overlap), over
+
+
+def _of_one_split(fits: Sequence[Fit]) -> str:
+    """The fits of one split, and the seeds in which they differ."""
+    if len(fits) == 1:
+        return "one split"
+    seeds = [
+        key
+        for key in ("init_seed", "split_seed")
+        if len({getattr(fit.lane.hparams, key) for fit in fits}) > 1
+    ]
+    return f"{len(fits)} fits of one split ({', '.join(seeds)})"
+
+
+def _in_words(splits: Mapping[tuple[int, int], list[float]]) -> str:
+    """How many splits, and what they are."""
+    cuts = {cut for cut, _ in splits}
+    folds = {fold for _, fold in splits}
+    if len(folds) == 1:
+        return f"{len(cuts)} splits (split_seed)"
+    if len(cuts) == 1:
+        return f"{len(folds)} folds"
+    return f"{len(splits)} folds, of {len(cuts)} split_seeds"
+
+
+def _overlap(fits: Sequence[Fit], problems: Mapping[int, Problem], of_test: bool) -> float:
+    """The mean of ratings measured for one trained on.
+
+    Those measured are the fold that is held out; of the test, and where none is, the test ratings.
+    """
+    ratios = []
+    for fit in fits:
+        problem = problems[fit.lane.hparams.split_seed]
+        held_out = int((problem.ratings.fold == fit.lane.hparams.fold).sum())
+        trained = len(problem.ratings.value) - held_out
+        tested = len(problem.test.value)
+        measured = tested if of_test else held_out or tested
+        ratios.append(measured / trained)
+    return float(np.mean(ratios))

@@ -1,8 +1,8 @@
 """Checkpoints: how far each block of lanes has come.
 
 A block is known by its lanes, so that the same command finds the same blocks again, whatever came
-before them. Its file is written under another name, flushed to the disk and renamed; the one before
-it is kept beside it, and takes its place where it is damaged.
+before them. Its file is written whole; the one before it is kept beside it, and takes its place
+where it is damaged.
 """
 
 import shutil
@@ -21,7 +21,8 @@ from mfjax.training.whole import Arrays, Damaged, Saved, read, taking_its_place,
 FOLDER = "checkpoint"  # of an output folder
 SHARE = 0.01  # of a run's time, the most that checkpoints take where `every` is not given
 MINUTE = 60.0  # a run that is shorter saves none
-ENDING = (signal.SIGTERM, signal.SIGINT)
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # but for those that are ignored (nohup)
+SHOWN = 3  # keys in which two runs differ, at most
 SPEED = 2e8  # bytes a second, until one has been written: of a slow disk
 
 
@@ -92,21 +93,12 @@ class Checkpoints:
             self._refuse_another_run(file)
 
     def _refuse_another_run(self, file: Path) -> None:
-        ours = self.run_identity
         try:
             theirs = read(file).run_identity
         except Damaged:
             return
-        keys = sorted(theirs.keys() | ours.keys())
-        differ = [key for key in keys if theirs.get(key) != ours.get(key)]
-        if not differ:
-            return
-        more = f" ({len(differ) - 3} keys more)" if len(differ) > 3 else ""
-        lines = [
-            f"{file.parent} is of another run: choose another folder, or give these as there{more}",
-            *(f"  {key}: {theirs.get(key)} there, {ours.get(key)} here" for key in differ[:3]),
-        ]
-        raise CheckpointError("\n".join(lines))
+        if differing(theirs, self.run_identity):
+            raise another_run(file.parent, theirs, self.run_identity)
 
     def find(self, name: str) -> Arrays | None:
         """What was saved of a block, or None: the newest file that is whole."""
@@ -191,10 +183,29 @@ class Checkpoints:
         return self.folder / f"{name}{'.before' if before else ''}.ckpt"
 
 
+def differing(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """The keys in which what identifies two runs differs."""
+    keys = sorted(theirs.keys() | ours.keys())
+    return [key for key in keys if theirs.get(key) != ours.get(key)]
+
+
+def another_run(place: Path, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> CheckpointError:
+    """What is raised where a folder is of another run."""
+    differ = differing(theirs, ours)
+    more = f" ({len(differ) - SHOWN} keys more)" if len(differ) > SHOWN else ""
+    lines = [
+        f"{place} is of another run{more}",
+        *(f"  {key}: {theirs.get(key)} there, {ours.get(key)} here" for key in differ[:SHOWN]),
+        "choose another folder, give these as there, or say overwrite=true",
+    ]
+    return CheckpointError("\n".join(lines))
+
+
 def unfinished(folder: Path) -> CheckpointError:
     """What is raised where a folder has checkpoints, and none were asked for."""
     return CheckpointError(
-        f"{folder} is of an unfinished run\nresume=true goes on with it; or remove that folder"
+        f"{folder} is of an unfinished run\n"
+        "resume=true goes on with it, and overwrite=true begins anew"
     )
 
 
@@ -205,7 +216,7 @@ def remove(output: Path) -> None:
 
 @contextmanager
 def finishing_the_chunk() -> Iterator[Stop]:
-    """Within it SIGTERM and SIGINT set the Stop: the chunk at hand is finished and saved.
+    """Within it SIGTERM, SIGINT and SIGHUP set the Stop: the chunk at hand is finished and saved.
 
     A second one ends all at once.
     """
@@ -218,7 +229,8 @@ def finishing_the_chunk() -> Iterator[Stop]:
         stop.signal = number
         signal.signal(number, before[number])
 
-    before = {number: signal.signal(number, note) for number in ENDING}
+    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heard}
     try:
         yield stop
     finally:

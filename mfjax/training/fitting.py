@@ -1,6 +1,7 @@
 """What fits in memory: the lanes of a program, and how many at once."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -19,13 +20,18 @@ SMALLER_HINT = (
 class Weight(NamedTuple):
     """The bytes of a program.
 
-    `state` is one lane's between epochs, `work` the temporaries of one that trains, and `ratings`
-    what the lanes of a device read.
+    Args:
+      state: one lane's between epochs.
+      work: the temporaries of one that trains.
+      data: what the lanes of a device read: the ratings of all splits, and the shuffles of a chunk
+        of epochs.
+      history: one lane's, on the host.
     """
 
     state: int
     work: int
-    ratings: int
+    data: int
+    history: int
 
 
 def lanes_at_once(
@@ -45,11 +51,13 @@ def lanes_at_once(
     Raises OutOfMemory where they do not fit.
     """
     on_cpu = jax.local_devices()[0].platform == "cpu"
-    # the devices of a CPU have one memory between them, and each has the ratings
+    # the devices of a CPU have one memory between them, and each has the data
     sharing = places.devices if on_cpu else 1
     lanes = sharing * places.lanes // places.devices
     # a lane's state comes in, goes out and is on the host
-    standing = sharing * weight.ratings + 3 * lanes * weight.state
+    standing = sharing * weight.data + 3 * lanes * weight.state
+    if on_cpu:  # the data as they are laid out and put together, the histories and a copy
+        standing += 2 * weight.data + 2 * lanes * weight.history
     at_once = asked or 1
     needed = standing + sharing * at_once * weight.work
     refuse_beyond_memory(needed, what, SMALLER_HINT)
@@ -74,3 +82,13 @@ def num_bytes(tree: Any) -> int:
     """The size of a tree of arrays, or of what stands for them."""
     leaves = jax.tree.leaves(tree)
     return sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+
+
+def padded_bytes(trees: Sequence[Any]) -> int:
+    """The size of several trees of arrays, each padded to the largest of them, leaf by leaf."""
+
+    def size(*leaves: Any) -> int:
+        shapes = zip(*(np.shape(leaf) for leaf in leaves), strict=True)
+        return len(leaves) * math.prod(map(max, shapes)) * leaves[0].dtype.itemsize
+
+    return sum(jax.tree.leaves(jax.tree.map(size, *trees)))

@@ -186,6 +186,11 @@ def blank_history(epochs: int, dtype: str) -> History:
     return dict.fromkeys(history_columns(), untrained)
 
 
+def history_bytes(epochs: int, dtype: str) -> int:
+    """The size of the history of one lane."""
+    return epochs * len(history_columns()) * np.dtype(dtype).itemsize
+
+
 def lengthened(track: Track, epochs: int) -> Track:
     """The same track with a history of `epochs`."""
 

@@ -5,8 +5,10 @@ import numpy as np
 from jaxtyping import Float
 
 from mfjax.data.problem import Problem
+from mfjax.memory import refuse_beyond_memory
 from mfjax.objective import AnyArray
 from mfjax.training.epochs import Data, start
+from mfjax.training.fitting import SMALLER_HINT, num_bytes
 from mfjax.training.lanes import Plan
 from mfjax.types import Bounds, Factors, Hparams, Method, Run, Spec
 
@@ -16,7 +18,10 @@ def prepared(
     method: Method,
     spec: Spec,
 ) -> list[Data]:
-    """The data of each split, all with as many ratings, on the host."""
+    """The data of each split, all with as many ratings, on the host.
+
+    Raises OutOfMemory where those of all do not fit, as the first says.
+    """
     problems = plan.problems.values()
     most = max(len(problem.ratings.value) for problem in problems)
     warm = None
@@ -32,7 +37,13 @@ def prepared(
             warm=warm,
         )
 
-    return [data(problem) for problem in problems]
+    prepared = []
+    for problem in problems:
+        prepared.append(data(problem))
+        if len(prepared) == 1:
+            needed = 2 * len(problems) * num_bytes(prepared[0])
+            refuse_beyond_memory(needed, f"{len(problems)} splits", SMALLER_HINT, on_host=True)
+    return prepared
 
 
 def blank_run(method: Method, data: Data, spec: Spec) -> Run:

@@ -17,7 +17,13 @@ from mfjax.kernels.shards import placement
 from mfjax.metrics import metric_of
 from mfjax.objective import AnyArray
 from mfjax.training.epochs import Data, History, epochs, is_live, start
-from mfjax.training.fitting import Weight, in_memory, lanes_at_once, num_bytes
+from mfjax.training.fitting import (
+    Weight,
+    in_memory,
+    lanes_at_once,
+    num_bytes,
+    padded_bytes,
+)
 from mfjax.training.lanes import (
     Lane,
     OnChunk,
@@ -26,11 +32,13 @@ from mfjax.training.lanes import (
     Progress,
     Track,
     blank_history,
+    history_bytes,
     stacked,
 )
 from mfjax.training.prepared import blank_run, padded_together, prepared
 from mfjax.types import Hparams, Run
 
+VISITED = 5  # columns of the ratings that a lane gathers in the order of its visits
 SCALARS = ("best_score", "best_epoch", "epoch", "alive", "died_at")  # of a Run
 
 Visits = Int[AnyArray, "splits epochs batches batch"] | None
@@ -129,10 +137,14 @@ class Program:
     def _fitting(self, data: Sequence[Data]) -> int:
         """The lanes to run at once. Raises OutOfMemory where they do not fit."""
         state = num_bytes(self._blank)
+        schedule = self.plan.schedule
+        shuffle = self.method.visits(self._num_ratings, 0, 0)
+        visited = 0 if shuffle is None else shuffle.nbytes
         weight = Weight(
             state=state,
-            work=2 * state + self.method.work_bytes,
-            ratings=sum(map(num_bytes, data)),
+            work=2 * state + self.method.work_bytes + VISITED * visited,
+            data=padded_bytes(data) + 2 * len(data) * schedule.epochs_per_call * visited,
+            history=history_bytes(schedule.epochs, self.spec.dtype),
         )
         asked = self.plan.lane_batch
         ratings = (asked or 1) * self.spec.tiling.chunk

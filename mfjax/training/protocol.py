@@ -7,12 +7,15 @@ import numpy as np
 from jaxtyping import Float
 
 from mfjax.data.problem import Problem
+from mfjax.errors import InputError
 from mfjax.metrics import METRICS, label, metric_of
 from mfjax.metrics.baselines import on_test
 from mfjax.training.lanes import Fit, Lane, OnProgress, Progress, not_defaults, unwatched
 from mfjax.training.search import Halving, halve
 from mfjax.training.sweep import Sweep
 from mfjax.types import NO_FOLD, Hparams, Ratings
+
+AT_ONCE = 2**18  # ratings whose rows of factors are gathered to predict them
 
 
 class Setting(NamedTuple):
@@ -48,7 +51,8 @@ class Outcome(NamedTuple):
       settings: every one, the best first.
       chosen_by: the column of `Setting.criterion`, such as `validation_rmse`.
       final: the fits that are tested: the chosen setting's, or those of its refit.
-      test: the errors of each final fit by column, `test_rmse`, …; NaN without test ratings.
+      test: the errors of each final fit by column, `test_rmse`, …; NaN without test ratings, and
+        empty where it was not tested.
       refitted: whether the chosen setting was trained once more.
     """
 
@@ -66,7 +70,7 @@ class Outcome(NamedTuple):
         best = f"best of {len(self.settings)} settings: {chosen}" if varied else "one setting"
         errors = [f"{label(self.chosen_by)} {self.chosen.criterion:.5f}"]
         metric, *_ = METRICS
-        tested = [of_fit[f"test_{metric}"] for of_fit in self.test]
+        tested = [of_fit[f"test_{metric}"] for of_fit in self.test if of_fit]
         if np.isfinite(tested).any():
             errors.append(f"{label(f'test_{metric}')} {np.mean(tested):.5f}")
         refitted = ["refitted"] if self.refitted else []
@@ -140,6 +144,9 @@ def tune_jobs(
 
     All train as lanes of the same programs.
     """
+    for lanes in jobs:
+        if len(set(lanes)) < len(lanes):
+            raise InputError("lanes: one stands twice, and a copy of a fit is no replicate")
     plan = sweep.plan
     fits = _searched(sweep, jobs, halving, on_progress)
     outcomes = [_choose(of_job, plan.schedule.choose_by, refit) for of_job in fits]
@@ -270,6 +277,11 @@ def refit_lanes(fits: Sequence[Fit]) -> list[Lane]:
 
 def predictions(fit: Fit, ratings: Ratings) -> Float[np.ndarray, " n"]:
     """The fit's predictions of `ratings`, in float64 and not clipped."""
-    user = np.asarray(fit.factors.user, np.float64)[ratings.user]
-    item = np.asarray(fit.factors.item, np.float64)[ratings.item]
-    return np.einsum("nk,nk->n", user, item) + fit.mean
+    user, item = fit.factors
+    predicted = np.empty(len(ratings.user))
+    for first in range(0, len(predicted), AT_ONCE):
+        some = slice(first, first + AT_ONCE)
+        of_user = user[ratings.user[some]].astype(np.float64)
+        of_item = item[ratings.item[some]].astype(np.float64)
+        predicted[some] = np.einsum("nk,nk->n", of_user, of_item)
+    return predicted + fit.mean

@@ -35,7 +35,7 @@ def sample(base: Hparams, axes: Axes, samples: int, seed: int) -> list[Hparams]:
         values = {key: _cast(base, key, draw[i]) for key, draw in drawn.items()}
         return base._replace(**values)
 
-    settings = map(setting, range(samples))
+    settings = dict.fromkeys(map(setting, range(samples)))  # whole ranks may coincide
     return [lane for one in settings for lane in grid(one, replicates)]
 
 

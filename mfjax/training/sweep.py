@@ -4,8 +4,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import jax
+import numpy as np
 
 from mfjax.errors import InputError
+from mfjax.memory import refuse_beyond_memory
 from mfjax.objective import mean_rating
 from mfjax.training.blocks import block_name, blocks_of, packed, unpacked, without_state
 from mfjax.training.checkpoint import Block, Checkpoints
@@ -20,7 +22,9 @@ from mfjax.training.lanes import (
     Plan,
     Progress,
     Track,
+    history_bytes,
     lengthened,
+    rank_group,
     unwatched,
 )
 from mfjax.training.program import Program
@@ -158,6 +162,7 @@ class Sweep:
     ) -> Iterator[tuple[list[int], list[Track]]]:
         """Block after block, as soon as it is trained: which lanes, and their tracks."""
         self._refuse_untrainable(lanes)
+        self._refuse_beyond_memory(lanes)
         done = 0
         total = sum(lane.epochs for lane in lanes)
         size = lanes_per_program * jax.process_count()
@@ -190,6 +195,20 @@ class Sweep:
                     "add its Problem"
                 )
             check(problems[hparams.split_seed].ratings, hparams)
+
+    def _refuse_beyond_memory(self, lanes: Sequence[Lane]) -> None:
+        """Refuses lanes whose factors and histories do not fit on the host together."""
+        spec = self.plan.spec
+        rows = spec.num_users + spec.num_items
+        columns = spec.columns - spec.max_rank
+        itemsize = np.dtype(spec.dtype).itemsize
+        needed = sum(
+            rows * (rank_group(lane.hparams.rank) + columns) * itemsize
+            + history_bytes(lane.epochs, spec.dtype)
+            for lane in lanes
+        )
+        what = f"the factors and histories of {len(lanes):,} lanes"
+        refuse_beyond_memory(needed, what, "fewer lanes, epochs or hparams.rank", on_host=True)
 
     def _program(self, max_rank: int, lanes_per_program: int) -> Program:
         key = max_rank, lanes_per_program

@@ -17,7 +17,7 @@ import numpy as np
 
 from mfjax.errors import InputError
 
-PART = ".part"  # ends the name of what is being written, which a dot begins
+PARTS = ".*.part"  # what is being written, the star its name
 RUN_IDENTITY = "about"  # the array that holds, as JSON, what a file is a checkpoint of
 DIGEST_BYTES = hashlib.sha256().digest_size
 
@@ -71,7 +71,7 @@ def taking_its_place(path: Path) -> Iterator[Path]:
 
     Removed where the writing fails.
     """
-    part = path.with_name(f".{path.name}{PART}")
+    part = path.with_name(PARTS.replace("*", path.name))
     try:
         yield part
         _flush(part)
@@ -80,12 +80,6 @@ def taking_its_place(path: Path) -> Iterator[Path]:
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-
-
-def remove_parts(folder: Path) -> None:
-    """Remove what a process that died left half written in a folder."""
-    for part in folder.glob(f".*{PART}"):
-        part.unlink(missing_ok=True)
 
 
 def _flush(path: Path) -> None:

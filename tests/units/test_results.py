@@ -5,14 +5,16 @@ import math
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 
 import mfjax
-from mfjax import Factors, Hparams, Lane
+from mfjax import Bounds, Factors, Hparams, Lane, Problem, Spec
 from mfjax.data import from_ids
 from mfjax.errors import InputError
-from mfjax.reporting.files import as_json, write_csv, write_factors, write_json
-from mfjax.reporting.formats import Shown, cells, latex, markdown
+from mfjax.reporting.files import as_json, write_csv, write_json
+from mfjax.reporting.formats import Shown, cells, in_figure, latex, markdown, printable
 from mfjax.training.lanes import Fit
+from mfjax.training.whole import read_json
 
 RANK, COLUMNS, MEAN, BOUNDS = (
     3,
@@ -50,7 +52,10 @@ def tables(dataset, bias):
 def written(folder, dataset, bias=True, bounds=BOUNDS):
     factors, mean = tables(dataset, bias), MEAN if bias else 0.0
     fit = Fit(Lane(Hparams(rank=RANK), 1), factors, mean, "finished", 1, {})
-    write_factors(folder / "factors.npz", fit, dataset, bounds, bias)
+    spec = Spec(dataset.num_users, dataset.num_items, bias=bias)
+    problem = Problem(dataset.ratings(), dataset.ratings(slice(0)), Bounds(*bounds))
+    mfjax.Model.of(fit, dataset, problem, spec).write(folder / "factors.npz")
+    write_json(folder / "results.json", {"status": "finished"})
     return mfjax.load(folder), factors.user.astype(float) @ factors.item.T.astype(float) + mean
 
 
@@ -116,6 +121,28 @@ def test_a_folder_without_a_model_is_refused(tmp_path):
         mfjax.load(tmp_path)
 
 
+def test_what_is_not_finished_is_no_model(tmp_path, dataset):
+    written(tmp_path, dataset)
+    results = tmp_path / "results.json"
+    write_json(results, {"status": "diverged", "reason": "every setting diverged\ntry"})
+    with pytest.raises(InputError, match="every setting diverged; expected the output folder of a"):
+        mfjax.load(tmp_path)
+    results.write_text("{")
+    with pytest.raises(InputError, match=r"results\.json is damaged"):
+        mfjax.load(tmp_path)
+    results.unlink()
+    with pytest.raises(InputError, match=r"no results\.json; expected the output folder"):
+        mfjax.load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more"], ids=["empty", "cut"])
+def test_damaged_factors_are_one_message(tmp_path, dataset, content):
+    written(tmp_path, dataset)
+    (tmp_path / "factors.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"factors\.npz is damaged, or of another version"):
+        mfjax.load(tmp_path)
+
+
 def test_plain_is_what_json_knows():
     value = {
         1: np.float32(0.5),
@@ -171,6 +198,30 @@ def test_a_failed_csv_leaves_what_was_there(tmp_path, there):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == (
         {"a.csv": "before"} if there else {}
     )
+
+
+def test_text_that_is_no_unicode_is_written_and_read_back(tmp_path):
+    write_json(tmp_path / "a.json", {"command": ["data.path=\udcff.csv"]})
+    assert read_json(tmp_path / "a.json") == {"command": ["data.path=\udcff.csv"]}
+
+
+# escapes
+
+
+def test_what_a_terminal_would_obey_is_shown():
+    shown = printable("a\x1b[31mb\tc\nd \u202e\x07λ [red]")
+    assert shown == "a\\x1b[31mb\tc\nd \\u202e\\x07λ [red]"
+
+
+@pytest.mark.parametrize("name", ["$a$", r"\$a$", "a$b$c$", "plain", "\\$"])
+def test_a_dollar_in_a_figure_is_a_dollar(name):
+    shown, is_formula = Text(text=in_figure(name))._preprocess_math(in_figure(name))
+    assert (shown, is_formula) == (name, False)
+
+
+def test_a_markdown_cell_is_no_html_and_one_line():
+    (*_, row) = markdown(["<b>"], [["<script>&\n\x1b|"]]).splitlines()
+    assert row == r"| &lt;script&gt;&amp; \x1b\| |"
 
 
 def test_a_markdown_table():

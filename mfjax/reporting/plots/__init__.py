@@ -10,6 +10,7 @@ from mfjax.reporting.plots.ratings import matrices, predictions
 from mfjax.reporting.plots.style import fit_cells, refit_legends, styled
 from mfjax.reporting.plots.variants import gradients, growth, scaling
 from mfjax.reporting.saving import Saving
+from mfjax.training.whole import taking_its_place
 
 __all__ = [
     "Saving",
@@ -48,5 +49,7 @@ def save(figure: Figure, folder: Path | str, name: str, saving: Saving = AS_DRAW
     # laid out once: every file would do it again, for more than the drawing takes
     figure.set_layout_engine(None)
     for kind in saving.format:
-        figure.savefig(Path(folder) / f"{name}.{kind}", metadata={"Title": title})
+        with taking_its_place(Path(folder) / f"{name}.{kind}") as part:
+            plain = title.replace(r"\$", "$")
+            figure.savefig(part, format=kind, metadata={"Title": plain})
     figure.set_layout_engine(layout)

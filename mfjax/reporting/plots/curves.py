@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mfjax.metrics import label, metric_of
+from mfjax.reporting.formats import in_figure
 from mfjax.reporting.plots.style import (
     BLUE,
     THIN,
@@ -33,6 +34,12 @@ def learning_curves(outcome: Outcome) -> Figure:
 
     The metric that chose on the validation ratings, where any are held out, with the other
     settings in grey; the same metric on the training ratings; and the objective.
+
+    Args:
+      outcome: of `mfjax.tune`.
+
+    Returns:
+      A panel a curve: the mean of the fits, and a band that holds them.
     """
     fits = outcome.chosen.fits
     validated = _is_validated(outcome)
@@ -54,8 +61,13 @@ def learning_curves(outcome: Outcome) -> Figure:
 def side_by_side(curves: Mapping[str, Outcome]) -> Figure:
     """The curves by epoch of each outcome's chosen setting: as `learning_curves`, of all at once.
 
-    The metric is the one that chose in the first outcome.
+    Args:
+      curves: outcomes by what to call them; the metric is the one that chose in the first.
+
+    Returns:
+      A panel a curve, and in it a line an outcome.
     """
+    curves = {in_figure(name): outcome for name, outcome in curves.items()}
     first = next(iter(curves.values()))
     validated = any(map(_is_validated, curves.values()))
     columns = _columns(first, validated=validated)

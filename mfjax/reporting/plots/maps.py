@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mfjax.metrics import label, metric_of
+from mfjax.reporting.formats import in_figure
 from mfjax.reporting.plots.landscape import JOB, SETTING, Landscape, Scored, draw_landscape
 from mfjax.reporting.plots.style import (
     BLUE,
@@ -30,7 +31,12 @@ def heat_map(
 ) -> Figure | None:
     """The choosing metric over the two axes with the most values, at the best of the others.
 
-    Over an only axis, a line; None without any.
+    Args:
+      outcome: of `mfjax.tune`.
+      axes: values of Hparams by their names, as `mfjax.grid` took them.
+
+    Returns:
+      Cells, or points where they fill no grid; a line over an only axis; None without any.
     """
     swept = {key: axes[key] for key in axes if key not in REPLICATES}
     keys = _varying(swept)
@@ -62,8 +68,11 @@ def jobs_map(
 
     Args:
       rows: a row a job, with the keys that vary and the column; None: it failed.
-      varied: the keys that vary, of which fewer than two give no map.
+      varied: the keys that vary.
       chosen_by: the column, such as `validation_rmse`.
+
+    Returns:
+      Cells, or points where they fill no grid; None of fewer than two keys with several values.
     """
     metric = metric_of(chosen_by)
     values = {key: _typed(rows, key) for key in varied}
@@ -85,7 +94,7 @@ def _typed(rows: Sequence[Mapping[str, Any]], key: str) -> list[float] | list[st
     try:
         return [float(value) for value in values]
     except (TypeError, ValueError):
-        return [str(value) for value in values]
+        return [in_figure(str(value)) for value in values]
 
 
 def _varying(values: Mapping[str, Sequence[Any]]) -> list[str]:

@@ -41,9 +41,12 @@ def predictions(
     """Predictions, clipped to `bounds`, against the ratings (left), and their errors (right).
 
     Args:
-      predicted, actual: n >= 1.
+      predicted, actual: `[n]`, in rating units; n >= 1.
       bounds: the range of predictions.
       label: what the ratings are, in words.
+
+    Returns:
+      Two panels, under a title with every metric.
     """
     predicted = np.clip(predicted.astype(float), *bounds)
     actual = actual.astype(float)
@@ -112,7 +115,13 @@ def matrices(
 ) -> Figure:
     """R, R̂ and R̂ − R of a problem small enough to be seen whole.
 
-    The `missing` entries are hatched.
+    Args:
+      actual: `[users, items]`, in rating units; not read where missing.
+      predicted: `[users, items]`, in rating units.
+      missing: `[users, items]`, the entries that are hatched.
+
+    Returns:
+      Three panels, the values written in where there is room.
     """
     known = np.where(missing, np.nan, actual)
     error = predicted - known

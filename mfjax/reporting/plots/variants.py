@@ -5,9 +5,11 @@ from textwrap import shorten
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mfjax.reporting.formats import in_figure
 from mfjax.reporting.plots.style import (
     BLUE,
     GREEN,
@@ -41,6 +43,9 @@ def gradients(rows: Sequence[Row]) -> Figure:
 
     Args:
       rows: those of `mfjax.checks.compare.compare_gradients`; None where a figure is not known.
+
+    Returns:
+      Two panels with a line a row.
     """
     counts = sorted({row["ratings"] for row in rows})
     ratings = " and ".join(f"{count:,}" for count in counts)
@@ -50,7 +55,7 @@ def gradients(rows: Sequence[Row]) -> Figure:
     figure, (left, right) = panels(title, names, size, sharey=True)
     _draw_errors(left, rows)
     _draw_times(right, rows)
-    variants = [row["gradient"] for row in rows]
+    variants = [in_figure(row["gradient"]) for row in rows]
     left.set_yticks(range(len(rows)), variants)
     left.set_ylim(len(rows) - 0.4, -0.6)
     ticks = left.get_yticklabels()
@@ -120,7 +125,7 @@ def _note(row: Row) -> str:
         parts.append(f"{row['ms']:.3g} ms")
     if row["status"] != "ok":
         parts.append(row["status"])
-    return shorten(", ".join(parts), 50, placeholder=" …")
+    return in_figure(shorten(", ".join(parts), 50, placeholder=" …"))
 
 
 def _has_failed(row: Row) -> bool:
@@ -137,6 +142,9 @@ def scaling(rows: Sequence[Row]) -> Figure:
 
     Args:
       rows: as those of `gradients`, of several numbers of ratings.
+
+    Returns:
+      One panel, both axes logarithmic.
     """
     timed = [row for row in rows if row["ms"] is not None]
     timed.sort(key=lambda row: row["ratings"])
@@ -145,7 +153,7 @@ def scaling(rows: Sequence[Row]) -> Figure:
         of_variant = [row for row in timed if row["gradient"] == name]
         has_failed = any(map(_has_failed, of_variant))
         style = line_style(i) | {"marker": MARKERS[i % len(MARKERS)]}
-        style["label"] = f"{name} (FAILED)" if has_failed else name
+        style["label"] = in_figure(f"{name} (FAILED)" if has_failed else name)
         ratings = _column(of_variant, "ratings")
         axes.plot(ratings, _column(of_variant, "ms"), **style)
     sizes = np.unique([row["ratings"] for row in timed])
@@ -180,30 +188,34 @@ def growth(
     Args:
       rows: a row a number of ratings, ascending: ratings, ms, ms_low, ms_high, peak_bytes and
         layout_bytes.
-      fits: the power laws of `time` and `memory`, each with its `exponent` and `at(ratings)`.
+      fits: the lines of `time` (s) and `memory` (bytes), each with `a`, `b` and `at(ratings)`.
       dense_bytes: what one dense matrix would take.
       title: of the figure.
+
+    Returns:
+      Two panels, all axes logarithmic.
     """
-    figure, (left, right) = panels(title, ("time", "memory"), (9, 4.4))
+    figure, (left, right) = panels(title, ("time", "memory"), (9, 4.8))
     _draw_time_growth(left, rows, fits["time"])
     _draw_memory_growth(right, rows, fits["memory"], dense_bytes)
     for axes in (left, right):
         axes.set(xscale="log", yscale="log", xlabel="number of ratings")
         log_ticks(axes.yaxis)
         below = (0.5, -0.15)
-        axes.legend(loc="upper center", bbox_to_anchor=below, ncols=2)
+        axes.legend(loc="upper center", bbox_to_anchor=below)
     return figure
 
 
-def _draw_time_growth(axes: Axes, rows: Sequence[Row], law: Any) -> None:
+def _draw_time_growth(axes: Axes, rows: Sequence[Row], line: Any) -> None:
     ratings = _column(rows, "ratings")
     ms = _column(rows, "ms")
     below = ms - _column(rows, "ms_low")
     above = _column(rows, "ms_high") - ms
     calls = {"fmt": "o", "label": "a call (whiskers: quartiles)"}
     axes.errorbar(ratings, ms, yerr=[below, above], color=BLUE, **calls)
-    fitted = law.at(ratings)
-    axes.plot(ratings, fitted, color=BLUE, label=_fitted(law))
+    fitted = f"{line.a:.3g} s + {1e9 * line.b:.3g} ns a rating, fitted"
+    between = _between(ratings)
+    axes.plot(between, 1e3 * line.at(between), color=BLUE, label=fitted)
     proportional = ms[-1] * ratings / ratings[-1]
     axes.plot(ratings, proportional, label="proportional to ratings", **GUIDE)
     axes.set_ylabel("time a call (ms)")
@@ -212,25 +224,27 @@ def _draw_time_growth(axes: Axes, rows: Sequence[Row], law: Any) -> None:
 def _draw_memory_growth(
     axes: Axes,
     rows: Sequence[Row],
-    law: Any,
+    line: Any,
     dense_bytes: int,
 ) -> None:
     ratings = _column(rows, "ratings")
     peak = _column(rows, "peak_bytes") / 1e9
-    fitted = law.at(ratings) / 1e9
+    fitted = f"{line.a / 1e9:.3g} GB + {line.b:.3g} bytes a rating, fitted"
+    between = _between(ratings)
     layout = _column(rows, "layout_bytes") / 1e9
     dense = dense_bytes / 1e9
     named = f"one dense matrix, {dense:,.3g} GB"
     triangle = {"color": GREEN, "mfc": "none", "label": "layout of the ratings"}
     axes.plot(ratings, peak, "s", color=VERMILLION, label="peak of the process")
-    axes.plot(ratings, fitted, "-", color=VERMILLION, label=_fitted(law))
+    axes.plot(between, line.at(between) / 1e9, "-", color=VERMILLION, label=fitted)
     axes.plot(ratings, layout, "^", **triangle)
     axes.axhline(dense, color="black", linestyle="--", label=named)
     axes.set_ylabel("memory (GB)")
 
 
-def _fitted(law: Any) -> str:
-    return f"ratings$^{{{law.exponent:.2f}}}$, fitted"
+def _between(ratings: Values) -> Float[np.ndarray, " points"]:
+    """Numbers of ratings from the least to the greatest: a line bends on logarithmic axes."""
+    return np.geomspace(ratings[0], ratings[-1], 100)
 
 
 def _column(rows: Sequence[Row], key: str) -> Values:

@@ -1,0 +1,127 @@
+"""What results say of an outcome: its errors with their intervals, its protocol, what to try."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mfjax.app.build import Experiment
+from mfjax.app.sealed import ALL_TESTED, NOT_TESTED
+from mfjax.data.problem import Problem
+from mfjax.metrics import columns
+from mfjax.metrics.baselines import baselines
+from mfjax.reporting.statistics import CORRECTED, Interval, Over, interval, over_splits
+from mfjax.training.protocol import Outcome
+
+Measured = dict[str, tuple[Interval, Over]]  # by column
+
+
+def measure(
+    experiment: Experiment, outcome: Outcome, *, all_tested: bool = False
+) -> dict[str, Any]:
+    """Metrics and baselines with their intervals, what those are over, and the protocol.
+
+    Args:
+      experiment: whose splits they are of.
+      outcome: what was chosen.
+      all_tested: whether other jobs or variants are tested beside this one.
+    """
+    measured = _by_column(experiment, outcome)
+    of_test = _of_tests(experiment, outcome) if all(outcome.test) else {}
+    said = [
+        _how(experiment, outcome),
+        *[NOT_TESTED] * (not all(outcome.test)),
+        *[ALL_TESTED] * all_tested,
+        *[f"intervals: {CORRECTED}"] * any(over.overlap for _, over in measured.values()),
+    ]
+    return {
+        "metrics": {column: value for column, (value, _) in measured.items()},
+        "interval_over": _over_what(measured),
+        "baselines": of_test,
+        "protocol": "; ".join(said),
+    }
+
+
+def untested(outcome: Outcome) -> Outcome:
+    """The same without its errors on the test ratings."""
+    return outcome._replace(test=[{} for _ in outcome.final])
+
+
+def was_tested(outcome: Outcome) -> bool:
+    """Whether there are errors on test ratings."""
+    return any(np.isfinite(error) for errors in outcome.test for error in errors.values())
+
+
+def remarks(experiment: Experiment, outcome: Outcome) -> list[str]:
+    """What to try next: a choice at the end of its axis, a best epoch at the end of training."""
+    chosen = outcome.chosen.hparams
+    axes = {key: axis for key, axis in experiment.axes.items() if key in chosen}
+    said = [line for key, axis in axes.items() for line in _at_the_end(key, chosen[key], axis)]
+    schedule = experiment.sweep.plan.schedule
+    judged = outcome.chosen_by.startswith("validation") and schedule.eval_every < schedule.epochs
+    if judged and any(fit.best_epoch == schedule.epochs for fit in outcome.chosen.fits):
+        said.append(f"the best epoch is the last, {schedule.epochs}: try more epochs")
+    return said
+
+
+def _at_the_end(key: str, value: float, axis: Sequence[float]) -> list[str]:
+    """A line where a value is at an end of its axis, beyond which there is more."""
+    low = min(axis)
+    high = max(axis)
+    if low == high:
+        return []
+    if value == low > 0:
+        return [f"{key}={value:g} is the lowest of its axis: try lower"]
+    if value == high:
+        return [f"{key}={value:g} is the highest of its axis: try higher"]
+    return []
+
+
+# the parts of `measure`
+
+
+def _by_column(experiment: Experiment, outcome: Outcome) -> Measured:
+    """The interval of every column that was measured."""
+    problems = experiment.sweep.plan.problems
+    final = outcome.final
+    chosen = outcome.chosen.fits
+    measured = {}
+    for column in columns("train"):
+        values = [fit.at_best(column) for fit in final]
+        measured[column] = over_splits(final, values, problems)
+    for column in columns("validation"):
+        values = [fit.at_best(column) for fit in chosen]
+        measured[column] = over_splits(chosen, values, problems)
+    for column in columns("test") if all(outcome.test) else ():
+        values = [errors[column] for errors in outcome.test]
+        measured[column] = over_splits(final, values, problems, of_test=True)
+    return measured
+
+
+def _over_what(measured: Measured) -> str:
+    """What the intervals are over: those of the test, and those of validation where they differ."""
+    over = {
+        part: measured[column][1].words
+        for part in ("test", "validation", "train")
+        for column in columns(part)[:1]
+        if column in measured and measured[column][0].n
+    }
+    words, *_ = [*over.values(), "nothing"]
+    of_validation = over.get("validation", words)
+    return words if of_validation == words else f"{words}; of validation {of_validation}"
+
+
+def _of_tests(experiment: Experiment, outcome: Outcome) -> dict[str, Interval]:
+    """The intervals of the baselines, over the splits of the final fits, each once."""
+    problems = experiment.sweep.plan.problems
+    seeds = [fit.lane.hparams.split_seed for fit in outcome.final]
+    own: dict[int, Problem] = {id(problems[seed]): problems[seed] for seed in seeds}
+    shares = [len(one.test.value) / len(one.ratings.value) for one in own.values()]
+    overlap = float(np.mean(shares))
+    return {name: interval(rmse, overlap) for name, rmse in baselines(own).items()}
+
+
+def _how(experiment: Experiment, outcome: Outcome) -> str:
+    """How the ratings were split and the chosen setting trained, in words."""
+    refitted = ", refitted on training and validation ratings" if outcome.refitted else ""
+    return experiment.protocol + refitted

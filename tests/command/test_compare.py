@@ -1,0 +1,37 @@
+"""`job=compare`: variants side by side, of which the best by validation is tested."""
+
+import pytest
+from commands import QUIET, rows_of, strict_json
+
+TEST = ("test_rmse", "test_mae")
+COMPARE = (
+    *("job=compare", *QUIET),
+    "+job.variants={low:{hparams:{reg:0.05}},high:{hparams:{reg:3.0}},als:{method:{name:als}}}",
+)
+
+
+@pytest.fixture(scope="module", params=["chosen", "all"])
+def compared(request, succeeded, tmp_path_factory):
+    """(what is tested, what it said, the figures by variant, folder)."""
+    folder = tmp_path_factory.mktemp(request.param)
+    done = succeeded(folder, *COMPARE, f"test={request.param}")
+    figures = strict_json(folder / "out/results.json")["figures"]
+    return request.param, done, figures, folder / "out"
+
+
+def test_the_best_by_validation_alone_is_tested_or_all_and_that_is_said(compared):
+    test, done, figures, folder = compared
+    assert list(figures) == ["low", "high", "als"]
+    best = min(figures, key=lambda name: figures[name]["metrics"]["validation_rmse"]["mean"])
+    tested = [name for name, of in figures.items() if "test_rmse" in of["metrics"]]
+    assert tested == (list(figures) if test == "all" else [best])
+    for name, of in figures.items():
+        is_tested = name in tested
+        assert bool(of["baselines"]) == is_tested
+        assert ("not tested" in of["protocol"]) == (not is_tested)
+        assert ("all are tested (test=all)" in of["protocol"]) == (test == "all")
+        rows = rows_of(folder / name / "lanes.csv")
+        assert any(row[column] for row in rows for column in TEST) == is_tested
+        assert of["remarks"] is not None
+    said = "all are tested" if test == "all" else f"{best}, the best by validation RMSE"
+    assert f"Tested: {said}" in done.stdout
