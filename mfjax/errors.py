@@ -15,7 +15,7 @@ class OutOfMemory(InputError):
 
 
 class CheckpointError(InputError):
-    """A checkpoint that is of another run, or cannot be written.
+    """A result or a checkpoint that is of another run, or a checkpoint that cannot be written.
 
     It is no single job's fault, so that it ends all that run together.
     """

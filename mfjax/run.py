@@ -1,5 +1,8 @@
 """`python -m mfjax.run`, and the console script `mfjax`."""
 
+import io
+import os
+import signal
 import sys
 import time
 
@@ -13,16 +16,46 @@ ASKING = {"--help", "-h"}  # Hydra's own takes longer, and loads all that the co
 
 def main() -> None:
     """Run the command line. Without any argument it shows the help."""
-    arguments = sys.argv[1:]
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # of a terminal that lacks a character
+    try:
+        _main(sys.argv[1:])
+    except KeyboardInterrupt:  # before the command begins, which has words for it
+        sys.exit(128 + signal.SIGINT)
+    except BrokenPipeError:  # who read it has gone
+        sys.exit(1)
+    except ImportError as error:
+        _refuse(f"{error}\nwhat mfjax needs is not installed as it should be: pip install mfjax")
+    finally:
+        _end_output()
+
+
+def _end_output() -> None:
+    """Write what is left to be written; where nobody reads, Python would say so after all."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+
+
+def _main(arguments: list[str]) -> None:
     if not arguments or ASKING & set(arguments):
         print(help_text())
         return
-    if message := wrong_name(arguments):  # before all that the command needs is loaded
-        print(f"error: {message}", file=sys.stderr)
-        sys.exit(1)
+    _refuse(wrong_name(arguments))  # before all that the command needs is loaded
+    from mfjax.app.quoting import misread
+
+    _refuse(misread(arguments))
     from mfjax.app import command
 
     command.main(BEGAN)
+
+
+def _refuse(message: str | None) -> None:
+    if message:
+        print(f"error: {message}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ SMALL = (
     "data.num_ratings=300",
     "data.rank=2",
     "epochs=3",
+    "replicates=1",
 )
 NO_PLOTS = "plots.draw=false"
 QUIET = (*SMALL, NO_PLOTS)

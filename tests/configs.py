@@ -5,12 +5,14 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from mfjax.app import CONF, command
+from mfjax.app import CONF, messages, schema
 from mfjax.app.build import build
 from mfjax.app.check import check
+from mfjax.app.ignored import refuse_idle
 from mfjax.errors import InputError
 
-TINY = ("data=toy", "data.num_users=6", "data.num_items=5")
+schema.register()
+TINY = ("data=toy", "data.num_users=6", "data.num_items=5", "replicates=1")
 
 
 def composed(*overrides: str) -> DictConfig:
@@ -22,7 +24,9 @@ def composed(*overrides: str) -> DictConfig:
 
 
 def built(*overrides: str):
-    return build(composed(*overrides))
+    cfg = composed(*overrides)
+    refuse_idle(cfg, overrides)
+    return build(cfg)
 
 
 def refusal(*overrides: str, until=built) -> str:
@@ -30,7 +34,7 @@ def refusal(*overrides: str, until=built) -> str:
     try:
         until(*overrides)
     except (InputError, HydraException, OmegaConfBaseException) as error:
-        return command.short(error)
+        return messages.short(error)
     raise AssertionError(f"{' '.join(overrides)} was not refused")
 
 

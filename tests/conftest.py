@@ -5,8 +5,10 @@ running them, so that XLA is told not to try hard, here and in every process tha
 `JAX_DISABLE_MOST_OPTIMIZATIONS=0 pytest` compiles them as a user's.
 """
 
+import copy
 import os
 import pkgutil
+import sys
 
 import jaxtyping
 
@@ -141,3 +143,28 @@ def descent_sweep(problem) -> Sweep:
         schedule=Schedule(epochs=10, eval_every=10),
     )
     return Sweep(plan, lanes_per_program=1)
+
+
+@pytest.fixture
+def forgotten():
+    """What becomes a row of a table here, a function of a user, is none afterwards."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    from mfjax.app import schema
+    from mfjax.app.adopted import PLACES, OwnFunction
+
+    before = set(sys.modules)
+    Plugins.instance()  # which register their configs once a process, as they are found
+    store = ConfigStore.instance()
+    repo = copy.deepcopy(store.repo)
+    yield
+    store.repo = repo
+    for name in set(sys.modules) - before:
+        if name.startswith("own_") or name in ("helper", "mine"):
+            del sys.modules[name]
+    for place in PLACES.values():
+        own = [name for name, row in place.table.items() if isinstance(row, OwnFunction)]
+        for name in own:
+            del place.table[name]
+    schema.register()

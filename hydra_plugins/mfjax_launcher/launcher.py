@@ -13,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.utils import JobReturn, configure_log, filter_overrides, run_job, setup_globals
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +88,7 @@ class MfjaxLauncher(Launcher):
         from mfjax.app.check import shadowed
         from mfjax.app.handover import Finished, handing_over
         from mfjax.app.multirun import train_together
+        from mfjax.app.session import own_part
         from mfjax.training.checkpoint import remove
 
         overrides = [list(config.hydra.overrides.task) for config in configs]
@@ -95,7 +96,7 @@ class MfjaxLauncher(Launcher):
         for line in dict.fromkeys(lines):
             log.warning(line)
         cases = train_together(
-            [_of_the_job(config) for config in configs],
+            [own_part(config) for config in configs],
             [sweep_dir / str(config.hydra.sweep.subdir) for config in configs],
             sweep_dir,
             self.lanes_per_program,
@@ -139,10 +140,3 @@ class MfjaxLauncher(Launcher):
 
 def _is_of_mfjax(config: DictConfig) -> bool:
     return {"job", "hparams", "sweep"} <= set(config)
-
-
-def _of_the_job(config: DictConfig) -> DictConfig:
-    """The config as the job sees it, without Hydra's own part."""
-    own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    own._set_parent(config)  # in which `${hydra.…}` is found
-    return own

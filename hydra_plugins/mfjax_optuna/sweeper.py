@@ -7,13 +7,15 @@ folder goes on with it.
 import logging
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import Override
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -21,7 +23,11 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from hydra_plugins.mfjax_optuna.axes import distribution, refuse_other_axes
+
 log = logging.getLogger(__name__)
+PLAIN = "/ !$&'()*+,:;=@[]"  # in the path of a URL of SQLite: all but %, ? and #
+RANGES = {"n_trials": (1, 10**6), "batch": (1, 10**6), "seed": (0, 2**32 - 1)}
 
 
 @dataclass
@@ -82,21 +88,23 @@ class OptunaSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         """Run the trials.
 
-        Raises InputError where Optuna is not installed, and where there is nothing to search or to
-        run.
+        Raises InputError where Optuna is not installed, where there is nothing to search or to run,
+        for an axis that cannot be searched, and where the study cannot be kept.
         """
         optuna = _optuna()
         self._check()
         overrides = self._overrides(arguments)
         axes = {
-            key: _distribution(one) for key, one in overrides.items() if one.is_sweep_override()
+            key: distribution(key, one) for key, one in overrides.items() if one.is_sweep_override()
         }
         _refuse_no_axis(axes)
         fixed = [str(one.input_line) for one in overrides.values() if not one.is_sweep_override()]
-        study = self._study(optuna)
-        _refuse_other_jobs(study, fixed)
-        for trials in self._batches(study, axes):
-            self._run(study, trials, fixed)
+        with keeping(self._url):
+            study = self._study(optuna)
+            _refuse_other_jobs(study, fixed)
+            refuse_other_axes(study, axes)
+            for trials in self._batches(study, axes):
+                self._run(study, trials, fixed)
         if study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE]):
             best = study.best_trial
             number = f"#{best.number}"
@@ -107,10 +115,22 @@ class OptunaSweeper(Sweeper):
     def _check(self) -> None:
         from mfjax.errors import InputError
 
-        for key in ("n_trials", "batch"):
+        for key, (least, most) in RANGES.items():
             number = getattr(self, key)
-            if number < 1:
-                raise InputError(f"hydra.sweeper.{key}: expected a positive number, got {number}")
+            if not least <= number <= most:
+                raise InputError(
+                    f"hydra.sweeper.{key}: expected an integer from {least} to {most}, got {number}"
+                )
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.config.hydra.sweep.dir)
+
+    @property
+    def _url(self) -> str:
+        """Of the data base that the study is kept in."""
+        file = (self._folder / "study.db").resolve()
+        return self.storage or f"sqlite:///{quote(str(file), safe=PLAIN)}"
 
     def _overrides(self, arguments: Sequence[str]) -> dict[str, Override]:
         """What is overridden, by key: the last of a key, those of the command line at the end."""
@@ -119,21 +139,27 @@ class OptunaSweeper(Sweeper):
         return {one.get_key_element(): one for one in parser.parse_overrides([*own, *arguments])}
 
     def _study(self, optuna: Any) -> Any:
-        """The study in the multirun's folder, which is made where there is none."""
-        folder = Path(self.config.hydra.sweep.dir)
-        folder.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
+        """The study, which is made where there is none.
+
+        Its multirun.yaml says when it began: a command that goes on with it leaves that as it is,
+        so that its summary holds all jobs of the study.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         sampler = optuna.samplers.TPESampler(
             seed=self.seed, n_startup_trials=self.batch, constant_liar=True
         )
-        return optuna.create_study(
-            storage=self.storage or f"sqlite:///{(folder / 'study.db').resolve()}",
+        study = optuna.create_study(
+            storage=self._url,
             sampler=sampler,
             study_name="mfjax",
             direction="minimize",
             load_if_exists=True,
         )
+        begins = self._folder / "multirun.yaml"
+        if not study.trials or not begins.is_file():
+            OmegaConf.save(self.config, begins)
+        return study
 
     def _batches(self, study: Any, axes: dict[str, Any]) -> Iterator[Sequence[Any]]:
         """The trials of one launch after another.
@@ -208,23 +234,23 @@ def _refuse_other_jobs(study: Any, fixed: Sequence[str]) -> None:
         )
 
 
-def _distribution(override: Override) -> Any:
-    """Where Optuna looks for the value of an axis."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+@contextmanager
+def keeping(url: str) -> Iterator[None]:
+    """Raises InputError where the study cannot be kept within it."""
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
 
-    axis = override.value()
-    if override.is_choice_sweep():
-        return CategoricalDistribution(list(override.sweep_string_iterator()))
-    if isinstance(axis, RangeSweep):
-        steps = math.ceil((axis.stop - axis.start) / axis.step) - 1
-        last = axis.start + axis.step * steps
-        is_whole = isinstance(axis.start, int) and isinstance(axis.step, int)
-        kind = IntDistribution if is_whole else FloatDistribution
-        return kind(axis.start, last, step=axis.step)
-    assert isinstance(axis, IntervalSweep)  # there is no other
-    is_whole = isinstance(axis.start, int) and isinstance(axis.end, int)
-    kind = IntDistribution if is_whole else FloatDistribution
-    return kind(axis.start, axis.end, log="log" in axis.tags)
+    from mfjax.errors import InputError
+
+    try:
+        yield
+    except (OptunaError, SQLAlchemyError, ImportError) as error:
+        cause = error.__cause__ or error
+        raise InputError(
+            f"hydra.sweeper.storage={url}: {str(cause).splitlines()[0]}\n"
+            "expected the URL of a data base in a folder that is there and can be written to, such "
+            "as sqlite:////home/me/study.db"
+        ) from error
 
 
 def _value(job: JobReturn) -> float | None:

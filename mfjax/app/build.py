@@ -1,17 +1,20 @@
 """From a config to what a sweep takes."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import fields, replace
-from functools import partial
+from functools import cache
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from mfjax.app.adopted import OPTIMIZERS
 from mfjax.app.check import check
-from mfjax.app.schema import CHANGES_NO_NUMBER, keywords
+from mfjax.app.lanes import Axes, Job, job_of, refuse_copies
+from mfjax.app.schema import TrainJob, keywords
 from mfjax.data import SOURCES, SPLITS
 from mfjax.data.dataset import Dataset
 from mfjax.data.problem import Problem
@@ -20,17 +23,18 @@ from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
 from mfjax.kernels import KERNELS
 from mfjax.kernels.layout import ALS_OVERHEAD, GRADIENT_OVERHEAD, tile_width
+from mfjax.memory import refuse_beyond_memory
 from mfjax.methods import METHODS
 from mfjax.methods.optimizers import optimizer
 from mfjax.training.epochs import Schedule
-from mfjax.training.lanes import Plan, grid
-from mfjax.training.search import Halving, sample
+from mfjax.training.lanes import Plan
+from mfjax.training.search import Halving
 from mfjax.training.sweep import Sweep
-from mfjax.types import Factors, Hparams, Method, Optimizer, Spec, Tiling
+from mfjax.types import Factors, Hparams, Method, Optimizer, Spec, Tiling, in_no_order
 
 DEFAULT = "tiles"  # the gradient and the kernel of a method that wants one
+SPLIT_BYTES = 40  # of a rating: its columns, its fold and its place in the shuffle
 CONVENTIONS = ("missing", "loss_scale", "reg_by", "bias", "clip", "dtype", "matmul_precision")
-Axes = dict[str, list[float]]
 
 
 class Experiment(NamedTuple):
@@ -40,7 +44,6 @@ class Experiment(NamedTuple):
       sweep: over the splits of `dataset`.
       lanes, axes: the lanes to train, and the values of what is swept.
       halving: drops settings on the way.
-      idle: the Hparams that the program does not read, each with the key that makes it so.
       protocol, conventions, method: in words and values, how.
     """
 
@@ -49,26 +52,23 @@ class Experiment(NamedTuple):
     lanes: list[Hparams]
     axes: Axes
     halving: Halving | None
-    idle: dict[str, str]
     protocol: str
     conventions: dict[str, Any]
     method: dict[str, Any]
 
 
-class _Job(NamedTuple):
-    """A config, the axes of its sweep, and the lanes that they stand for."""
-
-    cfg: DictConfig
-    axes: Axes
-    lanes: list[Hparams]
-
-
 class _Chosen(NamedTuple):
-    """The method of a config: what makes it of a Spec, the Spec, and the Hparams that are idle."""
+    """The method of a config.
+
+    Args:
+      method: makes it of a Spec.
+      spec: of all programs.
+      visits: whether it visits the ratings in an order of their own each epoch.
+    """
 
     method: Callable[[Spec], Method]
     spec: Spec
-    idle: dict[str, str]
+    visits: bool
 
 
 def build(cfg: DictConfig) -> Experiment:
@@ -96,92 +96,71 @@ def build_jobs(
     Raises InputError as `build`.
     """
     for cfg in cfgs:
-        check(cfg)
+        check_before_data(cfg)
     cfg = cfgs[0]
     dataset = build_dataset(cfg)
-    jobs = [_job(cfg) for cfg in cfgs]
-    splits = _splits(cfg, dataset, jobs)
+    cut = _cut(cfg, dataset)
+    jobs = [job_of(cfg, cut(cfg.hparams.split_seed)) for cfg in cfgs]
+    seeds = sorted({lane.split_seed for job in jobs for lane in job.lanes})
+    _refuse_many_splits(seeds, dataset)
+    splits = {seed: cut(seed) for seed in seeds}
     chosen = _chosen(cfg, dataset)
     starts = [build_start(cfg, dataset) for cfg in cfgs]  # the same, or one does not fit
     for job in jobs:
-        _refuse_idle(job, chosen.idle)
-        _refuse_folds(job, next(iter(splits.values())).num_folds)
+        refuse_copies(job, splits, starts=bool(starts[0]), visits=chosen.visits)
     if before and list(before.plan.problems) == list(splits):
         sweep = before
     else:
         plan = _plan(cfg, dataset, splits, chosen, starts[0])
         sweep = Sweep(plan, lanes_per_program or _lanes_needed(jobs))
-    return [_experiment(job, dataset, splits, chosen.idle, sweep) for job in jobs]
+    return [_experiment(job, dataset, splits, sweep) for job in jobs]
+
+
+def check_before_data(cfg: DictConfig) -> None:
+    """Refuse what is wrong in a config whatever its data. Raises InputError."""
+    check(cfg)
+    call(SOURCES, cfg.data, "data")
+    build_split(cfg)
+    build_method(cfg, build_optimizer(cfg))(build_spec(cfg, 1, 1))
 
 
 # the steps of `build_jobs`
 
 
-def _job(cfg: DictConfig) -> _Job:
-    axes = {str(key): list(values) for key, values in cfg.sweep.items() if values is not None}
-    expand = choose("search.name", SEARCHES, cfg.search.name)
-    return _Job(cfg, axes, expand(build_hparams(cfg), axes, cfg.search))
+def _cut(cfg: DictConfig, dataset: Dataset) -> Callable[[int], Split]:
+    """The split of the ratings for a split_seed: one for all where nothing is drawn from it."""
+    split = build_split(cfg)
+
+    @cache
+    def of_seed(seed: int) -> Split:
+        return split(len(dataset.value), seed)
+
+    def cut(seed: int) -> Split:
+        fixed = of_seed(cfg.hparams.split_seed)
+        return of_seed(seed) if fixed.drawn else fixed
+
+    return cut
 
 
-def _grid(base: Hparams, axes: Axes, search: DictConfig) -> list[Hparams]:
-    return grid(base, axes)
-
-
-def _random(base: Hparams, axes: Axes, search: DictConfig) -> list[Hparams]:
-    return sample(base, axes, search.samples, search.seed)
-
-
-SEARCHES = {"grid": _grid, "random": _random}
-
-
-def _splits(cfg: DictConfig, dataset: Dataset, jobs: Sequence[_Job]) -> dict[int, Split]:
-    """A split of the ratings for every split_seed of the jobs."""
-    split = call(SPLITS, cfg.split, "split")
-    seeds = sorted({lane.split_seed for job in jobs for lane in job.lanes})
-    return {seed: split(len(dataset.value), seed) for seed in seeds}
+def _refuse_many_splits(seeds: Sequence[int], dataset: Dataset) -> None:
+    """Raises OutOfMemory where a copy of the ratings a split does not fit."""
+    count = len(dataset.value)
+    what = f"{len(seeds):,} splits of {count:,} ratings"
+    needed = SPLIT_BYTES * len(seeds) * count
+    refuse_beyond_memory(needed, what, "fewer split_seeds", on_host=True)
 
 
 def _chosen(cfg: DictConfig, dataset: Dataset) -> _Chosen:
     """The method of a config, on tiles as suit it."""
-    opt = optimizer(**plain_section(cfg.optimizer), epochs=cfg.epochs)
-    make = build_method(cfg, opt)
+    make = build_method(cfg, build_optimizer(cfg))
     spec = build_spec(cfg, dataset.num_users, dataset.num_items)
     method = make(spec)
     tiling = build_tiling(cfg, dataset, spec, method.solves_rows)
-    return _Chosen(make, replace(spec, tiling=tiling), _idle(cfg, opt, method))
-
-
-def _idle(cfg: DictConfig, opt: Optimizer, method: Method) -> dict[str, str]:
-    """The Hparams that the program of `cfg` does not read, each with the key that makes it so."""
-    idle = {
-        key: f"method={cfg.method.name}" if key in opt.reads else f"optimizer={cfg.optimizer.name}"
-        for key in ("learning_rate", "momentum")
-        if key not in method.reads
-    }
-    if cfg.missing != "zero":
-        idle["missing_weight"] = f"missing={cfg.missing}"
-    if not cfg.bias:
-        idle["reg_bias"] = "bias=false"
-    return idle
-
-
-def _refuse_idle(job: _Job, idle: Mapping[str, str]) -> None:
-    """Refuse to sweep what the program would not read."""
-    for key in sorted(idle.keys() & job.axes.keys()):
-        raise InputError(
-            f"sweep.{key} has no effect with {idle[key]}: all its lanes would be the same; "
-            "leave it out"
-        )
-
-
-def _refuse_folds(job: _Job, num_folds: int) -> None:
-    """Refuse folds that the split does not have."""
-    for fold in job.axes.get("fold", [job.cfg.hparams.fold]):
-        if fold >= max(num_folds, 1):
-            raise InputError(
-                f"fold {fold}: split.name={job.cfg.split.name} has {num_folds} fold(s), "
-                "counted from 0\ntake a lower fold, or split=kfold with more split.folds"
-            )
+    return _Chosen(
+        method=make,
+        spec=replace(spec, tiling=tiling),
+        visits=method.visits is not in_no_order,
+    )
 
 
 def _plan(
@@ -191,10 +170,12 @@ def _plan(
     chosen: _Chosen,
     warm: Factors | None,
 ) -> Plan:
-    problems = {
-        seed: Problem.of(dataset, split, clip=cfg.clip, dtype=cfg.dtype)
-        for seed, split in splits.items()
+    of_split = {id(split): split for split in splits.values()}  # one where nothing is drawn
+    cut = {
+        key: Problem.of(dataset, split, clip=build_clip(cfg), dtype=cfg.dtype)
+        for key, split in of_split.items()
     }
+    problems = {seed: cut[id(split)] for seed, split in splits.items()}
     schedule = Schedule(
         epochs=cfg.epochs,
         eval_every=cfg.eval_every,
@@ -212,28 +193,27 @@ def _plan(
     )
 
 
-def _lanes_needed(jobs: Sequence[_Job]) -> int:
+def _lanes_needed(jobs: Sequence[Job]) -> int:
     most = max(len(job.lanes) for job in jobs)
     return min(jobs[0].cfg.lanes_per_program, most)
 
 
 def _experiment(
-    job: _Job,
+    job: Job,
     dataset: Dataset,
     splits: Mapping[int, Split],
-    idle: dict[str, str],
     sweep: Sweep,
 ) -> Experiment:
     search = job.cfg.search
+    plain = plain_section(job.cfg)
     return Experiment(
         dataset=dataset,
         sweep=sweep,
         lanes=job.lanes,
         axes=job.axes,
         halving=Halving(search.eta, search.first, search.brackets) if search.eta else None,
-        idle=idle,
         protocol=_in_words(splits, job.lanes),
-        conventions={key: job.cfg[key] for key in CONVENTIONS},
+        conventions={key: plain[key] for key in CONVENTIONS},
         method=method_in_values(job.cfg),
     )
 
@@ -252,6 +232,29 @@ def _in_words(splits: Mapping[int, Split], lanes: Sequence[Hparams]) -> str:
 def build_dataset(cfg: DictConfig) -> Dataset:
     """The ratings that `data` describes. Raises InputError for what is wrong in it, or in them."""
     return call(SOURCES, cfg.data, "data")()
+
+
+def build_split(cfg: DictConfig) -> Callable[[int, int], Split]:
+    """What cuts a number of ratings for a split_seed, as `split` says. Raises InputError."""
+    return call(SPLITS, cfg.split, "split")
+
+
+def build_clip(cfg: DictConfig) -> bool | tuple[float, float]:
+    """Whether predictions are clipped, or to what.
+
+    Raises:
+      InputError: `clip` is neither true nor false nor two numbers, the lower first.
+    """
+    clip = cfg.clip
+    if isinstance(clip, bool):
+        return clip
+    try:
+        low, high = map(float, clip)
+    except (TypeError, ValueError):
+        low = high = 0.0
+    if not low < high:
+        raise InputError(f"clip: expected true, false or [lowest,highest], got {clip}")
+    return low, high
 
 
 def build_spec(cfg: DictConfig, num_users: int, num_items: int) -> Spec:
@@ -305,16 +308,17 @@ def _start(cfg: DictConfig, side: str, num_rows: int) -> np.ndarray:
     return given
 
 
-def build_method(cfg: DictConfig, opt: Optimizer) -> Callable[[Spec], Method]:
-    """What makes the Method of a Spec: the chosen row of METHODS, with what it wants by keyword.
+def build_optimizer(cfg: DictConfig) -> Optimizer:
+    """The optimiser that `optimizer` describes. Raises InputError for what is wrong in it."""
+    given = plain_section(cfg.optimizer)
+    name = given.pop("name")
+    return optimizer(OPTIMIZERS.get(name, name), **given, epochs=cfg.epochs)
 
-    Raises InputError for a `gradient` beside a method that takes none.
-    """
-    name = cfg.method.name
+
+def build_method(cfg: DictConfig, opt: Optimizer) -> Callable[[Spec], Method]:
+    """What makes the Method of a Spec: the chosen row of METHODS, with what it wants by keyword."""
     make = call(METHODS, cfg.method, "method", chooser="method")
-    wanted = _wanted(name)
-    if cfg.gradient is not None and "gradient" not in wanted:
-        raise InputError(f"gradient={cfg.gradient} has no effect with method={name}; leave it out")
+    asked = wanted(cfg.method.name)
     parts = {
         "gradient": build_gradient(cfg),
         "kernel": KERNELS[DEFAULT],
@@ -322,7 +326,7 @@ def build_method(cfg: DictConfig, opt: Optimizer) -> Callable[[Spec], Method]:
     }
 
     def method(spec: Spec) -> Method:
-        return make(spec, **{part: parts[part](spec) for part in parts if part in wanted})
+        return make(spec, **{part: parts[part](spec) for part in parts if part in asked})
 
     return method
 
@@ -335,22 +339,35 @@ def build_gradient(cfg: DictConfig) -> Callable[[Spec], Any]:
 def method_in_values(cfg: DictConfig) -> dict[str, Any]:
     """What results say of the method: its name, its own keys, and the parts that it wants."""
     name = cfg.method.name
-    wanted = _wanted(name)
+    asked = wanted(name)
     defaults = inspect.signature(METHODS[name]).parameters
     given = plain_section(cfg.method)
     said = {"name": name}
     for key in keywords(METHODS[name]):
-        said[key] = defaults[key].default if given[key] is None else given[key]
-    if "gradient" in wanted:
+        said[key] = defaults[key].default if given.get(key) is None else given[key]
+    if "gradient" in asked:
         said["gradient"] = cfg.gradient or DEFAULT
-    if "optimizer" in wanted:
+    if "optimizer" in asked:
         said["optimizer"] = plain_section(cfg.optimizer)
     return said
 
 
-def _wanted(method: str) -> Mapping[str, Any]:
+def wanted(method: str) -> Mapping[str, Any]:
     """The parameters of a method: a part that is one of them is made for it."""
     return inspect.signature(METHODS[method]).parameters
+
+
+def variant_of(cfg: DictConfig, overrides: DictConfig) -> DictConfig:
+    """The config of one variant of `job=compare`, as if it were trained alone."""
+    base = cfg.copy()
+    for section in (base, *filter(OmegaConf.is_dict, base.values())):
+        OmegaConf.set_struct(section, False)  # `check` has more to say of a wrong key
+    variant = OmegaConf.merge(base, overrides)
+    assert isinstance(variant, DictConfig)  # as both it is made of are
+    variant.job = OmegaConf.structured(TrainJob)
+    variant.expected = {}
+    check(variant)
+    return variant
 
 
 # tables and sections
@@ -379,7 +396,22 @@ def call(
     for key in own:
         if parameters[key].default is inspect.Parameter.empty and key not in given:
             raise InputError(f"{chosen} needs {place}.{key}; add {place}.{key}=…")
-    return partial(function, **given)
+
+    def called(*args: Any, **more: Any) -> Any:
+        try:
+            return function(*args, **given, **more)
+        except InputError as error:
+            raise type(error)(_with_place(str(error), place, own)) from error
+
+    return called
+
+
+def _with_place(message: str, place: str, keys: Collection[str]) -> str:
+    """A message in which the keywords of a function have the names of the keys that set them."""
+    if not keys:
+        return message
+    bare = rf"(?<![\w.])({'|'.join(keys)})(?=[:=\[])"
+    return re.sub(bare, rf"{place}.\1", message)
 
 
 def choose(key: str, table: Mapping[str, Any], name: str) -> Any:
@@ -392,26 +424,3 @@ def choose(key: str, table: Mapping[str, Any], name: str) -> Any:
 def plain_section(section: DictConfig) -> dict[str, Any]:
     """A section of the config as a plain, resolved dict."""
     return OmegaConf.to_container(section, resolve=True)  # pyright: ignore[reportReturnType]
-
-
-def static(cfg: DictConfig) -> dict[str, Any]:
-    """All of a config that shapes its program or its results, flat, but for what a lane may vary.
-
-    That is `hparams` and `sweep`.
-    """
-    return {k: v for k, v in flat(cfg).items() if not k.startswith(("hparams.", "sweep."))}
-
-
-def flat(cfg: DictConfig) -> dict[str, Any]:
-    """The config's values by their dotted keys, but for those that change no number."""
-    whole = plain_section(cfg)
-    counting = {key: value for key, value in whole.items() if key not in CHANGES_NO_NUMBER}
-    return dict(sorted(_leaves(counting, "")))
-
-
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    if not isinstance(value, dict) or not value:
-        yield path, value
-        return
-    for key, inner in value.items():
-        yield from _leaves(inner, f"{path}.{key}" if path else str(key))

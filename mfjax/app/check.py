@@ -6,21 +6,27 @@ from typing import Any
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from mfjax.app.schema import DEFAULTS, JOBS, RANGES, JobConfig, choices, known, renamed
+from mfjax.app.adopted import adopt_in
+from mfjax.app.schema import DEFAULTS, JOBS, RANGES, JobConfig, choices, known, register, renamed
 from mfjax.errors import InputError
+from mfjax.reporting.expected import check_expected
 
 
 def check(cfg: DictConfig) -> None:
     """Resolve `cfg` and refuse what the schema cannot.
 
-    Keys added with `+`, unknown choices, and values out of range. Raises InputError.
+    Keys added with `+`, unknown choices, values out of range, and figures that are not stated as
+    figures. Raises InputError.
     """
     OmegaConf.resolve(cfg)
+    if adopt_in(cfg):
+        register()
     _check_choices(cfg)
     _check_job(cfg)
     _check_keys(cfg, known(cfg.job.name), "")
     _check_ranges(cfg)
     _check_size(cfg.plots.size)
+    check_expected(OmegaConf.to_container(cfg.expected))  # pyright: ignore[reportArgumentType]
 
 
 def shadowed(cfg: DictConfig, overrides: Sequence[str]) -> list[str]:

@@ -5,31 +5,31 @@ Importing it registers the schema: a worker process that unpickles `task` knows 
 
 import logging
 import os
-import re
 import shlex
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import ExitStack, redirect_stderr, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any, TextIO
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 
 from mfjax.app import CONF, jobs, schema
-from mfjax.app.check import hint
-from mfjax.app.schema import renamed
-from mfjax.app.session import is_multirun
-from mfjax.errors import CheckFailed, InputError, Interrupted
+from mfjax.app.adopted import adopt_named_by
+from mfjax.app.folders import Refused
+from mfjax.app.messages import short
+from mfjax.app.session import ending, is_multirun
+from mfjax.errors import CheckFailed, Interrupted
+from mfjax.reporting.formats import printable
 
 schema.register()
 _began: ContextVar[float] = ContextVar("when the process began, by perf_counter")
-MOST_LINES = 6  # of a message
 
 
 def task(cfg: DictConfig) -> float | None:
@@ -40,33 +40,65 @@ def task(cfg: DictConfig) -> float | None:
 def main(began: float) -> None:
     """The command, in a process that began at `began`.
 
-    It exits with 1 on a wrong input, with its reason in at most six lines, with 2 where a check
-    failed, and with 128 + n on signal n.
+    It exits with 1 on a wrong input, and on a fault of its own, with the reason in at most six
+    lines, with 2 where a check failed, and with 128 + n on signal n.
     """
     _began.set(began)
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra hands errors on, to be shortened here
-    run = hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on, to be shortened here
+    logging.raiseExceptions = False  # a log that nobody can read ends no run
     try:
-        run()
+        with ExitStack() as stack, redirect_stderr(WithoutHydrasWords(sys.stderr)):
+            ending.set(stack)
+            run()
     except CheckFailed:
         sys.exit(2)
     except (Interrupted, KeyboardInterrupt) as stop:
         number = stop.signal if isinstance(stop, Interrupted) else signal.SIGINT
         say(interrupted(stop))
         sys.exit(128 + number)
-    except (InputError, HydraException, OmegaConfBaseException, OSError) as error:
+    except BrokenPipeError:  # who read what it says has gone
+        raise
+    except Exception as error:
         if "debug=true" in (argument.lower() for argument in sys.argv):
             traceback.print_exc()
         say(f"error: {short(error)}")
         sys.exit(1)
 
 
+def run() -> None:
+    """Hydra's part: compose the config, and run the job, or the sweeper of several."""
+    if adopt_named_by(sys.argv[1:]):
+        schema.register()
+    try:
+        hydra.main(config_path=str(CONF), config_name="config", version_base="1.3")(task)()
+    except Refused as refused:
+        assert refused.__cause__ is not None
+        raise refused.__cause__ from None
+
+
+class WithoutHydrasWords:
+    """A stream without the line that Hydra writes before it raises the error of a job."""
+
+    def __init__(self, stream: TextIO):
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        if text.startswith("Error executing job with overrides:"):
+            return len(text)
+        return self._stream.write(text)
+
+
 def say(message: str) -> None:
     """To the terminal, and to run.log where the run came that far."""
+    message = printable(message)
     handlers = logging.getLogger().handlers
     if any(isinstance(handler, logging.FileHandler) for handler in handlers):
         logging.getLogger("mfjax").error(message)
-    print(message, file=sys.stderr)
+    with suppress(OSError):  # the terminal has hung up
+        print(message, file=sys.stderr)
 
 
 # a run that a signal ended
@@ -91,61 +123,3 @@ def resumption(arguments: Sequence[str], folder: Path) -> str:
     place = f"hydra.{'sweep' if multirun else 'run'}.dir={folder}"
     mode = ["-m"] if multirun else []
     return shlex.join(["python", "-m", "mfjax.run", *mode, *again, place, "resume=true"])
-
-
-# errors
-
-
-def short(error: Exception) -> str:
-    """The message in at most six lines; of Hydra's, what a user of this command can act on."""
-    if isinstance(error, InputError):
-        return _first_lines(str(error).splitlines())
-    if isinstance(error, OSError) and error.strerror:
-        place = error.filename or "a file"
-        return f"{place}: {error.strerror}; choose a folder that can be written to, or make room"
-    text = f"{error}\n{error.__cause__ or ''}"
-    return _wrong_key(text) or _first_lines(_readable(text))
-
-
-def _first_lines(lines: Sequence[str]) -> str:
-    return "\n".join(lines[:MOST_LINES])
-
-
-def _wrong_key(text: str) -> str | None:
-    """What to write instead of a key of the command line, or of a file, that Hydra refuses.
-
-    None where that is not what failed.
-    """
-    if group := re.search(r"Could not override '(.*)'\.\s*No match in the defaults list", text):
-        it = group[1]
-        return f"write +{it}=… with a plus: {it} is no part of the config until it is added"
-    if unknown := re.match(r"Could not override '(.*)'", text):
-        return f"unknown key {unknown[1]}; {hint(unknown[1])}"
-    merged = re.match(r"Error merging override \+*([^=]+)=", text)
-    if merged and (new := renamed(merged[1])):
-        return f"{merged[1]} is a section; it is now {new}"
-    if unknown := re.match(r"(In '.*'): ConfigKeyError(?:.|\n)*full_key: (\S+)", text):
-        return f"{unknown[1]}: unknown key {unknown[2]}; {hint(unknown[2])}"
-    another = r"(In '.*'): (?:.|\n)*(?:str|bool) is not a subclass of (\w+)\. value: (\S+)"
-    if named := re.match(another, text):
-        place, section, name = named.groups()
-        group = section.removesuffix("Config").lower() if section.endswith("Config") else "job"
-        if new := renamed(group):
-            return f"{place}: {group} is a section; it is now {new}"
-        return f"{place}: write 'override /{group}: {name}' in its defaults"
-    return None
-
-
-def _readable(text: str) -> list[str]:
-    """The lines of an error of Hydra's that say something to a user."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    internal = ("reference_type", "object_type", "full_key")
-    lines = [line for line in lines if not line.startswith(internal)]
-    if "Config search path:" in lines:
-        lines = lines[: lines.index("Config search path:")]
-    for i, line in enumerate(lines):
-        if line.startswith("Available options"):
-            return [*lines[:i], f"{line} {', '.join(lines[i + 1 :])}"]
-        if "is not a ListConfig" in line:
-            lines[i] = "expected a list, such as [0.05,0.1]"
-    return lines

@@ -24,7 +24,7 @@ HELP = """mfjax: matrix factorisation of rating matrices in JAX
 
 Usage: python -m mfjax.run [+exp=NAME] [GROUP=NAME ...] [KEY=VALUE ...]
 
-Groups
+Groups (data, split, method, gradient, optimizer: or your own file.py:function)
 {groups}
 
 Keys to set first (--cfg job shows all)

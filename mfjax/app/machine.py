@@ -15,6 +15,7 @@ from mfjax.reporting.provenance import usable_cores
 
 OF_THE_PROCESS = ("devices", "threads", "platform", "distributed")  # said once; a process keeps it
 IN_FLOAT64 = ("gradients",)  # jobs that compare in it, whatever the dtype
+LEAST_THREADS = 2  # with one XLA compiles in another way, and one device gives other bits than more
 _said: dict[str, Any] = {}
 
 
@@ -41,7 +42,7 @@ def set_up(cfg: DictConfig) -> None:
 def _begin(cfg: DictConfig) -> None:
     """Start jax's backend, which can be done once."""
     if cfg.threads is not None:
-        os.environ.setdefault("PJRT_NPROC", str(cfg.threads))
+        os.environ.setdefault("PJRT_NPROC", str(max(cfg.threads, LEAST_THREADS)))
     lanes_share = cfg.devices or usable_cores()
     jax.config.update("jax_num_cpu_devices", lanes_share)
     if cfg.platform is not None:
@@ -54,9 +55,8 @@ def _begin(cfg: DictConfig) -> None:
     try:
         jax.devices()
     except RuntimeError as error:
-        raise InputError(
-            f"platform={cfg.platform}: jax finds no such device here; try platform=cpu"
-        ) from error
+        asked = "" if cfg.platform is None else f"platform={cfg.platform}: "
+        raise InputError(f"{asked}jax finds no such device here; try platform=cpu") from error
 
 
 def _join(distributed: DictConfig) -> None:

@@ -11,11 +11,16 @@ from typing import NamedTuple
 from omegaconf import DictConfig
 
 from mfjax.app import machine, terminal
-from mfjax.app.build import Experiment, build_jobs, flat, static
+from mfjax.app.build import Experiment, build_jobs
 from mfjax.app.check import check
+from mfjax.app.contracts import hold_to_contracts
+from mfjax.app.folders import RESULTS, make_room
 from mfjax.app.handover import Case, Failed, Finished, Nothing, Ready
+from mfjax.app.identity import flat, run_identity, static
+from mfjax.app.ignored import refuse_idle
 from mfjax.app.schema import TrainJob
-from mfjax.app.training import is_finished, run_identity, train
+from mfjax.app.session import overrides_of
+from mfjax.app.training import is_finished, train
 from mfjax.errors import CheckpointError, InputError, Interrupted, OutOfMemory
 from mfjax.training.checkpoint import FOLDER, Checkpoints, Stop, finishing_the_chunk, unfinished
 from mfjax.training.lanes import rank_group
@@ -81,6 +86,8 @@ def train_together(
 
     Returns:
       What to hand over to each job, in their order: nothing to one of another kind than `train`.
+
+    Raises CheckpointError where a job's folder has a finished result that stays.
     """
     cases: dict[int, Case] = {}
     groups: dict[str, Group] = {}
@@ -90,6 +97,7 @@ def train_together(
         except InputError as error:
             cases[job.number] = Failed(error)
             continue
+        make_room(job.cfg, job.folder)
         if job.cfg.job.name == TrainJob.name:
             name = group_name(job.cfg)
             groups.setdefault(name, Group(name, [])).jobs.append(job)
@@ -122,7 +130,7 @@ def _look_for_checkpoints(sweep_dir: Path, *, resume: bool) -> None:
     has_begun = (sweep_dir / FOLDER).exists()
     if has_begun and not resume:
         raise unfinished(sweep_dir / FOLDER)
-    if resume and not has_begun and not any(sweep_dir.glob("*/results.json")):
+    if resume and not has_begun and not any(sweep_dir.glob(f"*/{RESULTS}")):
         log.warning(
             "resume=true: nothing to go on from in %s, so from the start; "
             "hydra.sweep.dir=… says where",
@@ -163,11 +171,14 @@ def _cases(group: Group, launch: Launch, lanes_per_program: int) -> dict[int, Ca
 def _trained(group: Group, launch: Launch, lanes_per_program: int) -> dict[int, Case]:
     """The cases of a group that trains at once. Raises whatever any of its jobs raises."""
     machine.set_up(group.jobs[0].cfg)
+    for cfg in group.cfgs:
+        refuse_idle(cfg, overrides_of(cfg), launched=True)
+        hold_to_contracts(cfg)
     key = group.name, lanes_per_program
     experiments = build_jobs(group.cfgs, lanes_per_program, launch.sweeps.get(key))
     launch.sweeps[key] = experiments[0].sweep
     if not launch.checkpoints:  # once, before the first group
-        terminal.say_data(group.jobs[0].cfg.data, experiments[0].dataset)
+        terminal.say_data(experiments[0].dataset)
     both = list(zip(group.jobs, experiments, strict=True))
     finished = {job.number for job, experiment in both if _is_finished(job, experiment)}
     checkpoints = _checkpoints(group, launch, experiments[0])
@@ -186,7 +197,8 @@ def _trained(group: Group, launch: Launch, lanes_per_program: int) -> dict[int, 
 
 
 def _is_finished(job: Job, experiment: Experiment) -> bool:
-    return job.cfg.resume and is_finished(job.folder, run_identity(flat(job.cfg), experiment))
+    identity = run_identity(flat(job.cfg), experiment.dataset)
+    return job.cfg.resume and is_finished(job.folder, identity)
 
 
 def _checkpoints(group: Group, launch: Launch, experiment: Experiment) -> Checkpoints:
@@ -196,7 +208,7 @@ def _checkpoints(group: Group, launch: Launch, experiment: Experiment) -> Checkp
     is_of_another_run = there and not launch.names & set(there)
     return Checkpoints(
         launch.sweep_dir,
-        run_identity(static(cfg), experiment),
+        run_identity(static(cfg), experiment.dataset),
         every=cfg.checkpoint.every,
         resume=True,
         name=there[0] if is_of_another_run else group.name,

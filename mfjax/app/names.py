@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from mfjax.app import CONF, PACKAGE
+from mfjax.app import CONF, PACKAGE, own
 
 TABLES = {  # each in the file that defines it
     "SOURCES": "data/__init__.py",
@@ -106,7 +106,9 @@ def wrong_name(arguments: Sequence[str]) -> str | None:
     known = groups() | {"gradient": rows_of("GRADIENTS")}
     known |= {group: list(plugins) for group, plugins in PLUGINS.items()}
     choices = [chosen for argument in arguments for chosen in _choices(argument)]
-    wrong = (_wrong(group, name, known) for group, name in choices)
+    wrong = [_wrong(group, name, known) for group, name in choices]
+    named = [chosen for argument in arguments for chosen in own.named_by(argument)]
+    wrong += [own.missing(group, name) for group, name in named]
     return next(filter(None, wrong), None)
 
 
@@ -142,7 +144,20 @@ def _wrong(group: str, name: str, known: Mapping[str, Sequence[str]]) -> str | N
     if names and not is_there and name.lower() != "null":
         close = difflib.get_close_matches(name, names, n=1)
         suggestion = f"; did you mean {close[0]}?" if close else ""
+        if group in own.GROUPS and not close:
+            suggestion = f"\na function of your own is {group}=file.py:function"
         return f"{group}: expected one of {', '.join(names)}, got {name!r}{suggestion}"
+    return _not_installed(group, name)
+
+
+def missing_extra(text: str) -> str | None:
+    """What to install, where a text of Hydra's names a plugin that is not there; or None."""
+    named = re.findall(r"(hydra/\w+)/(\w+)", text)
+    wanted = (_not_installed(group, name) for group, name in named)
+    return next(filter(None, wanted), None)
+
+
+def _not_installed(group: str, name: str) -> str | None:
     extra = PLUGINS.get(group, {}).get(name)
     if extra and find_spec(extra.module) is None:
         return f'{group}={name} needs what is not installed\npip install "{extra.install}"'

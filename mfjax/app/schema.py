@@ -6,11 +6,10 @@ functions in `SOURCES`, `SPLITS` and `METHODS`.
 """
 
 import inspect
-import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, make_dataclass
 from functools import cache
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from hydra.core.config_store import ConfigStore
@@ -18,13 +17,17 @@ from omegaconf import MISSING as NOT_GIVEN
 from omegaconf import DictConfig, OmegaConf
 
 from mfjax.app import CONF
+from mfjax.app.adopted import OPTIMIZERS
+from mfjax.app.lanes import SEARCHES
 from mfjax.data import SOURCES, SPLITS
+from mfjax.data.reading import DUPLICATES, MISSING_IDS
+from mfjax.data.wide import LAYOUTS
 from mfjax.gradients import GRADIENTS
 from mfjax.methods import METHODS
 from mfjax.metrics import columns
 from mfjax.reporting.saving import FORMATS, Saving
 from mfjax.training.epochs import Schedule
-from mfjax.types import LOSS_SCALE, MISSING, REG_BY, WIDTHS, Hparams, Spec
+from mfjax.types import CONVENTIONS, NO_FOLD, WIDTHS, Hparams, Spec
 
 PROVIDED = ("n", "split_seed", "spec", "gradient", "kernel", "optimizer")  # by `build`
 GROUPS: dict[str, Mapping[str, Callable]] = {"data": SOURCES, "split": SPLITS, "method": METHODS}
@@ -74,6 +77,8 @@ class TilesConfig:
 class SearchConfig:
     """Which settings the axes of `sweep` stand for, and for how long each trains.
 
+    `first` and `brackets` are those of `mfjax.Halving`.
+
     Args:
       name: `grid`, every combination, or `random`, `samples` of them, log-uniform between the ends
         of each axis.
@@ -81,8 +86,6 @@ class SearchConfig:
       seed: of the draws.
       eta: successive halving: after `first` epochs, and after `eta` times as many again and again,
         the best 1/`eta` of the settings train on; not given, all train to their end.
-      first: the epochs before settings are first dropped.
-      brackets: several (Hyperband) begin with `eta` times as many epochs each.
     """
 
     name: str = "grid"
@@ -151,7 +154,60 @@ class InitConfig:
     item: list[Any] | None = None
 
 
-# the jobs, each with its own keys
+# the jobs, each with its own keys, and those of the config that it reads
+
+OF_THE_COMMAND = (
+    "devices",
+    "threads",
+    "platform",
+    "compilation_cache",
+    "matmul_precision",
+    "overwrite",
+    "debug",
+    "expected",
+)
+OF_THE_OBJECTIVE = (
+    "missing",
+    "loss_scale",
+    "reg_by",
+    "hparams.reg",
+    "hparams.missing_weight",
+    "hparams.init_seed",
+)
+OF_A_GRADIENT = (
+    *OF_THE_OBJECTIVE,
+    "data",
+    "bias",
+    "dtype",
+    "tiles",
+    "hparams.reg_bias",
+    "hparams.init_scale",
+)
+OF_A_PROGRAM = (
+    *OF_A_GRADIENT,
+    "split",
+    "method",
+    "gradient",
+    "optimizer",
+    "hparams",
+    "init",
+    "epochs",
+    "clip",
+)
+OF_A_SWEEP = (
+    *OF_A_PROGRAM,
+    "sweep",
+    "search",
+    "replicates",
+    "eval_every",
+    "patience",
+    "choose_by",
+    "refit",
+    "lanes_per_program",
+    "lane_batch",
+    "epochs_per_call",
+    "plots",
+)
 
 
 @dataclass
@@ -162,6 +218,9 @@ class JobConfig:
       name: a module of `mfjax.app.jobs`, chosen by `job=NAME`, which brings the keys of that job.
     """
 
+    reads: ClassVar[tuple[str, ...]] = ("job", *OF_THE_COMMAND)
+    replaces: ClassVar[dict[str, str]] = {}  # keys by those of the job that take their place
+    tries: ClassVar[tuple[str, ...]] = ()  # keys of which it takes every value, whatever is set
     name: str = NOT_GIVEN
 
 
@@ -193,6 +252,7 @@ class ComparingJob(TimedJob):
 class TrainJob(JobConfig):
     """The main job."""
 
+    reads: ClassVar = (*JobConfig.reads, *OF_A_SWEEP, "test", "checkpoint", "resume", "distributed")
     name: str = "train"
 
 
@@ -204,6 +264,7 @@ class CompareJob(JobConfig):
       variants: of each its name, and the keys in which it differs from this config.
     """
 
+    reads: ClassVar = (*JobConfig.reads, *OF_A_SWEEP, "test")
     name: str = "compare"
     variants: dict[str, Any] = field(default_factory=dict)
 
@@ -221,6 +282,16 @@ class CandidateConfig:
       tolerance: the most that max|a - b| / max|b| may be.
     """
 
+    reads: ClassVar = (
+        *OF_THE_COMMAND,
+        *OF_THE_OBJECTIVE,
+        "job.name",
+        "job.gradients",
+        "job.candidate",
+        "job.small_users",
+        "job.small_items",
+        "job.small_rank",
+    )
     gradient: str | None = None
     loss: str | None = None
     checker: str | None = None
@@ -240,6 +311,7 @@ class GradientsJob(ComparingJob):
       tolerance: the most that max|a - b| / max|b| may be against the differences.
     """
 
+    reads: ClassVar = (*JobConfig.reads, *OF_A_GRADIENT, "hparams.rank", "plots")
     name: str = "gradients"
     gradients: list[str] | None = None
     step: float = 0.1
@@ -252,6 +324,7 @@ class GradientsJob(ComparingJob):
 class WalkthroughJob(JobConfig):
     """The printed walk-through."""
 
+    reads: ClassVar = (*JobConfig.reads, *OF_A_PROGRAM, "plots")
     name: str = "walkthrough"
 
 
@@ -263,6 +336,9 @@ class ScaleJob(ComparingJob):
       ratings: the numbers of ratings of `data=synthetic` at which it is measured.
     """
 
+    reads: ClassVar = (*JobConfig.reads, *OF_A_GRADIENT, "hparams.rank", "plots")
+    replaces: ClassVar = {"data.num_ratings": "job.ratings"}
+    tries: ClassVar = ("missing",)
     name: str = "scale"
     ratings: list[int] = field(default_factory=lambda: [1_000, 10_000, 100_000])
 
@@ -277,6 +353,14 @@ class DeviceJob(TimedJob):
       lane_data: the ratings of the sweep; takes the keys of `data`.
     """
 
+    reads: ClassVar = (
+        *JobConfig.reads,
+        *OF_A_GRADIENT,
+        "hparams.learning_rate",
+        "method.batch_size",
+        "lane_batch",
+    )
+    replaces: ClassVar = {"hparams.rank": "job.ranks"}
     name: str = "device"
     ranks: list[int] = field(default_factory=lambda: [64])
     lanes: int = 1000
@@ -292,21 +376,19 @@ class Config:
     """Every key of mfjax; conf/ groups and experiments only set them.
 
     `schema` gives the sections that are made of tables and fields their types. The Args describe
-    the keys of which the docstrings of `Schedule`, `Plan`, `Sweep` and of the tables' functions do
-    not speak, those of sections by their whole names.
+    the keys of which the docstrings of `Schedule`, `Plan`, `Sweep`, `Spec`, `Hparams` and of the
+    tables' functions do not speak, those of sections by their whole names.
 
     Args:
       gradient: one of GRADIENTS, for a method that wants one; not given, `tiles`.
-      missing: what a missing entry costs: `ignore`, nothing; `item_mean`, it counts as its item's
-        mean training rating; `zero`, as 0 with weight `hparams.missing_weight`.
-      loss_scale: `half`: ½ Σ e² + ½ λ Σ x²; `sum`: without the ½; `mean`: `half` over the number of
-        training ratings.
-      reg_by: what λ of a row is multiplied by: `row`, 1; `count`, its training ratings; `total`,
-        all training ratings.
-      bias: whether predictions are μ + b_i + c_j + u_i·v_j, on ratings less μ, or u_i·v_j alone.
-      clip: whether predictions are clipped to the range of the ratings before an error is taken.
+      clip: whether predictions are clipped, before an error is taken, to the range of the ratings
+        that are not kept for the test; or to what, as `[0.5,5]`.
+      replicates: the splits on which every setting is trained, of as many split_seeds from
+        `hparams.split_seed` on; not given, 3, or 1 where `sweep` repeats settings or the split
+        draws nothing.
+      test: what is measured on the test ratings of several jobs or variants: `chosen`, the best by
+        validation, once; or `all`.
       refit: whether the chosen setting is trained once more, on training and validation ratings.
-      dtype: of the factors and of all that is computed with them.
       devices: CPU devices that share the lanes out; not given, one a core. Of other platforms all
         that jax sees.
       threads: XLA's threads of a program on a CPU; `null` leaves them to XLA.
@@ -314,25 +396,11 @@ class Config:
       compilation_cache: whether compiled programs are kept from run to run, in the user's cache.
       matmul_precision: of matrix products on an accelerator.
       resume: go on from what is in the output folder (`hydra.run.dir` or `hydra.sweep.dir`).
+      overwrite: give up the result that stands in the output folder, and its plots.
       debug: show the traceback of an error.
-      expected: figures that must come out, each `{value: …, within: …}` by its path in the results;
-        the command exits with 2 where one does not.
+      expected: figures that must come out, each `{value: …, within: …}` or `{value: TEXT}` by its
+        path in the results; the command exits with 2 where one does not.
       data.name, split.name, method.name: which of them.
-      data.rows: the matrix, a list a user; `null` where an entry is missing.
-      split.validation, split.test: shares of the ratings.
-      split.folds: how many.
-      method.batch_size: the ratings of one update; 1 is one pair at a time.
-      method.cg_steps: steps of conjugate gradients a row and half-sweep.
-      hparams.learning_rate: of the optimiser.
-      hparams.reg: λ of the factors.
-      hparams.reg_bias: λ of the biases.
-      hparams.init_scale: standard deviation of the first factors.
-      hparams.missing_weight: of a missing entry, with `missing=zero`.
-      hparams.momentum: of an optimiser that reads it.
-      hparams.rank: columns of the factors; 0 leaves the biases alone.
-      hparams.fold: the fold that is held out, to validate on.
-      hparams.init_seed: of the first factors.
-      hparams.split_seed: of the split, and of the order in which `sgd` visits the ratings.
     """
 
     job: JobConfig = field(default_factory=JobConfig)
@@ -354,7 +422,9 @@ class Config:
     loss_scale: str = Spec.loss_scale
     reg_by: str = Spec.reg_by
     bias: bool = Spec.bias
-    clip: bool = True
+    clip: Any = True
+    replicates: int | None = None
+    test: str = "chosen"
     refit: bool = True
     dtype: str = Spec.dtype
     lanes_per_program: int = 64
@@ -367,6 +437,7 @@ class Config:
     matmul_precision: str = "highest"
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     resume: bool = False
+    overwrite: bool = False
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     plots: PlotsConfig = field(default_factory=PlotsConfig)
     debug: bool = False
@@ -381,6 +452,8 @@ JOBS: dict[str, type[JobConfig]] = {
 CHANGES_NO_NUMBER = (
     "checkpoint",
     "resume",
+    "overwrite",
+    "expected",
     "distributed",
     "plots",
     "debug",
@@ -412,6 +485,27 @@ def known(job: str) -> DictConfig:
     return whole
 
 
+@cache
+def defaults(job: str) -> dict[str, Any]:
+    """Every key of a config with a job of JOBS, with its value where nothing is said."""
+    whole = known(job).copy()
+    chosen = filter(OmegaConf.is_dict, OmegaConf.load(CONF / "config.yaml").defaults)
+    for group, name in (pair for one in chosen for pair in one.items()):
+        file = CONF / str(group) / f"{name}.yaml"
+        if file.is_file():
+            whole[group] = OmegaConf.merge(whole[group], OmegaConf.load(file))
+    return dict(leaves(OmegaConf.to_container(whole)))
+
+
+def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a nested dict by their dotted keys."""
+    if not isinstance(value, dict) or not value:
+        yield path, value
+        return
+    for key, inner in value.items():
+        yield from leaves(inner, f"{path}.{key}" if path else str(key))
+
+
 def _section(name: str, table: Mapping[str, Callable]) -> type:
     """A dataclass of `name` and of every keyword that a function of `table` takes, optional."""
     taken = {key: kind for function in table.values() for key, kind in keywords(function).items()}
@@ -422,11 +516,12 @@ def _section(name: str, table: Mapping[str, Callable]) -> type:
 def keywords(function: Callable) -> dict[str, Any]:
     """The keywords of a function of a table that are the config's to give, with their types."""
     parameters = inspect.signature(function, eval_str=True).parameters.values()
-    return {one.name: one.annotation for one in parameters if one.name not in PROVIDED}
+    taken = (*PROVIDED, "name")  # which chooses the function
+    return {one.name: one.annotation for one in parameters if one.name not in taken}
 
 
 def _optional(kind: Any) -> Any:
-    return (list[Any] if kind is list else kind) | None
+    return (list[Any] if kind in (list, list | None) else kind) | None
 
 
 def _with_sections(base: type, **sections: type) -> type:
@@ -438,56 +533,82 @@ def _with_sections(base: type, **sections: type) -> type:
 # what values may be
 
 _Range = tuple[Callable[[Any], bool], str]
-_POSITIVE: _Range = (lambda x: 0 < x < math.inf, "a positive number")
-_NOT_NEGATIVE: _Range = (lambda x: 0 <= x < math.inf, "0 or a positive number")
-_RANK: _Range = (lambda x: 0 <= x <= 4096, "an integer from 0 to 4096")
-_SEED: _Range = (lambda x: 0 <= x < 2**31, "an integer from 0 to 2147483647")
+MOST = 1e30  # of a number, of which float32 can hold a multiple
+
+
+def _whole(least: int, most: int) -> _Range:
+    return lambda x: least <= x <= most, f"an integer from {least} to {most}"
+
+
+def _one_of(values: Collection[Any]) -> _Range:
+    return lambda x: x in values, f"one of {', '.join(map(str, values))}"
+
+
+_POSITIVE: _Range = (lambda x: 0 < x <= MOST, f"a positive number up to {MOST:g}")
+_NOT_NEGATIVE: _Range = (lambda x: 0 <= x <= MOST, f"0 or a positive number up to {MOST:g}")
+_COUNT = _whole(1, 10**6)
+_EPOCHS = _whole(1, 10**8)
+_IDS = _whole(1, 2**31 - 1)
+_RANK = _whole(0, 4096)
+_SEED = _whole(0, 2**31 - 1)
+_SHARE: _Range = (lambda x: 0 < x <= 1, "a share above 0 and at most 1")
 RANGES: dict[str, _Range] = {  # of a field of Hparams: also of its axis of the sweep
     "learning_rate": _POSITIVE,
     "reg": _NOT_NEGATIVE,
     "reg_bias": _NOT_NEGATIVE,
     "init_scale": _NOT_NEGATIVE,
-    "missing_weight": _NOT_NEGATIVE,
+    "missing_weight": (lambda x: 0 <= x <= 1e6, "a number from 0 to 1e6, the most that is exact"),
     "momentum": (lambda x: 0 <= x < 1, "a number from 0 up to, and not, 1"),
     "rank": _RANK,
-    "fold": (lambda x: x >= -2, "a fold's number, or -2 to hold nothing out"),
+    "fold": (
+        lambda x: 0 <= x <= 10**6 or x == NO_FOLD,
+        "a fold's number, or -2 to hold nothing out",
+    ),
     "init_seed": _SEED,
     "split_seed": _SEED,
-    "epochs": _POSITIVE,
-    "method.batch_size": _POSITIVE,
-    "method.cg_steps": _POSITIVE,
-    "tiles.width": (lambda x: x in WIDTHS, f"one of {', '.join(map(str, WIDTHS))}"),
-    "tiles.chunk": _POSITIVE,
-    "tiles.group": (lambda x: x > 0 and x % 8 == 0, "a multiple of 8"),
-    "eval_every": _POSITIVE,
-    "patience": _POSITIVE,
-    "lanes_per_program": _POSITIVE,
-    "lane_batch": _POSITIVE,
-    "epochs_per_call": _POSITIVE,
-    "devices": _POSITIVE,
-    "threads": _POSITIVE,
+    "replicates": _whole(1, 1000),
+    "data.num_users": _IDS,
+    "data.num_items": _IDS,
+    "data.num_ratings": _IDS,
+    "data.rank": _RANK,
+    "split.folds": _COUNT,
+    "epochs": _EPOCHS,
+    "method.batch_size": _whole(1, 2**24),
+    "method.cg_steps": _whole(1, 1000),
+    "tiles.width": _one_of(WIDTHS),
+    "tiles.chunk": _whole(1, 2**28),
+    "tiles.group": (lambda x: 0 < x <= 2**20 and x % 8 == 0, "a multiple of 8, up to 1048576"),
+    "eval_every": _EPOCHS,
+    "patience": _EPOCHS,
+    "lanes_per_program": _COUNT,
+    "lane_batch": _COUNT,
+    "epochs_per_call": _EPOCHS,
+    "devices": _whole(1, 1024),
+    "threads": _whole(1, 1024),
     "optimizer.final": _NOT_NEGATIVE,
-    "search.samples": _POSITIVE,
+    "search.samples": _COUNT,
     "search.seed": _SEED,
-    "search.eta": (lambda x: x >= 2, "an integer from 2 on"),
-    "search.first": _POSITIVE,
-    "search.brackets": _POSITIVE,
-    "checkpoint.every": _NOT_NEGATIVE,
-    "plots.format": (lambda x: x in FORMATS, f"one of {', '.join(FORMATS)}"),
-    "plots.size": _POSITIVE,
-    "job.repeats": _POSITIVE,
+    "search.eta": _whole(2, 1000),
+    "search.first": _EPOCHS,
+    "search.brackets": _whole(1, 20),
+    "checkpoint.every": _whole(0, 10**8),
+    "distributed.processes": _COUNT,
+    "distributed.process": _whole(0, 10**6),
+    "plots.format": _one_of(FORMATS),
+    "plots.size": (lambda x: 0 < x <= 100, "a positive number of inches up to 100"),
+    "job.repeats": _COUNT,
     "job.step": _POSITIVE,
     "job.tolerance": _POSITIVE,
-    "job.small_users": _POSITIVE,
-    "job.small_items": _POSITIVE,
-    "job.small_rank": _POSITIVE,
-    "job.shares": (lambda x: 0 < x <= 1, "a share above 0 and at most 1"),
+    "job.small_users": _whole(1, 10**4),
+    "job.small_items": _whole(1, 10**4),
+    "job.small_rank": _whole(1, 4096),
+    "job.shares": _SHARE,
     "job.candidate.step": _POSITIVE,
     "job.candidate.tolerance": _POSITIVE,
     "job.candidate.reg": _NOT_NEGATIVE,
-    "job.ratings": _POSITIVE,
+    "job.ratings": _IDS,
     "job.ranks": _RANK,
-    "job.lanes": _POSITIVE,
+    "job.lanes": _COUNT,
     "job.lane_rank": _RANK,
 }
 
@@ -495,12 +616,15 @@ CHOICES: dict[str, Collection[str]] = {
     "job.name": JOBS,
     **{f"{group}.name": table for group, table in GROUPS.items()},
     "gradient": GRADIENTS,
-    "missing": MISSING,
-    "loss_scale": LOSS_SCALE,
-    "reg_by": REG_BY,
+    **CONVENTIONS,
     "dtype": ("float32", "float64"),
     "matmul_precision": ("default", "high", "highest"),
     "job.lane_data.name": SOURCES,
+    "search.name": SEARCHES,
+    "test": ("chosen", "all"),
+    "data.layout": LAYOUTS,
+    "data.missing_ids": MISSING_IDS,
+    "data.duplicates": DUPLICATES,
 }
 
 
@@ -550,28 +674,40 @@ def register() -> None:
     `${linspace:a,b,n}` and `${logspace:a,b,n}`.
     """
     known.cache_clear()
+    defaults.cache_clear()
     store = ConfigStore.instance()
     store.store("mfjax_schema", schema(), provider="mfjax")
     for name in JOBS:
         store.store(name, job_schema(name), group="job", provider="mfjax")
-    for group, table in GROUPS.items():
+    for group, table in {**GROUPS, "optimizer": OPTIMIZERS}.items():
         for name in table:
             if not (CONF / group / f"{name}.yaml").exists():
-                store.store(name, {"name": name}, group=group, provider="mfjax")
+                *folders, file = filter(None, [group, *name.split("/")])  # it may be a path
+                store.store(file, {"name": name}, group="/".join(folders), provider="mfjax")
     for name, resolver in RESOLVERS.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)
 
 
+LONGEST = 10**6  # values of a list
+
+
 def _range(*bounds: Any) -> list[int]:
-    return list(range(*map(int, bounds)))
+    return list(_short(range(*map(int, bounds))))
 
 
 def _linspace(low: float, high: float, n: int) -> list[float]:
-    return [float(x) for x in np.linspace(low, high, int(n))]
+    return [float(x) for x in np.linspace(low, high, len(_short(range(int(n)))))]
 
 
 def _logspace(low: float, high: float, n: int) -> list[float]:
-    return [float(f"{x:.6g}") for x in np.geomspace(low, high, int(n))]
+    return [float(f"{x:.6g}") for x in np.geomspace(low, high, len(_short(range(int(n)))))]
+
+
+def _short(values: range) -> range:
+    """The values, where a list of them fits in memory by far."""
+    if len(values) > LONGEST:
+        raise ValueError(f"expected at most {LONGEST} values, got {len(values)}")
+    return values
 
 
 RESOLVERS = {"range": _range, "linspace": _linspace, "logspace": _logspace}

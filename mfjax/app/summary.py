@@ -1,51 +1,55 @@
-"""Hydra's callback: a results.json of every job, and one summary of a multirun.
+"""Hydra's callback: a results.json of every job, and one summary of a multirun."""
 
-Importing it loads no jax: Hydra makes the callback before it composes a config.
-"""
-
-import atexit
-import json
 import logging
+import os
 import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from mfjax.app import terminal
 from mfjax.app.drawing import saving_of
+from mfjax.app.folders import LOCK, RESULTS, stands
+from mfjax.app.messages import short
+from mfjax.app.sealed import ALL_TESTED, SEALED, discard, unseal
+from mfjax.app.session import as_written, ending
+from mfjax.app.tables import jobs_table, rank_of
+from mfjax.errors import InputError, Interrupted
+from mfjax.reporting.files import write_csv, write_json
+from mfjax.reporting.formats import printable
 from mfjax.reporting.saving import Saving
+from mfjax.training.whole import read_json
 
 log = logging.getLogger("mfjax")
 ENDS = {"": "mean", "_low": "low", "_high": "high"}  # of a metric's columns
+SAID = ("chosen", "conventions", "protocol")  # of a job's results, in its row
 
 
 class Summary(Callback):
     """Gives every job its results.json, and the multirun its sweep.csv, a table and a heat map."""
 
     def __init__(self) -> None:
-        self._write: Callable[[], None] | None = None
         self._job_began = 0.0
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """The summary is due even where a job fails, after which Hydra calls no more.
-
-        Then it is written as the process ends.
-        """
+        """The summary is due at the end, even where a job fails, of which Hydra tells nothing."""
         folder = Path(config.hydra.sweep.dir)
         saving = None if config.plots.draw is False else saving_of(config)
-        choose_by = config.choose_by
-        self._write = lambda: summarise(folder, choose_by, saving)
-        atexit.register(self._write)
 
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        if self._write is not None:
-            atexit.unregister(self._write)
-            self._write()
+        since = _written(folder / LOCK)  # which its owner has just written
+
+        def at_the_end(kind: Any, error: BaseException | None, trace: Any) -> None:
+            is_whole = not isinstance(error, Interrupted | KeyboardInterrupt)
+            if began_since(since, folder):
+                summarise(folder, config.choose_by, saving, is_whole=is_whole)
+
+        ending.get().push(at_the_end)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         self._job_began = time.time()
@@ -55,26 +59,32 @@ class Summary(Callback):
         in_multirun = config.hydra.mode == RunMode.MULTIRUN
         if job_return.status != JobStatus.FAILED or not in_multirun:
             return
-        from mfjax.reporting.files import write_json
-
-        reason = str(job_return._return_value)
-        log.error(reason)
-        path = Path(config.hydra.runtime.output_dir) / "results.json"
+        error = job_return._return_value
+        reason = short(error)
+        log.error(printable(reason))
+        error.add_note(f"job {config.hydra.job.num}")
+        path = Path(config.hydra.runtime.output_dir) / RESULTS
         is_its_own = path.exists() and path.stat().st_mtime >= self._job_began
-        found = json.loads(path.read_text()) if is_its_own else {}
-        write_json(path, {"status": "failed", "reason": reason} | found)
+        if is_its_own or not stands(path.parent):
+            found = read_json(path) if is_its_own else {}
+            write_json(path, {"status": "failed", "reason": reason} | found)
+        else:  # what stands there is of another launch
+            os.utime(asked(path.parent), (0, 0))
 
 
-def summarise(folder: Path, choose_by: str, saving: Saving | None) -> None:
+def summarise(
+    folder: Path, choose_by: str, saving: Saving | None, *, is_whole: bool = True
+) -> None:
     """Write sweep.csv, draw the heat map of the two numbers that vary most, show the best jobs.
 
-    Nothing is drawn where `saving` is None.
+    Args:
+      folder: of the multirun.
+      choose_by: the column that chooses.
+      saving: None: nothing is drawn.
+      is_whole: whether the jobs came to their end; else none is chosen yet.
     """
-    from mfjax.app import terminal
-    from mfjax.app.tables import jobs_table
-    from mfjax.reporting.files import write_csv
-
-    by = (choose_by, tested(choose_by))
+    by = (choose_by, of_part("test", choose_by))
+    best = choose(folder, choose_by) if is_whole else None
     rows = job_rows(folder, by)
     if not rows:
         return
@@ -83,13 +93,52 @@ def summarise(folder: Path, choose_by: str, saving: Saving | None) -> None:
     terminal.show(jobs_table(rows, varied, by))
     if saving is not None:
         _draw(folder, rows, varied, choose_by, saving)
+    if best is not None:
+        terminal.say(f"Chosen: job {best.job}, by {best.column}; the one that is tested")
+    elif any(ALL_TESTED in str(row["protocol"]) for row in rows):
+        terminal.say(f"Tested: {ALL_TESTED}")
     terminal.say(f"Files: {folder / 'sweep.csv'}")
 
 
-def tested(column: str) -> str:
-    """The column of the same metric on the test ratings."""
+class Best(NamedTuple):
+    """The job that is chosen, and the column by which."""
+
+    job: str
+    column: str
+
+
+def choose(folder: Path, column: str) -> Best | None:
+    """Unseal what the best finished job measured on the test ratings, and forget the others'.
+
+    Args:
+      folder: of the multirun.
+      column: what chooses; where no job has it, as nothing was held out, the same metric of the
+        training ratings.
+
+    Returns:
+      None where nothing is sealed, as with `test=all`.
+    """
+    training = of_part("train", column)
+    rows = job_rows(folder, (column, training))
+    sealed = [row for row in rows if (folder / row["job"] / SEALED).is_file()]
+    if not sealed:
+        return None
+    by = training if all(row[column] is None for row in rows) else column
+    measured = [row for row in rows if row[by] is not None]
+    best = min(measured, key=rank_of(by), default=None)
+    for row in sealed:
+        if row is not best:
+            discard(folder / row["job"])
+    if best is None:
+        return None
+    unseal(folder / best["job"])
+    return Best(best["job"], by)
+
+
+def of_part(part: str, column: str) -> str:
+    """The column of the same metric on another part of the ratings."""
     _, _, metric = column.partition("_")
-    return f"test_{metric}"
+    return f"{part}_{metric}"
 
 
 def job_rows(folder: Path, by: Sequence[str]) -> list[dict[str, Any]]:
@@ -97,12 +146,40 @@ def job_rows(folder: Path, by: Sequence[str]) -> list[dict[str, Any]]:
 
     In the order of the jobs.
     """
-    rows = [_job_row(path, by) for path in folder.glob("*/results.json")]
+    rows = [_job_row(path, by) for path in launched(folder)]
     return sorted(rows, key=_number)
 
 
+def launched(folder: Path) -> list[Path]:
+    """The results of the jobs of a multirun's launch, or of its study: of no other before it.
+
+    A sweeper writes multirun.yaml before its jobs; one that goes on with a study leaves it be.
+    """
+    return began_since(_written(folder / "multirun.yaml"), folder)
+
+
+def began_since(time: int, folder: Path) -> list[Path]:
+    """The results of the jobs in a multirun's folder that began at a time or later."""
+    results = folder.glob(f"*/{RESULTS}")
+    return [path for path in results if _written(asked(path.parent)) >= max(time, 1)]
+
+
+def asked(folder: Path) -> Path:
+    """The overrides of a job, which Hydra writes as it begins."""
+    return folder / ".hydra" / "overrides.yaml"
+
+
+def _written(path: Path) -> int:
+    """When a file was written, in nanoseconds; 0 where it is not there."""
+    return path.stat().st_mtime_ns if path.is_file() else 0
+
+
 def _job_row(path: Path, by: Sequence[str]) -> dict[str, Any]:
-    results = json.loads(path.read_text())
+    results: dict[str, Any]
+    try:
+        results = read_json(path)
+    except InputError as error:
+        results = {"status": "damaged", "reason": str(error)}
     status = results.get("status", "finished")
     metrics = results.get("metrics", {}) if status == "finished" else {}
     intervals = {
@@ -114,14 +191,22 @@ def _job_row(path: Path, by: Sequence[str]) -> dict[str, Any]:
         "job": path.parent.name,
         **_overrides(path.parent),
         **intervals,
+        **{key: _in_words(results.get(key)) for key in SAID},
         "status": status,
         "reason": results.get("reason"),
     }
 
 
+def _in_words(said: Any) -> Any:
+    """A section of results as it would be written on the command line."""
+    if not isinstance(said, dict):
+        return said
+    return " ".join(terminal.to_paste(said))
+
+
 def _overrides(folder: Path) -> dict[str, str]:
     """A job's own keys and values."""
-    lines = [str(one) for one in OmegaConf.load(folder / ".hydra" / "overrides.yaml")]
+    lines = [as_written(str(one)) for one in OmegaConf.load(asked(folder))]
     parted = (line.partition("=") for line in lines)
     return {key.lstrip("+~"): value for key, _, value in parted if key != "job"}
 
@@ -133,7 +218,7 @@ def _number(row: Mapping[str, Any]) -> list[int | str]:
 
 def varied_keys(rows: Sequence[Mapping[str, Any]], by: Sequence[str]) -> list[str]:
     """The keys in whose overrides the jobs differ."""
-    outcome = {"job", "status", "reason"}
+    outcome = {"job", "status", "reason", *SAID}
     outcome |= {f"{column}{end}" for column in by for end in ENDS}
     keys = dict.fromkeys(key for row in rows for key in row)
     own = [key for key in keys if key not in outcome]

@@ -7,6 +7,8 @@ import rich.table
 from rich.cells import cell_len
 from rich.text import Text
 
+from mfjax.reporting.formats import printable
+
 BORDER = 3  # columns of the terminal between two columns of a table
 LONGEST_WORD = 20  # of text that may be wrapped; a longer one is folded
 Row = Sequence[str]
@@ -72,14 +74,15 @@ class Table:
         columns = self._shown(width)
         left_out = len(self.headings) - len(columns)
         table = rich.table.Table(
-            title=self.title,
+            title=_text(self.title, "table.title"),
             title_justify="left",
-            caption=f"{left_out} more in {self.file}" if left_out and self.file else None,
             caption_justify="left",
         )
+        if left_out and self.file:
+            table.caption = _text(f"{left_out} more in {self.file}", "table.caption")
         for column, own_width in zip(columns, _widths(columns, width), strict=True):
             table.add_column(
-                column.heading,
+                Text(column.heading),
                 justify="left" if column.is_on_the_left else "right",
                 width=own_width,
                 overflow="fold",
@@ -105,9 +108,18 @@ class Table:
     def _columns(self) -> list[Column]:
         by_column = zip(*self.rows, strict=True) if self.rows else [()] * len(self.headings)
         return [
-            Column(heading.replace("_", " "), list(cells), heading in self.text)
+            Column(
+                printable(heading).replace("_", " "),
+                list(map(printable, cells)),
+                heading in self.text,
+            )
             for heading, cells in zip(self.headings, by_column, strict=True)
         ]
+
+
+def _text(text: str, style: str) -> Text:
+    """Text in which a bracket or a colon is no markup."""
+    return Text(printable(text), style)
 
 
 def _widths(columns: Sequence[Column], width: int) -> list[int]:

@@ -1,11 +1,12 @@
 """The tables of a run's and of a multirun's end."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mfjax.app.table import Row, Table
 from mfjax.metrics import columns, label, metric_of
+from mfjax.reporting.expected import COLUMNS
 from mfjax.reporting.formats import Shown, cells
 from mfjax.reporting.statistics import Interval
 from mfjax.training.protocol import Outcome, Setting
@@ -60,7 +61,7 @@ def metrics_table(metrics: Mapping[str, Interval], refitted: bool) -> Table:
     for fit, of_fit in of_fits.items():
         head = fit  # in the first row alone
         for column in of_fit:
-            if metrics[column].mean is not None:
+            if column in metrics and metrics[column].mean is not None:
                 rows.append([head, label(column), *_interval_cells(metrics[column])])
                 head = ""
     headings = ["of the", "metric", "mean", "95 % interval", "n"]
@@ -93,7 +94,7 @@ def jobs_table(
     """
     finished = [row for row in rows if row["status"] == "finished"]
     failed = [row for row in rows if row["status"] != "finished"]
-    finished.sort(key=lambda row: _rank(row, by[0]))
+    finished.sort(key=rank_of(by[0]))
     shown = {label(column): Shown(column, ".5f") for column in by}
     keys = [key.removeprefix("hparams.") for key in varied]
     chooses, *others = shown
@@ -107,9 +108,14 @@ def jobs_table(
     )
 
 
-def _rank(row: Mapping[str, Any], column: str) -> float:
-    value = row[column]
-    return math.inf if value is None else metric_of(column).sign * value
+def rank_of(column: str) -> Callable[[Mapping[str, Any]], float]:
+    """What sorts the rows of jobs by a column, the best first; those without a value last."""
+
+    def rank(row: Mapping[str, Any]) -> float:
+        value = row[column]
+        return math.inf if value is None else metric_of(column).sign * value
+
+    return rank
 
 
 def _job_cells(
@@ -134,11 +140,10 @@ def _short(value: str) -> str:
 
 def figures_table(rows: Sequence[Mapping[str, str]]) -> Table:
     """Expected beside seen, a figure a row."""
-    headings = ["figure", "expected", "seen", "tolerance", "status"]
     return Table(
         title="Expected and seen",
-        headings=headings,
-        rows=[[row[heading] for heading in headings] for row in rows],
+        headings=COLUMNS,
+        rows=[[row[heading] for heading in COLUMNS] for row in rows],
         groups=[["figure", "status", "seen", "expected", "tolerance"]],
         text=["figure", "status"],
     )

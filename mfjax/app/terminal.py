@@ -3,12 +3,13 @@
 Jobs of a multirun have theirs in their logs.
 """
 
+import errno
 import io
 import logging
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.text import Text
 
+from mfjax.app.adopted import provenance_of
+from mfjax.app.identity import flat, run_identity
 from mfjax.app.session import experiment_name, is_multirun
 from mfjax.app.table import Table
 from mfjax.app.tables import figures_table
@@ -24,6 +27,7 @@ from mfjax.data.dataset import Dataset
 from mfjax.reporting import course
 from mfjax.reporting.expected import compare_figures
 from mfjax.reporting.files import as_json, write_json
+from mfjax.reporting.formats import printable
 from mfjax.reporting.provenance import provenance
 from mfjax.training.lanes import OnProgress
 from mfjax.training.sweep import Sweep
@@ -31,7 +35,30 @@ from mfjax.training.sweep import Sweep
 log = logging.getLogger("mfjax")
 PASTED = 76  # of lines to paste, without their margin and the mark of a line that goes on
 WIDTH = 100  # of tables in files and pipes, which have no width of their own
-console = Console(width=None if sys.stdout.isatty() else WIDTH)
+
+
+class Output:
+    """The standard output; what is written after the terminal has hung up is nobody's."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stdout, name)
+
+    def write(self, text: str) -> None:
+        _unless_gone(sys.stdout.write, text)
+
+    def flush(self) -> None:
+        _unless_gone(sys.stdout.flush)
+
+
+def _unless_gone(function: Callable, *arguments: str) -> None:
+    try:
+        function(*arguments)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+
+
+console = Console(file=Output(), width=None if sys.stdout.isatty() else WIDTH)
 
 
 # lines
@@ -40,21 +67,21 @@ console = Console(width=None if sys.stdout.isatty() else WIDTH)
 def say(line: str) -> None:
     """One line on the terminal and in the log."""
     _print(line)
-    log.info(line)
+    log.info(printable(line))
 
 
 def warn(line: str) -> None:
     """A line that a reader must not miss."""
     _print(line, warning=True)
-    log.warning(line)
+    log.warning(printable(line))
 
 
 def _print(said: str, *, warning: bool = False) -> None:
     """Lines, on a terminal wrapped between words; a file has lines of any length."""
     if is_multirun():
         return
-    head = "warning:" if warning else ""
-    lines = f"{head} {said}".strip().splitlines()
+    head = "warning: " if warning else ""
+    lines = printable(f"{head}{said}").splitlines()
     if console.is_terminal:
         lines = [part for line in lines for part in _wrapped(line, console.width)]
     text = Text("\n".join(lines))
@@ -70,12 +97,19 @@ def _wrapped(line: str, width: int) -> list[str]:
 
 def say_to_paste(what: str, values: Mapping[str, Any], section: str = "") -> None:
     """Keys and values as a command line takes them, in lines that a shell joins."""
-    pairs = [f"{section}{key}={_written(value)}" for key, value in values.items()]
+    pairs = to_paste(values, section)
     lines = textwrap.wrap(" ".join(pairs), PASTED, break_long_words=False, break_on_hyphens=False)
     say(f"{what}\n  " + " \\\n  ".join(lines))
 
 
+def to_paste(values: Mapping[str, Any], section: str = "") -> list[str]:
+    """`KEY=VALUE` of each, as a command line takes it."""
+    return [f"{section}{key}={_written(value)}" for key, value in values.items()]
+
+
 def _written(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_written, value))}]"
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
@@ -94,7 +128,7 @@ def say_data(dataset: Dataset) -> None:
     for note in reading.notes:
         say(f"  {note}")
     for warning in reading.warnings:
-        log.warning(warning)
+        warn(warning)
 
 
 # what takes a while
@@ -104,7 +138,7 @@ def say_data(dataset: Dataset) -> None:
 def working(what: str) -> Iterator[None]:
     """A line of what is done now, and one a minute; on a terminal it goes when it is done."""
     _tell(what)
-    with console.status(what), course.waiting(what, _tell):
+    with console.status(Text(printable(what))), course.waiting(what, _tell):
         yield
 
 
@@ -116,7 +150,7 @@ def progress(sweep: Sweep, what: str) -> AbstractContextManager[OnProgress]:
 def _tell(line: str) -> None:
     """A line of the log; on a terminal something that moves is in its place."""
     if console.is_terminal:
-        log.info(line)
+        log.info(printable(line))
     else:
         say(line)
 
@@ -152,9 +186,17 @@ def finish(
     Returns:
       Whether all came out as expected.
     """
-    seconds = {"total": time.perf_counter() - began}
-    head = {"experiment": experiment_name(), "seconds": seconds}
-    write_json(folder / "results.json", {**head, **content, "provenance": provenance()})
+    head = {
+        "experiment": experiment_name(),
+        "status": "finished",
+        "seconds": {"total": time.perf_counter() - began},
+    }
+    values = flat(cfg)
+    tail = {
+        "run": run_identity(values),
+        "provenance": provenance() | {"own": provenance_of(values)},
+    }
+    write_json(folder / "results.json", {**head, **content, **tail})
     as_expected = meets_expectations(cfg, as_json(figures))
     say(f"Files: {folder}")
     return as_expected

@@ -1,9 +1,7 @@
 """Training experiments under a progress bar, and knowing a run again."""
 
-import json
 import time
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,9 +9,13 @@ from omegaconf import DictConfig
 
 from mfjax.app import terminal
 from mfjax.app.build import Experiment
-from mfjax.reporting.provenance import digest_of_run
-from mfjax.training.checkpoint import Checkpoints
+from mfjax.app.folders import finished_result
+from mfjax.memory import refuse_beyond_memory
+from mfjax.reporting.files import as_json
+from mfjax.training.checkpoint import Checkpoints, another_run, differing
 from mfjax.training.protocol import Outcome, tune_jobs
+
+PLOTTED = 150  # bytes that a plot of predictions takes a rating
 
 
 class Trained(NamedTuple):
@@ -31,6 +33,8 @@ def train(
     checkpoints: Checkpoints | None = None,
 ) -> list[Trained]:
     """Tune the experiments of configs, which share one sweep."""
+    for cfg, experiment in zip(cfgs, experiments, strict=True):
+        _refuse_large_plots(cfg, experiment)
     first = experiments[0]
     sweep = first.sweep
     sweep.checkpoints = checkpoints
@@ -56,21 +60,32 @@ def train(
     ]
 
 
+def _refuse_large_plots(cfg: DictConfig, experiment: Experiment) -> None:
+    """Raises OutOfMemory where the plot of the predictions would not fit, before any is made."""
+    if not cfg.plots.draw:
+        return
+    problems = experiment.sweep.plan.problems.values()
+    plotted = max(len(one.test.value) or len(one.ratings.value) for one in problems)
+    what = f"the plots of {plotted:,} predictions"
+    refuse_beyond_memory(PLOTTED * plotted, what, "plots.draw=false", on_host=True)
+
+
 def _in_words(experiments: Sequence[Experiment]) -> str:
     """How many lanes there are to train, each once."""
     lanes = {lane for experiment in experiments for lane in experiment.lanes}
     return f"{len(lanes)} lane{'s' * (len(lanes) > 1)}"
 
 
-def run_identity(config_values: dict[str, Any], experiment: Experiment) -> dict[str, Any]:
-    """What a result or a checkpoint is of: values of the config, the data and the version."""
-    return config_values | {"data": experiment.dataset.sha256, "mfjax": version("mfjax")}
+def is_finished(folder: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether `folder` has the results of this very run.
 
-
-def is_finished(folder: Path, identity: dict[str, Any]) -> bool:
-    """Whether `folder` has the results of this very run."""
-    path = folder / "results.json"
-    if not path.is_file():
+    Raises CheckpointError where it has those of another.
+    """
+    found = finished_result(folder)
+    if found is None:
         return False
-    found = json.loads(path.read_text())
-    return found.get("status") == "finished" and found.get("digest") == digest_of_run(identity)
+    theirs = found["run"]
+    ours = as_json(identity)
+    if differing(theirs, ours):
+        raise another_run(folder, theirs, ours)
+    return True

@@ -6,7 +6,6 @@ line said: the devices, the threads and the platform (`mfjax.app.machine` refuse
 whether compiled programs are kept.
 """
 
-import atexit
 import json
 import logging
 import os
@@ -50,10 +49,9 @@ def answer(argv: list[str], cwd: str) -> dict:
 
 
 def exit_code() -> int:
-    """Run the command of `sys.argv`, and what it left to do as the process ends."""
+    """Run the command of `sys.argv`."""
     try:
-        with ending_here():
-            run.main()
+        run.main()
     except SystemExit as end:
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
@@ -108,31 +106,6 @@ def forget_hydra() -> None:
         root.removeHandler(handler)
         handler.close()
     root.setLevel(logging.WARNING)
-
-
-@contextmanager
-def ending_here() -> Iterator[None]:
-    """What mfjax registers to be done as the process ends is done as the block ends."""
-    due = []
-    register, unregister = atexit.register, atexit.unregister
-
-    def here(function, *args, **kwargs):
-        if not str(function.__module__).startswith("mfjax"):
-            return register(function, *args, **kwargs)
-        due.append((function, args, kwargs))
-        return function
-
-    def not_here(function):
-        due[:] = [one for one in due if one[0] != function]
-        unregister(function)
-
-    atexit.register, atexit.unregister = here, not_here
-    try:
-        yield
-    finally:
-        atexit.register, atexit.unregister = register, unregister
-        for function, args, kwargs in reversed(due):
-            function(*args, **kwargs)
 
 
 if __name__ == "__main__":

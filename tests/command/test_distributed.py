@@ -22,13 +22,11 @@ def free_port():
         return listener.getsockname()[1]
 
 
-WAYS = [
-    pytest.param((), id="full", marks=pytest.mark.slow),
-    pytest.param(("search.eta=2", "search.first=1"), id="halving"),
-]
+WAYS = {"full": (), "halving": ("search.eta=2", "search.first=1")}
 
 
-@pytest.mark.parametrize("more", WAYS)
+@pytest.mark.slow
+@pytest.mark.parametrize("more", WAYS.values(), ids=WAYS)
 def test_two_processes_share_the_lanes(succeeded, tmp_path, more):
     alone = tmp_path / "alone"
     alone.mkdir()

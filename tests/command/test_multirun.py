@@ -78,6 +78,42 @@ def test_one_summary_of_all_jobs(together):
     assert {"heat_map.png", "heat_map.pdf"} <= {path.name for path in out.iterdir()}
 
 
+def test_the_test_ratings_are_looked_at_once(together):
+    done, out = together
+    rows = {row["job"]: row for row in rows_of(out / "sweep.csv")}
+    finished = [row for row in rows.values() if row["status"] == "finished"]
+    best = min(finished, key=lambda row: float(row["validation_rmse"]))["job"]
+    assert f"Chosen: job {best}, by validation_rmse; the one that is tested" in done.stdout
+    assert [job for job, row in rows.items() if row["test_rmse"]] == [best]
+    for results, folder in by_overrides(out).values():
+        is_best = folder.name == best
+        assert ("test_rmse" in results.get("metrics", {})) == is_best
+        assert bool(results.get("baselines")) == is_best
+        assert {row["test_rmse"] for row in rows_of(folder / "lanes.csv")} == {""}
+        if results["status"] == "finished":
+            assert ("not tested" in results["protocol"]) == (not is_best)
+            assert rows[folder.name]["protocol"] == results["protocol"]
+            reg = f"reg={results['chosen']['reg']}"
+            assert reg in rows[folder.name]["chosen"].split()
+            assert "reg_by=count" in rows[folder.name]["conventions"].split()
+    assert not list(out.rglob("test.json"))
+
+
+def test_all_are_tested_where_that_is_asked_for_and_it_is_said(together, succeeded, tmp_path):
+    asked = ("hparams.reg=0.05,0.1", "hparams.learning_rate=0.02", "gradient=tiles")
+    done = succeeded(tmp_path, *QUIET_DESCENT, *asked, "test=all")
+    label = "all are tested (test=all)"
+    assert f"Tested: {label}" in done.stdout
+    rows = rows_of(tmp_path / "out/sweep.csv")
+    assert len(rows) == 2
+    assert all(float(row["test_rmse"]) > 0 and label in row["protocol"] for row in rows)
+    found = by_overrides(together[1])
+    for key, (results, folder) in by_overrides(tmp_path / "out").items():
+        assert {row["test_rmse"] for row in rows_of(folder / "lanes.csv")} > {""}
+        theirs = found[key][0]["metrics"]
+        assert results["metrics"].items() >= theirs.items()
+
+
 def test_order_and_company_change_no_bit(together, succeeded, tmp_path):
     asked = ("hparams.reg=0.1", "hparams.learning_rate=0.02,0.01", "gradient=tiles")
     succeeded(tmp_path, *QUIET_DESCENT, *asked)
@@ -89,13 +125,36 @@ def test_order_and_company_change_no_bit(together, succeeded, tmp_path):
             assert (folder / name).read_bytes() == (same / name).read_bytes()
 
 
+def test_a_summary_holds_the_jobs_of_its_launch_alone(command, succeeded, tmp_path):
+    three = (*QUIET_DESCENT, "hparams.reg=0.1,0.2,0.3")
+    succeeded(tmp_path, *three)
+    before = (tmp_path / "out/sweep.csv").read_bytes()
+    refused = command(tmp_path, *QUIET_DESCENT, "hparams.reg=0.1,0.4")
+    assert refused.returncode == 1
+    assert "of this very run, and finished" in refused.stderr
+    assert (tmp_path / "out/sweep.csv").read_bytes() == before
+    succeeded(tmp_path, *QUIET_DESCENT, "hparams.reg=0.1,0.4", "overwrite=true")
+    rows = rows_of(tmp_path / "out/sweep.csv")
+    assert [row["hparams.reg"] for row in rows] == ["0.1", "0.4"]
+    assert (tmp_path / "out/2/results.json").is_file()
+
+
+@pytest.mark.slow
+def test_under_another_launcher_a_finished_result_stays_too(together, tmp_path):
+    asked = (*QUIET_DESCENT, "hydra/launcher=basic", "hparams.learning_rate=0.02")
+    assert process(tmp_path, *asked, "hparams.reg=0.1,0.2").returncode == 0
+    done = process(tmp_path, *asked, "hparams.reg=0.1,0.3", "resume=true")
+    assert_refused(done, "error: job 1: ")
+    assert "hparams.reg: 0.2 there, 0.3 here" in done.stderr
+    assert [row["job"] for row in rows_of(tmp_path / "out/sweep.csv")] == ["0"]
+    assert strict_json(tmp_path / "out/1/results.json")["run"]["hparams.reg"] == 0.2
+
+
 LAUNCHERS = {"basic": "hydra", "joblib": "hydra_joblib_launcher", "submitit_local": "submitit"}
 
 
-OTHERS = [pytest.param(one, marks=[pytest.mark.slow] * (one != "joblib")) for one in LAUNCHERS]
-
-
-@pytest.mark.parametrize("launcher", OTHERS)
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", LAUNCHERS)
 def test_other_launchers_agree(together, tmp_path, launcher):
     needed = LAUNCHERS[launcher]
     if not any(map(importlib.util.find_spec, (needed, f"hydra_plugins.{needed}"))):
@@ -109,12 +168,13 @@ def test_other_launchers_agree(together, tmp_path, launcher):
     for key, (results, folder) in jobs.items():
         theirs, same = found[key]
         assert results["trained_together"] == 1
-        for column in ("validation_rmse", "test_rmse"):
-            mean = theirs["metrics"][column]["mean"]
-            assert results["metrics"][column]["mean"] == pytest.approx(mean, rel=1e-5)
+        mean = theirs["metrics"]["validation_rmse"]["mean"]
+        assert results["metrics"]["validation_rmse"]["mean"] == pytest.approx(mean, rel=1e-5)
         for ours, other in zip(factors(folder), factors(same), strict=True):
             np.testing.assert_allclose(ours, other, rtol=1e-5, atol=1e-5)
-    assert len(rows_of(tmp_path / "out/sweep.csv")) == 2
+    rows = rows_of(tmp_path / "out/sweep.csv")
+    assert [bool(row["test_rmse"]) for row in rows].count(True) == 1  # the chosen one
+    assert len(rows) == 2
 
 
 def test_the_experiments_own_sweep_expands_in_each_job_and_hides_what_it_sweeps(

@@ -51,6 +51,16 @@ def test_a_trial_is_a_job_and_its_value_the_validation_rmse(searched):
     assert (folder / "out/heat_map.png").is_file()
 
 
+def test_the_best_trial_alone_is_tested(searched):
+    done, folder, found = searched
+    state = optuna.trial.TrialState.COMPLETE
+    best = min((one for one in found if one.state == state), key=lambda one: one.value)
+    results = [strict_json(folder / f"out/{trial.number}/results.json") for trial in found]
+    tested = ["test_rmse" in of.get("metrics", {}) for of in results]
+    assert [number for number, is_tested in enumerate(tested) if is_tested] == [best.number]
+    assert f"Chosen: job {best.number}, by validation_rmse" in done.stdout
+
+
 def test_a_second_command_goes_on_with_the_study_and_its_numbers(searched, succeeded):
     _, folder, first = searched
     succeeded(folder, *SEARCH, *AXES, "hydra.sweeper.n_trials=2", NO_PLOTS)
@@ -64,8 +74,8 @@ def test_a_second_command_goes_on_with_the_study_and_its_numbers(searched, succe
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ((*AXES, "hydra.sweeper.n_trials=0"), "n_trials: expected a positive number, got 0"),
-        ((*AXES, "hydra.sweeper.batch=0"), "batch: expected a positive number, got 0"),
+        ((*AXES, "hydra.sweeper.n_trials=0"), "n_trials: expected an integer from 1 to 1000000"),
+        ((*AXES, "hydra.sweeper.batch=0"), "batch: expected an integer from 1 to 1000000, got 0"),
         (
             ("optimizer=sgd",),
             "expected an axis to search, such as 'hparams.reg=interval(0.02,0.3)'",

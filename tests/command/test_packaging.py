@@ -126,6 +126,7 @@ def test_every_way_to_start_shows_the_same_help_of_the_same_groups(installed, tm
     assert {name for name, text in shown.items() if text != shown["checkout"]} == set()
 
 
+@pytest.mark.slow
 def test_the_wheel_composes_the_config_of_the_checkout(installed, tmp_path):
     ours = done([*MODULE, "--cfg", "job"], REPO, REPO)
     theirs = done([installed / "bin/mfjax", "--cfg", "job"], tmp_path, installed)
@@ -133,8 +134,10 @@ def test_the_wheel_composes_the_config_of_the_checkout(installed, tmp_path):
     assert theirs == ours
 
 
+@pytest.mark.slow
 def test_the_wheel_trains_from_another_folder_on_its_own_data(installed, tmp_path):
-    tiny = ("epochs=1", "method.batch_size=8192", "sweep=none", "sweep.reg=[0.05,0.1]")
+    few = ("sweep=none", "sweep.reg=[0.05,0.1]", "replicates=1")
+    tiny = ("epochs=1", "method.batch_size=8192", *few)
     where = (
         "import mfjax, mfjax.app; from mfjax.run import main; "
         "print(mfjax.__file__); print(mfjax.app.CONF); main()"

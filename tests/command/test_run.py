@@ -1,5 +1,7 @@
 """The command as a user runs it: what it writes, that it repeats itself, and how it ends."""
 
+import fcntl
+import itertools
 import os
 import re
 from pathlib import Path
@@ -20,6 +22,7 @@ from scipy.special import stdtrit
 
 import mfjax
 from mfjax import Hparams
+from mfjax.app.folders import LOCK
 from mfjax.metrics import columns
 
 TINY = (
@@ -60,6 +63,35 @@ def test_a_folder_that_cannot_be_written_to_is_one_message(command, tmp_path, mu
     assert f"{folder}/out" in done.stderr
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_finished_result_stays_until_it_is_given_up(command, succeeded, tmp_path):
+    succeeded(tmp_path, *QUIET, "plots.draw=true")
+    before = contents(tmp_path)
+    done = command(tmp_path, *QUIET, "hparams.rank=3")
+    assert_refused(done, "hparams.rank: 16 there, 3 here")
+    assert done.stderr.startswith("error: out/results.json is of another run\n")
+    assert_refused(command(tmp_path, *QUIET), "of this very run, and finished")
+    assert contents(tmp_path) == before
+    succeeded(tmp_path, *QUIET, "hparams.rank=3", "overwrite=true")
+    assert strict_json(tmp_path / "out/results.json")["run"]["hparams.rank"] == 3
+    assert not list(tmp_path.glob("out/*.p[nd]*"))
+
+
+@pytest.mark.parametrize("multirun", [(), ("-m",)], ids=["run", "multirun"])
+def test_a_folder_in_which_another_run_is_at_work_is_refused(command, tmp_path, multirun):
+    (tmp_path / "out").mkdir()
+    with (tmp_path / "out" / LOCK).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        lock.write("4711")
+        lock.flush()
+        done = command(tmp_path, *multirun, *QUIET)
+        assert_refused(done, "another run, pid 4711, is at work in")
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [LOCK]
+
+
 # what is shown without running
 
 
@@ -82,6 +114,16 @@ def test_a_wrong_name_is_refused_before_anything_is_loaded(tmp_path):
     assert not modules & {"jax", "numpy", "polars", "hydra", "omegaconf"}
     said = done.stderr.splitlines()[-1]
     assert said.startswith("error: method: expected one of als, als_cg, descent, sgd, got 'asl'")
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_hydra_cannot_read_is_refused_before_anything_slow_is_loaded(tmp_path):
+    line = "data.path=ratings (1).csv"
+    done = process(tmp_path, line, python=("-X", "importtime", "-m", "mfjax.run"))
+    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert done.returncode == 1
+    assert not modules & {"jax", "numpy", "polars"}
+    assert done.stderr.splitlines()[-1] == """  'data.path="ratings (1).csv"'"""
     assert not any(tmp_path.iterdir())
 
 
@@ -185,17 +227,20 @@ def test_results_say_where_they_come_from(results):
     assert origin["command"][1 : len(TINY) + 1] == list(TINY)
 
 
-def test_the_metrics_are_means_over_the_splits_with_t_intervals(results, lanes):
+def test_the_metrics_are_means_over_the_splits_with_corrected_t_intervals(results, lanes):
     refit = [lane for lane in lanes if lane["role"] == "refit"]
     swept = [lane for lane in lanes if lane["role"] == "sweep" and lane["chosen"] == "true"]
     assert list(results["metrics"]) == columns("train", "validation", "test")
     for column, interval in results["metrics"].items():
-        measured = swept if column.startswith("validation_") else refit
-        values = [float(lane[column]) for lane in measured]
+        of_validation = column.startswith("validation_")
+        values = [float(lane[column]) for lane in (swept if of_validation else refit)]
         mean = np.mean(values)
-        half = stdtrit(1, 0.975) * np.std(values, ddof=1) / np.sqrt(2)
+        overlap = 10_000 / 80_004 if of_validation else 10_000 / 90_004
+        half = stdtrit(1, 0.975) * np.std(values, ddof=1) * np.sqrt(1 / 2 + overlap)
         expected = {"mean": mean, "low": mean - half, "high": mean + half, "n": 2}
         assert interval == pytest.approx(expected)
+    assert results["interval_over"] == "2 splits (split_seed)"
+    assert "corrected resampled variance (Nadeau and Bengio 2003)" in results["protocol"]
     global_mean = results["baselines"]["global mean"]["mean"]
     assert 0.8 < results["metrics"]["test_rmse"]["mean"] < global_mean
 
@@ -250,6 +295,14 @@ def test_the_saved_model_has_the_reported_test_error(trained, lanes):
     assert np.mean(np.abs(error)) == pytest.approx(float(lanes[8]["test_mae"]), rel=1e-6)
 
 
+def test_what_to_try_is_remarked_in_a_line_each(trained, results):
+    chosen = results["chosen"]
+    ends = {f"{key}={chosen[key]:g} is the" for key in ("learning_rate", "reg")}
+    at_ends = [line for line in results["remarks"] if "of its axis: try" in line]
+    assert {line[: line.index(" the") + 4] for line in at_ends} == ends
+    assert all(f"Remark: {line}" in trained[0].stdout for line in results["remarks"])
+
+
 def test_the_terminal_shows_the_result(trained, results):
     done, folder = trained
     assert f"{results['metrics']['test_rmse']['mean']:.5f}" in done.stdout
@@ -258,7 +311,27 @@ def test_the_terminal_shows_the_result(trained, results):
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("devices", [1, 3])
+EVERY = ("ignore", "item_mean", "zero")
+TRAINED = [("sgd", "ignore"), *itertools.product(("descent", "als", "als_cg"), EVERY)]
+OWN = {"descent": ("optimizer=adam",)}  # else it diverges
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method, missing", TRAINED)
+def test_one_device_gives_the_bits_of_two(tmp_path, method, missing):
+    asked = (f"method={method}", f"missing={missing}", *OWN.get(method, ()))
+    small = ("+exp=movielens", "sweep=none", "epochs=3", "eval_every=1", "hparams.rank=8", NO_PLOTS)
+    lanes = ("sweep.reg=[0.05,0.1,0.2]", "replicates=1")
+    for devices in (1, 2):
+        place = (f"devices={devices}", f"hydra.run.dir=on_{devices}")
+        assert_succeeded(process(tmp_path, *small, *asked, *lanes, *place))
+    for name in SAME:
+        one, two = (tmp_path / f"on_{devices}" / name for devices in (1, 2))
+        assert one.read_bytes() == two.read_bytes()
+    assert_same_factors(tmp_path / "on_1", tmp_path / "on_2")
+
+
+@pytest.mark.parametrize("devices", [3, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_same_command_gives_the_same_bits_on_any_number_of_devices(trained, tmp_path, devices):
     assert_succeeded(process(tmp_path, *TINY, NO_PLOTS, f"devices={devices}"))
     assert not list(tmp_path.glob("out/*.p[nd]*"))
@@ -285,7 +358,7 @@ def test_programs_are_kept_from_run_to_run(tmp_path):
     child = Child(XDG_CACHE_HOME=str(cache))
 
     def run():
-        assert_succeeded(child(tmp_path, *QUIET, "hparams.rank=3"))
+        assert_succeeded(child(tmp_path, *QUIET, "hparams.rank=3", "overwrite=true"))
         kept = {path.name for path in cache.rglob("jit__train_chunk-*")}
         return kept, (tmp_path / "out/lanes.csv").read_bytes()
 
@@ -329,15 +402,15 @@ def test_a_run_in_which_all_diverge_fails_and_says_what_to_try(command, tmp_path
     "line, message",
     [
         ("epocks=3", "unknown key epocks; did you mean epochs"),
-        ("epochs=0", "epochs: expected a positive number, got 0"),
+        ("epochs=0", "epochs: expected an integer from 1 to 100000000, got 0"),
         ("data.path=no.csv", "no.csv: file not found"),
-        ("method=als hparams.reg=0", "method=als with reg=0: user "),
+        ("method=als hparams.reg=0", "method=als with hparams.reg=0: user "),
     ],
 )
 def test_a_wrong_input_is_one_short_message(command, tmp_path, line, message):
     done = command(tmp_path, *line.split(" "))
     assert_refused(done, message)
-    assert all(said.startswith("Data: ") for said in done.stdout.split("\n") if said)
+    assert all(said.startswith(("Data: ", "  ")) for said in done.stdout.split("\n") if said)
 
 
 def test_a_platform_that_is_not_there_is_refused(tmp_path):

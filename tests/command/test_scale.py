@@ -35,27 +35,30 @@ def test_a_row_a_size_with_its_costs(measured):
         assert min(float(row[column]) for column in costs) > 0
         # of both sides, each with a column, a value, a weight and a fold
         assert float(row["layout_bytes"]) > 16 * 2 * int(row["ratings"])
-    assert [row["exponent"] == "" for row in rows] == [True, False, False]
     peaks = [int(row["peak_bytes"]) for row in rows]
     # the kernel counts pages by thread and adds them up now and then: 4 kB were seen out of order
     assert all(after > before - 2**20 for before, after in itertools.pairwise(peaks))
     assert peaks[0] > 5e7
 
 
-def test_the_line_is_through_the_rows(figures):
+def test_the_line_is_that_of_least_relative_squares(figures):
     rows = figures["sizes"]
     fits = figures["fits"]
-    for name, column in (("time", "ms"), ("memory", "peak_bytes")):
-        x, y = (np.log([row[key] for row in rows]) for key in ("ratings", column))
-        exponent = ((x - x.mean()) * (y - y.mean())).sum() / ((x - x.mean()) ** 2).sum()
-        intercept = y.mean() - exponent * x.mean()
-        assert fits[name]["exponent"] == pytest.approx(exponent, abs=1e-9)
-        assert np.log(fits[name]["factor"]) == pytest.approx(intercept)
-    last = np.log(rows[2]["ms"] / rows[1]["ms"]) / np.log(SIZES[2] / SIZES[1])
-    assert rows[2]["exponent"] == pytest.approx(last)
+    n = np.array([row["ratings"] for row in rows])
+    seconds = np.array([row["ms"] for row in rows]) / 1e3
+    memory = np.array([row["peak_bytes"] for row in rows])
+    for name, measured in (("time", seconds), ("memory", memory)):
+        a, b = fits[name]["a"], fits[name]["b"]
+        least = ((a + b * n) / measured - 1) @ ((a + b * n) / measured - 1)
+        assert min(a, b) >= 0
+        for off_a, off_b in itertools.product((0.9, 1, 1.1), repeat=2):
+            off = (a * off_a + b * off_b * n) / measured - 1
+            assert off @ off >= least - 1e-12
+    fitted = fits["time"]["a"] + fits["time"]["b"] * n
+    assert [row["ms_fitted"] for row in rows] == pytest.approx(1e3 * fitted)
     goal = figures["goal"]
-    steepest = max(last, fits["time"]["exponent"])
-    assert goal["reached"] == (steepest <= goal["time_exponent_at_most"])
+    assert goal["most_off"] == pytest.approx(np.abs(seconds / fitted - 1).max())
+    assert goal["reached"] == (goal["most_off"] <= goal["at_most_off"])
 
 
 def test_the_gradient_is_that_of_the_dense_matrix(figures):
@@ -72,7 +75,8 @@ def test_the_job_leaves_its_files_and_says_its_figures(measured, figures):
     files = {"scale.csv", "scale.md", "scale.png", "scale.pdf", "results.json", "run.log"}
     assert {path.name for path in folder.iterdir()} == files | {".hydra"}
     assert (folder / "scale.md").read_text().count("\n") == len(SIZES) + 2
-    assert f"ratings^{figures['fits']['time']['exponent']:.2f}" in done.stdout
+    line = figures["fits"]["time"]
+    assert f"a call takes {line['a']:.3g} s + {1e9 * line['b']:.3g} ns a rating" in done.stdout
     assert "1,000" in done.stdout
     assert figures["experiment"] == "imputed_scale"
     assert figures["provenance"]["devices"]["count"] >= 1

@@ -27,7 +27,14 @@ from mfjax import (
     optimizer,
 )
 from mfjax.errors import Interrupted
-from mfjax.training.checkpoint import SPEED, Block, Checkpoints, finishing_the_chunk, remove
+from mfjax.training.checkpoint import (
+    ENDING,
+    SPEED,
+    Block,
+    Checkpoints,
+    finishing_the_chunk,
+    remove,
+)
 from mfjax.training.search import halve
 from mfjax.training.whole import Damaged, Saved, read, write
 
@@ -177,14 +184,25 @@ def test_what_a_file_holds_is_not_written_again(tmp_path):
     assert asked == ["a", "b", "c"]
 
 
-def test_signals_are_noted_and_their_handlers_put_back():
-    before = signal.getsignal(signal.SIGTERM)
+@pytest.mark.parametrize("number", ENDING)
+def test_signals_are_noted_and_their_handlers_put_back(number):
+    before = signal.getsignal(number)
     with finishing_the_chunk() as stop:
         assert stop.signal is None
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.signal == signal.SIGTERM
-        assert signal.getsignal(signal.SIGTERM) == before
-    assert signal.getsignal(signal.SIGTERM) == before
+        os.kill(os.getpid(), number)
+        assert stop.signal == number
+        assert signal.getsignal(number) == before
+    assert signal.getsignal(number) == before
+
+
+def test_a_signal_that_is_ignored_stays_so():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup has it
+    try:
+        with finishing_the_chunk() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert stop.signal is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # files

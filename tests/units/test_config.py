@@ -3,18 +3,19 @@
 import importlib.util
 import inspect
 import itertools
+import json
 import math
 import shlex
 from pathlib import Path
 
 import pytest
-from configs import TINY, axes, built, composed
+from configs import TINY, axes, built, composed, refusal
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from mfjax import GRADIENTS, METHODS, SOURCES, SPLITS, Hparams, Spec, Tiling
-from mfjax.app import CONF, help
+from mfjax.app import CONF, help, terminal
 from mfjax.app.schema import CHOICES, JOBS, RANGES, RENAMED, keywords, known, schema
 
 SCHEMA = OmegaConf.structured(schema())
@@ -46,7 +47,8 @@ def test_every_experiment_composes_and_builds(path):
     if cfg.job.name == "train":
         experiment = built(f"+exp={path.stem}")
         lanes = experiment.lanes
-        assert len(lanes) == math.prod(map(len, axes(cfg).values())) == len(set(lanes))
+        assert axes(cfg).items() <= experiment.axes.items()
+        assert len(lanes) == math.prod(map(len, experiment.axes.values())) == len(set(lanes))
         assert {lane.split_seed for lane in lanes} == set(experiment.sweep.plan.problems)
 
 
@@ -233,7 +235,9 @@ def test_a_methods_own_keys_reach_it(monkeypatch, name):
 
 
 def test_tiles_are_cut_as_the_config_says():
-    spec = built(*TINY, "tiles.width=16", "tiles.chunk=64", "tiles.group=8").sweep.plan.spec
+    spec = built(
+        *TINY, "method=als", "tiles.width=16", "tiles.chunk=64", "tiles.group=8"
+    ).sweep.plan.spec
     assert spec.tiling == Tiling(width=16, chunk=64, group=8)
 
 
@@ -254,10 +258,24 @@ def test_every_split_seed_has_its_own_split_and_all_of_them_all_the_ratings():
     assert "split_seed 0, 1, 2" in experiment.protocol
 
 
-@pytest.mark.parametrize("clip, bounds", [("true", (1, 5)), ("false", (-math.inf, math.inf))])
-def test_predictions_are_clipped_to_the_ratings_own_range(clip, bounds):
+@pytest.mark.parametrize(
+    "clip, bounds",
+    [("true", (1, 5)), ("false", (-math.inf, math.inf)), ("[0.5,6]", (0.5, 6))],
+)
+def test_predictions_are_clipped_to_the_ratings_own_range_or_to_what_is_said(clip, bounds):
     matrix = ("data=matrix", "data.rows=[[5,null,3],[4,2,1]]", "split=all")
     assert tuple(built(*matrix, f"clip={clip}").sweep.plan.problems[0].bounds) == bounds
+
+
+def test_a_clip_that_is_said_stands_among_the_conventions():
+    conventions = built(*TINY, "clip=[0.5,5]").conventions
+    assert json.dumps(conventions["clip"]) == "[0.5, 5]"
+    assert "clip=[0.5,5]" in terminal.to_paste(conventions)
+
+
+@pytest.mark.parametrize("clip", ["[5,0.5]", "[1]", "[1,2,3]", "2", "range", "[a,b]", "null"])
+def test_a_clip_that_is_no_range_is_refused(clip):
+    assert "clip: expected true, false or [lowest,highest]" in refusal(*TINY, f"clip={clip}")
 
 
 # launchers

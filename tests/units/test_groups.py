@@ -66,6 +66,7 @@ def test_a_wrong_value_is_its_jobs_alone(trained):
     assert other == Nothing()
 
 
+@pytest.mark.slow
 def test_a_group_beyond_memory_goes_on_with_half_its_lanes_and_says_so(
     trained, monkeypatch, caplog
 ):

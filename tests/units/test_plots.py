@@ -8,6 +8,7 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 
 from mfjax import Bounds, Factors, Hparams, Lane, plots
+from mfjax.reporting.formats import printable
 from mfjax.reporting.plots.style import VERMILLION
 from mfjax.training.lanes import Fit
 from mfjax.training.protocol import Outcome, settings_of
@@ -338,6 +339,21 @@ def test_an_only_axis_gives_a_line():
     assert line(axes, "diverged")[0] == [1]
     assert len(line(axes, "a fit")[0]) == 4
     assert axes.get_xscale() == "log"
+
+
+FORMULAS = ("$a$", r"\frac{1}$x$ and $", "\x1b[1m$$")  # as names
+
+
+def test_names_are_no_formulas():
+    drawn(plots.side_by_side(dict.fromkeys(FORMULAS, OUTCOMES["one lane"])))
+    rows = [
+        {"a": name, "b": str(i), "validation_rmse": 1.0 + i} for name in FORMULAS for i in range(2)
+    ]
+    figure = jobs_map(rows, "a", "b")
+    labels = figure.axes[0].get_xticklabels()
+    assert {label.get_text().replace(r"\$", "$") for label in labels} == {
+        printable(name) for name in FORMULAS
+    }
 
 
 def test_no_axis_gives_no_heat_map():

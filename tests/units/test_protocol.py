@@ -161,3 +161,13 @@ def test_test_ratings_decide_nothing(descent_sweep):
         jax.tree.map(np.testing.assert_array_equal, a.factors, b.factors)
         assert a.mean == b.mean
     assert first.test != other.test
+
+
+def test_predictions_are_the_same_however_many_are_made_at_once(monkeypatch):
+    rng = np.random.default_rng(0)
+    factors = Factors(*(rng.normal(size=(9, 5)).astype(np.float32) for _ in range(2)))
+    ratings = Ratings.of(rng.integers(0, 9, 50), rng.integers(0, 9, 50), np.zeros(50))
+    fit = fit_at(1.0)._replace(factors=factors, mean=3.0)
+    together = predictions(fit, ratings)
+    monkeypatch.setattr("mfjax.training.protocol.AT_ONCE", 7)
+    np.testing.assert_array_equal(predictions(fit, ratings), together)

@@ -38,7 +38,7 @@ def words_of(table, width):
 
 
 def headings_of(table, width):
-    return [column.header for column in table.fitted(width).columns]
+    return [str(column.header) for column in table.fitted(width).columns]
 
 
 @pytest.fixture
@@ -242,27 +242,25 @@ def test_a_terminal_wraps_between_words_and_a_file_does_not(lines, say):
     assert " ".join(line.split()) in " ".join(said()).replace("\x1b[1;33mwarning:\x1b[0m ", "")
 
 
-DATA = {
-    "columns": ((), "columns 0, 1, 2 of ratings.csv"),
-    "named": (("data.columns=[u,i,r]",), "columns u, i, r of ratings.csv"),
-}
-
-
-@pytest.mark.parametrize("given, read", DATA.values(), ids=DATA)
-def test_the_line_of_the_data_says_what_was_read(lines, given, read):
-    dataset = mfjax.from_ids("ratings", [1, 1, 2], [5, 6, 7], [0.5, 3, 5])
+def test_the_lines_of_the_data_say_what_was_read(lines, tmp_path):
+    path = tmp_path / "ratings.csv"
+    path.write_text("# by hand\nu,i,r\n1,5,0.5\n1,6,1\n2,7,1.5\n2,5,99\n")
     said = lines(None)
-    terminal.say_data(composed("data.path=ratings.csv", *given).data, dataset)
-    (line,) = said()
-    assert line == (
-        f"Data: ratings, 2 users × 3 items, 3 ratings from 0.5 to 5; user, item, rating: {read}"
-    )
+    terminal.say_data(mfjax.read(str(path)))
+    assert said() == [
+        "Data: ratings, 2 users × 3 items, 4 ratings from 0.5 to 99",
+        "  columns: user u, item i, rating r (line 1 names the columns), 4 rows",
+        "  first: user 1, item 5, rating 0.5",
+        "  1 comment line at the beginning skipped",
+        "warning: 1 ratings of 99 stand apart from the others, 0.5 to 1.5: "
+        "where it means no rating, data.missing=[99]",
+    ]
 
 
 def test_the_line_of_generated_data_names_no_file(lines):
     dataset = mfjax.from_ids("toy", [1], [5], [0.5])
     said = lines(None)
-    terminal.say_data(composed("data=toy").data, dataset)
+    terminal.say_data(dataset)
     assert said() == ["Data: toy, 1 users × 1 items, 1 ratings from 0.5 to 0.5"]
 
 
@@ -274,6 +272,20 @@ def test_the_log_has_a_table_too(lines, caplog):
     (record,) = caplog.records
     assert max(map(len, record.getMessage().splitlines())) <= terminal.WIDTH
     assert "1.23456700" in "\n".join(said())
+
+
+MARKUP = "[red]a[/] :car: \x1b[31m"
+
+
+def test_names_are_text_to_the_terminal(lines, caplog):
+    said = lines(None)
+    table = Table(MARKUP, [MARKUP], [[MARKUP]] * 2, text=[MARKUP])
+    with caplog.at_level(logging.INFO, "mfjax"):
+        terminal.say(MARKUP)
+        with terminal.working(MARKUP):
+            terminal.show(table)
+    for text in ("\n".join(said()), caplog.text):
+        assert text.count("[red]a[/] :car: \\x1b[31m") == 6
 
 
 # progress
@@ -351,6 +363,20 @@ def test_lines_end_with_an_error_too(under_way, monkeypatch):
     assert len(told) == before
 
 
+@pytest.mark.parametrize("width", [None, 80])
+def test_what_takes_long_says_so_every_minute(lines, caplog, monkeypatch, width):
+    monkeypatch.setattr(course, "MINUTE", 0.02)
+    caplog.set_level(logging.INFO, "mfjax")
+    said = lines(width)
+    with terminal.working("als, rank 64"):
+        time.sleep(0.1)
+    logged = [record.getMessage() for record in caplog.records]
+    assert logged[0] == "als, rank 64"
+    assert logged[1] == "als, rank 64: 0 s so far"
+    if width is None:
+        assert said() == logged
+
+
 def test_tune_tells_of_the_search_and_then_of_the_refit(sweep):
     seen = []
     lanes = mfjax.grid(mfjax.Hparams(rank=2), {"reg": [0.05, 0.1]})
@@ -406,6 +432,13 @@ def test_a_model_is_one_line():
         bounds=np.array([0.5, 5.0]),
         user_ids=ids[0],
         item_ids=ids[1],
+        bias=np.array(True),
+        reg=np.array(0.1),
+        reg_bias=np.array(0.1),
+        reg_by=np.array("count"),
+        num_ratings=np.array(7),
+        missing_weight=np.array(0.0),
+        background=np.zeros(4),
     )
     assert repr(model) == "Model(1,000 users × 4 items, rank 3, predictions from 0.5 to 5)"
 

@@ -87,7 +87,8 @@ def gradient_rows(bench: Bench, oracle: Oracle) -> list[Row]:
         function = GRADIENTS["tiles"](point.spec).value_and_grad
         arguments = jax.device_put((point.factors, layout, point.hparams))
         row, (_, gradient) = timed(bench, GRADIENT, point, function, arguments)
-        error = max(errors_at(gradient, oracle(point, point.factors)).values())
+        with terminal.working(f"gradient, rank {row['rank']}, in float64 on the CPU"):
+            error = max(errors_at(gradient, oracle(point, point.factors)).values())
         rows.append(row | {"error": error})
     return rows
 
@@ -104,7 +105,9 @@ def als_rows(bench: Bench, oracle: Oracle) -> list[Row]:
         state = State(point.factors, ())
         arguments = jax.device_put((state, layout, point.hparams, None))
         row, (after, _) = timed(bench, ALS, point, als(point.spec).step, arguments)
-        rows.append(row | {"error": als_error(point, after.factors, oracle)})
+        with terminal.working(f"als, rank {row['rank']}, in float64 on the CPU"):
+            error = als_error(point, after.factors, oracle)
+        rows.append(row | {"error": error})
     return rows
 
 
@@ -230,10 +233,11 @@ def sweep_row(bench: Bench) -> Row:
     setting = build_hparams(cfg)._replace(rank=job.lane_rank, fold=NO_FOLD, split_seed=0)
     hparams = grid(setting, {"init_seed": range(job.lanes)})
     looks: list[float] = []
-    fits = sweep.train(
-        [Lane(one, epochs) for one in hparams],
-        lambda progress: looks.append(time.perf_counter()),
-    )
+    with terminal.working(f"sweep, {job.lanes:,} lanes"):
+        fits = sweep.train(
+            [Lane(one, epochs) for one in hparams],
+            lambda progress: looks.append(time.perf_counter()),
+        )
     refuse_dead(fits)
     ms, ms_low, ms_high = milliseconds(np.diff(looks)[:-1].tolist())
     cost = Cost(ms, ms_low, ms_high, sweep.compile_seconds, temp_bytes=None, flops=None)

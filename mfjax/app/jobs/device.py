@@ -31,7 +31,7 @@ from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
 from mfjax.kernels.layout import tile_width
-from mfjax.reporting.files import write_csv
+from mfjax.reporting.files import write_csv, write_text
 from mfjax.reporting.formats import Shown, cells, markdown
 from mfjax.types import Factors, Spec, Tiling
 
@@ -98,12 +98,14 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
         )
     sgd(cfg, build_spec(cfg, 1, 1))  # refuses what it cannot train, before anything is timed
     dataset = build_dataset(cfg)
-    terminal.say_data(cfg.data, dataset)
-    bench = Bench(cfg, dataset, measured_rates(cfg.dtype))
+    terminal.say_data(dataset)
+    with terminal.working("rates of a copy and of a product"):
+        rates = measured_rates(cfg.dtype)
+    bench = Bench(cfg, dataset, rates)
     rows = rows_of(bench, cpu_gradients(cfg, bench.dataset))
     write_csv(folder / "device.csv", rows)
     lines = [cells(row, SHOWN) for row in rows]
-    (folder / "device.md").write_text(markdown(list(SHOWN), lines))
+    write_text(folder / "device.md", markdown(list(SHOWN), lines))
     show(bench, rows, f"{device.device_kind} ({device.platform})")
     hardware = {
         "kind": device.device_kind,

@@ -1,6 +1,6 @@
 """Compare every gradient variant, and a user's own, on the data at hand and on a small problem."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,18 @@ from mfjax.app.build import build_dataset, choose
 from mfjax.app.drawing import saving_of
 from mfjax.app.jobs import _points
 from mfjax.app.table import Table
+from mfjax.checks.calls import arguments_at, loss_of
 from mfjax.checks.compare import Oracle, compare_gradients
 from mfjax.checks.cost import Cost
-from mfjax.checks.own import Own, call_own, check_own, load_function, own_loss
+from mfjax.checks.differences import VERDICTS
+from mfjax.checks.functions import Own, load_function
+from mfjax.checks.ours import own_loss
+from mfjax.checks.own import check_own
 from mfjax.data import from_ids
 from mfjax.data.dataset import Dataset
+from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
-from mfjax.reporting.files import write_csv
+from mfjax.reporting.files import write_csv, write_text
 from mfjax.reporting.formats import Shown, cells, latex, markdown
 from mfjax.reporting.saving import Saving
 
@@ -41,6 +46,7 @@ COLUMNS = (
     "own_checker",
     "tolerance",
     "status",
+    "note",
 )
 SHOWN = {
     "gradient": Shown("gradient"),
@@ -82,15 +88,18 @@ DISAGREES = (
     "{gradient} disagrees at {side}[{row}, {column}]: analytic {analytic:.6g}, "
     "numerical {numerical:.6g}, relative error {relative_error:.2g}"
 )
+FAILURES = ("FAILED", *VERDICTS)
 Row = dict[str, Any]
 
 
 def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     """Compare, and write gradients.csv, .md and .tex, results.json and the plots to `folder`.
 
-    False where a variant failed.
+    False where a gradient failed of which no such status is expected.
     """
     names = _names(cfg)
+    if not names and not cfg.job.candidate.gradient:
+        raise InputError("job.gradients=[] leaves nothing to compare: give job.candidate.gradient")
     sizes = variants(cfg, names) if names else []
     own, worst = candidate(cfg) if cfg.job.candidate.gradient else ([], [])
     largest = sizes[-len(names) :] if names else []
@@ -104,7 +113,18 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     by_name = {row["gradient"]: row for row in largest}
     figures = {"variants": by_name, "candidate": own, "worst": worst}
     as_expected = terminal.finish(cfg, folder, began, content=figures, figures=figures)
-    return as_expected and all(row["status"] != "FAILED" for row in largest + own)
+    return as_expected and not unexpected(cfg, figures)
+
+
+def unexpected(cfg: DictConfig, figures: Mapping[str, Any]) -> list[str]:
+    """The statuses of gradients that failed, by their path in the results.
+
+    Without those that `expected` states, which are judged there.
+    """
+    rows = {f"variants.{name}": row for name, row in figures["variants"].items()}
+    rows |= {f"candidate.{i}": row for i, row in enumerate(figures["candidate"])}
+    failed = [f"{path}.status" for path, row in rows.items() if row["status"] in FAILURES]
+    return [path for path in failed if path not in cfg.expected]
 
 
 def _names(cfg: DictConfig) -> list[str]:
@@ -123,7 +143,7 @@ def variants(cfg: DictConfig, names: Sequence[str]) -> list[Row]:
     """The rows of every size, smallest first."""
     job = cfg.job
     dataset = build_dataset(cfg)
-    terminal.say_data(cfg.data, dataset)
+    terminal.say_data(dataset)
     oracle = Oracle(job.step, job.tolerance)
     rows = []
     for share in sorted(job.shares):
@@ -170,7 +190,7 @@ def candidate(cfg: DictConfig) -> tuple[list[Row], list[Row]]:
         name = f"{own.gradient.rpartition(':')[2]} (λ = {reg:g})"
         row = {"gradient": name, "ratings": len(point.ratings.value)} | columns
         if checker is not None:
-            row["own_checker"] = float(call_own(checker, point, reg))
+            row["own_checker"] = loss_of(checker, arguments_at(point, reg))
         rows.append(row)
         worst += [{"gradient": name, **entry._asdict()} for entry in disagreeing]
     return rows, worst
@@ -190,8 +210,8 @@ def write(folder: Path, rows: Sequence[Row]) -> None:
     write_csv(folder / "gradients.csv", whole)
     headings = list(SHOWN)
     lines = [cells(row, SHOWN) for row in whole]
-    (folder / "gradients.md").write_text(markdown(headings, lines))
-    (folder / "gradients.tex").write_text(latex(headings, lines))
+    write_text(folder / "gradients.md", markdown(headings, lines))
+    write_text(folder / "gradients.tex", latex(headings, lines))
 
 
 def draw(
@@ -233,5 +253,10 @@ def show_own(cfg: DictConfig, rows: Sequence[Row], worst: Sequence[Row]) -> None
     title = f"A gradient against differences of {loss}"
     lines = [cells(row, SHOWN_OF_OWN) for row in rows]
     terminal.show(Table(title, list(SHOWN_OF_OWN), lines, GROUPS_OF_OWN, TEXT, "gradients.csv"))
+    for row in rows:
+        if row["note"]:
+            head = " is not judged" if row["status"] in VERDICTS else ""
+            terminal.warn(f"{row['gradient']}{head}: {row['note']}")
     for entry in worst:
-        terminal.warn(DISAGREES.format_map(entry))
+        explained = f"; it {entry['explanation']}" if entry["explanation"] else ""
+        terminal.warn(DISAGREES.format_map(entry) + explained)

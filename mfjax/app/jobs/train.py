@@ -1,6 +1,5 @@
 """The main job: train a sweep, choose on validation, report test once, and write it all down."""
 
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,30 +11,34 @@ from jaxtyping import Float
 from omegaconf import DictConfig
 
 from mfjax.app import tables, terminal
-from mfjax.app.build import Experiment, build, flat, plain_section
+from mfjax.app.adopted import provenance_of
+from mfjax.app.build import Experiment, build, plain_section
+from mfjax.app.contracts import hold_to_contracts
 from mfjax.app.drawing import saving_of
+from mfjax.app.folders import RESULTS
 from mfjax.app.handover import Failed, Finished, Nothing, Ready, handed_over
-from mfjax.app.session import experiment_name
-from mfjax.app.training import Trained, is_finished, run_identity, train
+from mfjax.app.identity import flat, run_identity
+from mfjax.app.idle import Idle, idle, reason_of
+from mfjax.app.measures import measure, remarks, untested, was_tested
+from mfjax.app.sealed import discard, seal
+from mfjax.app.session import experiment_name, is_multirun
+from mfjax.app.training import Trained, is_finished, train
 from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
-from mfjax.metrics import columns
-from mfjax.metrics.baselines import baselines
+from mfjax.model import Model
 from mfjax.reporting.files import (
     all_fits,
     as_json,
     history_rows,
     lane_rows,
     write_csv,
-    write_factors,
     write_json,
 )
 from mfjax.reporting.provenance import digest_of_run, provenance
 from mfjax.reporting.saving import Saving
-from mfjax.reporting.statistics import Interval, interval, over_splits
 from mfjax.training.checkpoint import FOLDER, Checkpoints, finishing_the_chunk, remove
-from mfjax.training.lanes import Fit
 from mfjax.training.protocol import Outcome, predictions
+from mfjax.training.whole import read_json
 
 DENSE = 60  # users and items of a problem small enough to show as matrices
 
@@ -53,7 +56,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
             return finished_already(cfg, folder)
         case Ready(trained):
             before = trained.seconds["compile"] + trained.seconds["train"]  # this job began
-            terminal.say_data(cfg.data, trained.experiment.dataset)
+            terminal.say_data(trained.experiment.dataset)
             return write_and_show(cfg, folder, trained, began - before)
         case Nothing():
             return run_alone(cfg, folder, began)
@@ -61,10 +64,11 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
 
 def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
     """Train, write and show, with checkpoints until the results are written."""
+    hold_to_contracts(cfg)
     building = time.perf_counter()
     experiment = build(cfg)
     before = {"imports": building - began, "data": time.perf_counter() - building}
-    identity = run_identity(flat(cfg), experiment)
+    identity = run_identity(flat(cfg), experiment.dataset)
     if cfg.resume and is_finished(folder, identity):
         return finished_already(cfg, folder)
     if cfg.resume and not (folder / FOLDER).exists():
@@ -72,7 +76,7 @@ def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
             f"resume=true: nothing to go on from in {folder}, so from the start; "
             "hydra.run.dir=… says where"
         )
-    terminal.say_data(cfg.data, experiment.dataset)
+    terminal.say_data(experiment.dataset)
     with finishing_the_chunk() as stop:
         checkpoints = Checkpoints(
             folder,
@@ -88,9 +92,9 @@ def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
 
 def finished_already(cfg: DictConfig, folder: Path) -> bool:
     """Say so, and whether the figures in `folder` are as expected."""
-    path = folder / "results.json"
+    path = folder / RESULTS
     terminal.say(f"finished already: {path}")
-    return terminal.meets_expectations(cfg, json.loads(path.read_text()))
+    return terminal.meets_expectations(cfg, read_json(path))
 
 
 def write_and_show(
@@ -121,46 +125,34 @@ def write_and_show(
 
 
 def write(cfg: DictConfig, folder: Path, trained: Trained, began: float) -> dict[str, Any]:
-    """Measure what was trained, and write it all to `folder`; the content of its results.json."""
+    """Measure what was trained, and write it all to `folder`; the content of its results.json.
+
+    What a job of a multirun measured on the test ratings is sealed until one is chosen.
+    """
     experiment, outcome, seconds, jobs = trained
     evaluating = time.perf_counter()
-    metrics, over = measure(outcome)
-    of_baselines = baselines(experiment.sweep.plan.problems)
-    write_files(cfg, experiment, outcome, folder)
+    beside_others = is_multirun() and was_tested(outcome)
+    waits = beside_others and cfg.test == "chosen"
+    shown = untested(outcome) if waits else outcome
+    measured = measure(experiment, shown, all_tested=beside_others and not waits)
+    discard(folder)  # of a run before
+    if waits and outcome.chosen.alive:
+        seal(folder, measure(experiment, outcome))
+    write_files(experiment, shown, folder)
     drawing = time.perf_counter()
-    draw(cfg, experiment, outcome, folder)
+    draw(cfg, experiment, shown, folder)
     now = time.perf_counter()
     after = {"evaluate": drawing - evaluating, "plots": now - drawing}
-    results = summarise(cfg, experiment, outcome) | {
-        "metrics": metrics,
-        "interval_over": over,
-        "baselines": {name: interval(rmse) for name, rmse in of_baselines.items()},
+    results = summarise(cfg, experiment, shown) | {
+        **measured,
+        "remarks": remarks(experiment, outcome),
         "trained_together": jobs,
         "seconds": {"total": now - began, **seconds, **after},
     }
     if not outcome.chosen.alive:
         results["reason"] = diverged(outcome)
-    write_json(folder / "results.json", results)
+    write_json(folder / RESULTS, results)
     return results
-
-
-def measure(outcome: Outcome) -> tuple[dict[str, Interval], str]:
-    """The chosen setting's metrics with their intervals, and what the intervals are over."""
-    final = outcome.final
-    measured = {column: _at_best(final, column) for column in columns("train")}
-    for column in columns("validation"):
-        measured[column] = _at_best(outcome.chosen.fits, column)
-    for column in columns("test"):
-        measured[column] = over_splits(final, [tested[column] for tested in outcome.test])
-    metrics = {column: value for column, (value, _) in measured.items()}
-    was_tested = any(metrics[column].n for column in columns("test"))
-    last, *_ = columns("test" if was_tested else "validation")
-    _, over = measured[last]
-    return metrics, over
-
-
-def _at_best(fits: list[Fit], column: str) -> tuple[Interval, str]:
-    return over_splits(fits, [fit.at_best(column) for fit in fits])
 
 
 def summarise(cfg: DictConfig, experiment: Experiment, outcome: Outcome) -> dict[str, Any]:
@@ -169,28 +161,30 @@ def summarise(cfg: DictConfig, experiment: Experiment, outcome: Outcome) -> dict
     schedule = {key: cfg[key] for key in ("epochs", "eval_every", "patience")}
     fits = all_fits(outcome)
     died = [fit for fit in fits if not fit.alive]
-    refitted = ", refitted on training and validation ratings" if outcome.refitted else ""
+    values = flat(cfg)
+    run = run_identity(values, experiment.dataset)
     return {
         "experiment": experiment_name(),
         "status": "finished" if chosen.alive else "diverged",
-        "chosen": _without(experiment.idle, chosen.hparams),
+        "chosen": _without(idle(cfg), chosen.hparams),
         "final_loss": float(np.mean([fit.history["loss"][-1] for fit in outcome.final])),
         "chosen_by": f"mean {outcome.chosen_by}",
         "conventions": experiment.conventions,
         "method": experiment.method | schedule,
         "data": _described(experiment.dataset),
-        "protocol": experiment.protocol + refitted,
         "lanes": len(fits),
         "diverged": [{**fit.lane.hparams._asdict(), "status": fit.status} for fit in died],
         "search": plain_section(cfg.search),
         "compilations": experiment.sweep.compilations,
-        "digest": digest_of_run(run_identity(flat(cfg), experiment)),
-        "provenance": provenance(),
+        "run": run,
+        "digest": digest_of_run(run),
+        "provenance": provenance() | {"own": provenance_of(values)},
     }
 
 
-def _without(idle: Mapping[str, str], hparams: Mapping[str, float]) -> dict[str, float]:
-    return {key: value for key, value in hparams.items() if key not in idle}
+def _without(found: Idle, hparams: Mapping[str, float]) -> dict[str, float]:
+    """The Hparams that the program reads."""
+    return {key: value for key, value in hparams.items() if not reason_of(f"hparams.{key}", found)}
 
 
 def _described(dataset: Dataset) -> dict[str, Any]:
@@ -200,6 +194,7 @@ def _described(dataset: Dataset) -> dict[str, Any]:
         "items": dataset.num_items,
         "ratings": len(dataset.value),
         "sha256": dataset.sha256,
+        "reading": dataset.reading and dataset.reading._asdict(),
     }
 
 
@@ -213,13 +208,15 @@ def diverged(outcome: Outcome) -> str:
     )
 
 
-def write_files(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path) -> None:
+def write_files(experiment: Experiment, outcome: Outcome, folder: Path) -> None:
     """Lanes, histories and factors."""
     write_csv(folder / "lanes.csv", lane_rows(outcome))
     write_csv(folder / "history.csv", history_rows(outcome))
-    problem = next(iter(experiment.sweep.plan.problems.values()))
+    plan = experiment.sweep.plan
     fit = outcome.final[0]
-    write_factors(folder / "factors.npz", fit, experiment.dataset, problem.bounds, cfg.bias)
+    problem = plan.problems[fit.lane.hparams.split_seed]
+    model = Model.of(fit, experiment.dataset, problem, plan.spec)
+    model.write(folder / "factors.npz")
 
 
 def draw(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path) -> None:
@@ -237,7 +234,7 @@ def draw(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path
     plots.save(plots.learning_curves(outcome), folder, "learning_curves", saving)
     if heat_map := plots.heat_map(outcome, experiment.axes):
         plots.save(heat_map, folder, "heat_map", saving)
-    draw_predictions(experiment, fit, folder, saving)
+    draw_predictions(experiment, outcome, folder, saving)
     if max(dataset.num_users, dataset.num_items) <= DENSE:
         actual = ratings_matrix(dataset)
         user, item = (np.asarray(table, np.float64) for table in fit.factors)
@@ -246,15 +243,18 @@ def draw(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path
         plots.save(figure, folder, "matrices", saving)
 
 
-def draw_predictions(experiment: Experiment, fit: Fit, folder: Path, saving: Saving) -> None:
-    """Predictions of the test ratings, or of the training ratings where there are none."""
+def draw_predictions(
+    experiment: Experiment, outcome: Outcome, folder: Path, saving: Saving
+) -> None:
+    """The first final fit's predictions of the test ratings, else of the others."""
     from mfjax.reporting import plots
 
+    fit = outcome.final[0]
     split_seed = fit.lane.hparams.split_seed
     problem = experiment.sweep.plan.problems[split_seed]
-    was_tested = len(problem.test.value) > 0
-    ratings = problem.test if was_tested else problem.ratings
-    part = "test" if was_tested else "training"
+    is_of_test = was_tested(outcome)
+    ratings = problem.test if is_of_test else problem.ratings
+    part = "test" if is_of_test else "training"
     label = f"{part} ratings, split_seed {split_seed}"
     clipped = np.clip(predictions(fit, ratings), *problem.bounds)
     figure = plots.predictions(clipped, ratings.value, problem.bounds, label)
@@ -282,7 +282,7 @@ def show(trained: Trained, results: Mapping[str, Any], folder: Path) -> None:
     for fit in died[:3]:
         terminal.warn(
             f"{fit.status} (learning_rate={fit.lane.hparams.learning_rate:g}): "
-            "try a lower learning rate or init_scale"
+            "try a lower hparams.learning_rate or hparams.init_scale"
         )
     if not outcome.chosen.alive:
         raise InputError(f"{results['reason']}\nhistory and lanes: {folder}")
@@ -293,6 +293,8 @@ def show(trained: Trained, results: Mapping[str, Any], folder: Path) -> None:
     terminal.say_to_paste("Chosen:", results["chosen"], section="hparams.")
     terminal.say_to_paste("Conventions:", results["conventions"])
     terminal.say(f"Protocol: {results['protocol']}; intervals over {results['interval_over']}")
+    for remark in results["remarks"]:
+        terminal.say(f"Remark: {remark}")
     terminal.say(in_numbers(results))
 
 

@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from mfjax.app import terminal
 from mfjax.app.build import Experiment, build, build_gradient
+from mfjax.app.contracts import hold_to_contracts
 from mfjax.app.drawing import saving_of
 from mfjax.app.jobs.train import ratings_matrix
 from mfjax.checks.compare import gradient_at
@@ -29,8 +30,9 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
 
     False where one did not come out.
     """
+    hold_to_contracts(cfg)
     experiment = build(cfg)
-    terminal.say_data(cfg.data, experiment.dataset)
+    terminal.say_data(experiment.dataset)
     data = ratings_matrix(experiment.dataset)
     figures = figures_of(cfg, experiment)
     descent = figures["descent"]

@@ -1,0 +1,43 @@
+"""What tells one run from another: the values of its config that count, its data, and mfjax."""
+
+from collections.abc import Mapping
+from importlib.metadata import version
+from typing import Any
+
+from omegaconf import DictConfig
+
+from mfjax.app.adopted import provenance_of
+from mfjax.app.build import plain_section
+from mfjax.app.schema import CHANGES_NO_NUMBER, leaves
+from mfjax.data.dataset import Dataset
+
+
+def run_identity(values: Mapping[str, Any], dataset: Dataset | None = None) -> dict[str, Any]:
+    """What a result or a checkpoint is of.
+
+    Args:
+      values: of the config: `flat`, or `static`.
+      dataset: what was read; None before it is.
+    """
+    data = {} if dataset is None else {"data": dataset.sha256}
+    return {**values, **data, "mfjax": version("mfjax")}
+
+
+def flat(cfg: DictConfig) -> dict[str, Any]:
+    """The config's values by their dotted keys, but for those that change no number.
+
+    And the digests of the user's own functions.
+    """
+    whole = plain_section(cfg)
+    counting = {key: value for key, value in whole.items() if key not in CHANGES_NO_NUMBER}
+    values = dict(sorted(leaves(counting)))
+    digests = {f"{key}, sha256": of["sha256"] for key, of in provenance_of(values).items()}
+    return values | digests
+
+
+def static(cfg: DictConfig) -> dict[str, Any]:
+    """All of a config that shapes its program or its results, flat, but for what a lane may vary.
+
+    That is `hparams` and `sweep`.
+    """
+    return {k: v for k, v in flat(cfg).items() if not k.startswith(("hparams.", "sweep."))}
