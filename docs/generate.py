@@ -1,8 +1,9 @@
-"""MkDocs' hook: the pages that are made from the code and from the experiments' READMEs."""
+"""MkDocs' hook: the pages made from the code, the experiments' READMEs and the notebooks."""
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
-from pages import experiments, keys, names, tables
+from mkdocs.structure.pages import Page
+from pages import experiments, keys, names, notebooks, tables
 
 
 def generated() -> dict[str, str]:
@@ -13,6 +14,7 @@ def generated() -> dict[str, str]:
         "reference/tables.md": tables.page(),
         **of_rooms,
         **experiments.pages(),
+        **notebooks.pages(),
     }
 
 
@@ -33,4 +35,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for path in experiments.assets():
         place = path.relative_to(experiments.REPO).as_posix()
         files.append(File.generated(config, place, abs_src_path=str(path)))
+    for place, image in notebooks.images().items():
+        files.append(File.generated(config, place, content=image))
     return files
+
+
+def on_page_markdown(markdown: str, page: Page, **kwargs: object) -> str:
+    """Put the table of the experiments' durations in its place."""
+    is_it = page.file.src_uri == experiments.REPRODUCE
+    return experiments.with_durations(markdown) if is_it else markdown

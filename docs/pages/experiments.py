@@ -1,26 +1,23 @@
 """The READMEs of the experiments, and what they link to, as they stand: nothing is copied here."""
 
 import re
+import sys
 from pathlib import Path
 
-REPO = Path(__file__).resolve().parents[2]
-EXPERIMENTS = REPO / "experiments"
-LINK = re.compile(r"\[([^\[\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
+from pages.markdown import code, table
+
+sys.path.append(str(Path(__file__).resolve().parents[2] / "experiments"))
+import studies
+from studies import EXPERIMENTS, LINK, REPO, names
+
 PROJECT = ("CHANGELOG.md", "CONTRIBUTING.md")
-
-
-def names() -> list[str]:
-    """The experiments in the order of their index."""
-    index = (EXPERIMENTS / "README.md").read_text()
-    named = [match[2].rstrip("/") for match in LINK.finditer(index)]
-    listed = [name for name in named if (EXPERIMENTS / name / "README.md").is_file()]
-    others = sorted(path.parent.name for path in EXPERIMENTS.glob("*/README.md"))
-    return list(dict.fromkeys([*listed, *others]))
+REPRODUCE = "reproduce.md"
+TABLE = "<!-- the studies, as experiments/durations.csv has them -->"
 
 
 def sources() -> list[Path]:
     """The Markdown files of the repository that are pages."""
-    readmes = [EXPERIMENTS / name / "README.md" for name in names()]
+    readmes = [studies.readme(name) for name in names()]
     return [EXPERIMENTS / "README.md", *readmes, *(REPO / name for name in PROJECT)]
 
 
@@ -68,3 +65,12 @@ def assets() -> list[Path]:
             if there.is_file() and not in_docs and there.suffix != ".md":
                 linked[there] = None
     return list(linked)
+
+
+def with_durations(page: str) -> str:
+    """A page with the table of what each command takes in the place of its mark."""
+    rows = [
+        [f"[{row.name}](experiments/{row.name}/README.md)", code(row.command), row.time, row.memory]
+        for row in studies.durations()
+    ]
+    return page.replace(TABLE, table(["study", "command", "takes", "memory"], rows))

@@ -232,7 +232,9 @@ A wrong key is refused with the one that was probably meant, and a value that is
 what is expected.
 
 Groups (`data=synthetic`, `optimizer=adam`, …) are files that set several of these keys: see
-[the tables](tables.md#groups).
+[the tables](tables.md#groups). Where `data.name`, `split.name`, `method.name`, `gradient` or
+`optimizer.name` stands, [a function of your own](../guide/own.md) may: `file.py:function`. A key
+that nothing reads under the method, the job or the data that are chosen is refused with the reason.
 """
 
 

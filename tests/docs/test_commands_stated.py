@@ -1,16 +1,19 @@
 """Every command that the README, the site and the experiments state composes, every key is one."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
 from configs import composed
-from fences import DOCS, REPO, arguments, commands
+from fences import DOCS, REPO, arguments, blocks, commands
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
 from omegaconf import OmegaConf
 
-from mfjax.app import CONF
+from mfjax.app import CONF, schema
+from mfjax.app.adopted import adopt_named_by
+from mfjax.app.ignored import refuse_idle
 from mfjax.app.schema import JOBS, known
 
 PAGES = [
@@ -26,6 +29,20 @@ OVERRIDE = re.compile(r"`'?(?:python -m mfjax\.run )?\+*([a-z][a-z_]*(?:[./][a-z
 
 def name(page: Path) -> str:
     return page.relative_to(REPO).as_posix()
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch, forgotten):
+    """`files(page)` writes the files of a page where its commands look for them."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def write(page: Path) -> None:
+        for block in blocks(page):
+            if block.title.endswith(".py"):
+                Path(block.title).write_text(block.text)
+
+    return write
 
 
 def first_job(line: str) -> list[str]:
@@ -45,8 +62,12 @@ def first_value(override) -> str:
 @pytest.mark.parametrize(
     "page, line", STATED, ids=[f"{name(page)}: {line}" for page, line in STATED]
 )
-def test_a_command_that_is_stated_composes(page, line):
-    composed(*first_job(line))
+def test_a_command_that_is_stated_composes_and_every_key_of_it_acts(page, line, files):
+    files(page)
+    overrides = first_job(line)
+    if adopt_named_by(overrides):
+        schema.register()
+    refuse_idle(composed(*overrides), overrides, launched="-m" in arguments(line))
 
 
 def sections(node, path=""):

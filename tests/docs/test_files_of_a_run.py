@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 import pytest
-from commands import QUIET, Child, assert_succeeded
+from commands import NO_PLOTS, QUIET, Child, assert_succeeded
 from fences import DOCS
 
 PAGE = (DOCS / "reference/files.md").read_text()
@@ -23,13 +23,19 @@ def documented(heading: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """A run with two splits and a lane that diverges, and a multirun of which a job does."""
+    """A run with two splits and a lane that diverges, one of a file, and a multirun."""
     folder = tmp_path_factory.mktemp("files")
+    rows = [f"{user},{item},{user % 5}" for user in range(10) for item in range(10)]
+    (folder / "ratings.csv").write_text("\n".join(["user,item,rating", *rows]))
     child = Child()
+    (folder / "mine.py").write_text("from mfjax.data.splits import random as shuffled\n")
+    own = ("split=mine.py:shuffled", "replicates=1", NO_PLOTS)
+    of_file = ("data.path=ratings.csv", "epochs=1", *own)
+    assert_succeeded(child(folder, *of_file, "hydra.run.dir=file"))
     small = (*QUIET, "sweep.split_seed=[0,1]")
     run = ("sweep.learning_rate=[0.01,1e9]", "hydra.run.dir=run")
     assert_succeeded(child(folder, *small, *run))
-    jobs = ("method=descent,als_cg", "hparams.learning_rate=0.01,1e9", "hydra.sweep.dir=multirun")
+    jobs = ("method=descent,als_cg", "hparams.init_scale=0.1,1e30", "hydra.sweep.dir=multirun")
     child(folder, "-m", *small, *jobs)
     child.close()
     return folder
