@@ -4,13 +4,12 @@ README.md says what came out.
 """
 
 import argparse
-import csv
 import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 os.environ.setdefault("PJRT_NPROC", "1")  # as the command sets it, before jax is imported
 import jax
@@ -20,16 +19,27 @@ from matplotlib.figure import Figure
 
 import mfjax
 from mfjax.kernels.layout import ALS_OVERHEAD, GRADIENT_OVERHEAD
+from mfjax.objective import mean_rating
+from mfjax.reporting.course import say, waiting
+from mfjax.reporting.files import write_csv
+from mfjax.reporting.plots.style import legend_below, line_style, log_ticks, panels, styled
 
 FOLDER = Path(__file__).parent
 RANKS = (8, 16, 32, 64, 128)
-LINES = {  # of each method: its label and its style
-    "als": ("exact (als)", "o-"),
-    "als_cg": ("3 conjugate-gradient steps (als_cg)", "s--"),
-}
+LABELS = {"als": "exact (als)", "als_cg": "3 conjugate-gradient steps (als_cg)"}
+MARKERS = {"100k": "o", "1M": "s"}  # of the data
 EPOCHS = 10
+PLANTED = 128  # columns of the factors of the 1M ratings, the c-th of amplitude c^-1/2
 
 Row = dict[str, Any]
+
+
+class Data(NamedTuple):
+    """Ratings to train on and to test on, and a λ a rating that suits them."""
+
+    shape: tuple[int, int]
+    problem: mfjax.Problem
+    reg: float
 
 
 def main() -> None:
@@ -38,51 +48,76 @@ def main() -> None:
         description="Time an epoch of als and of als_cg by rank, the two in turn."
     )
     add = parser.add_argument
-    add("--calls", type=int, default=5, help="epochs timed, of which the median is taken")
+    calls_help = f"epochs timed, of which the median is taken; at most {EPOCHS}"
+    add("--calls", type=int, default=5, choices=range(1, EPOCHS + 1), help=calls_help)
     add("--devices", type=int, default=os.cpu_count(), help="CPU devices that share the rows")
+    add("--ranks", type=int, nargs="+", default=RANKS, help="at which ranks")
+    add("--output", type=Path, default=FOLDER, help="folder of the results")
     arguments = parser.parse_args()
     jax.config.update("jax_num_cpu_devices", arguments.devices)
     rows = []
-    for row in measured(arguments.calls, arguments.devices):
-        print(*row.values(), flush=True)
+    for row in measured(arguments):
+        say(*row.values())
         rows.append(row)
-    with (FOLDER / "crossing.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    draw(rows).savefig(FOLDER / "crossing.png", dpi=150)
+    write_csv(arguments.output / "crossing.csv", rows)
+    mfjax.plots.save(draw(rows), arguments.output, "crossing", mfjax.plots.Saving(format=("png",)))
 
 
-def measured(calls: int, devices: int) -> Iterable[Row]:
+def measured(arguments: argparse.Namespace) -> Iterable[Row]:
     """A row a data set and rank.
 
-    Milliseconds an epoch of both methods, and the objective of each after EPOCHS epochs.
+    Milliseconds an epoch of both methods, and what each reached after EPOCHS epochs.
     """
-    large = {"num_users": 6040, "num_items": 3706, "num_ratings": 1_000_000}
-    data = {
-        "100k": mfjax.read("bundled:ml-latest-small"),
-        "1M": mfjax.SOURCES["synthetic"](**large),
-    }
-    for name, dataset in data.items():
-        for rank in RANKS:
-            spec = mfjax.Spec(dataset.num_users, dataset.num_items, max_rank=rank)
-            row = compared(spec, dataset.ratings(), calls, devices)
+    bundled = mfjax.read("bundled:ml-latest-small")
+    data = {"100k": data_of(bundled, reg=0.1), "1M": data_of(planted(), reg=0.02)}
+    for name, of_name in data.items():
+        for rank in arguments.ranks:
+            with waiting(f"{name} ratings, rank {rank}"):
+                row = compared(of_name, rank, arguments)
             yield {"data": name, "rank": rank} | row
 
 
-def compared(
-    spec: mfjax.Spec, ratings: mfjax.Ratings, calls: int, devices: int
-) -> dict[str, float]:
+def planted() -> mfjax.Dataset:
+    """A million ratings of the shape of ml-1m, of which every further column explains less.
+
+    Pairs, biases and noise are those of `synthetic`.
+    """
+    dataset = mfjax.SOURCES["synthetic"](
+        num_users=6040,
+        num_items=3706,
+        num_ratings=1_000_000,
+        rank=0,
+    )
+    rng = np.random.default_rng(0)
+    amplitude = np.arange(1, PLANTED + 1) ** -0.5
+    amplitude /= np.linalg.norm(amplitude)  # so that u_i·v_j has standard deviation 1
+    value = dataset.value.copy()
+    for scale in amplitude:
+        user = rng.normal(size=dataset.num_users)
+        item = rng.normal(size=dataset.num_items)
+        value += scale * user[dataset.user] * item[dataset.item]
+    return replace(dataset, value=value)
+
+
+def data_of(dataset: mfjax.Dataset, reg: float) -> Data:
+    """90 % of the ratings to train on, and 10 % to test on."""
+    split = mfjax.SPLITS["random"](len(dataset.value), 0, validation=0.0, test=0.1)
+    problem = mfjax.Problem.of(dataset, split)
+    return Data((dataset.num_users, dataset.num_items), problem, reg)
+
+
+def compared(data: Data, rank: int, arguments: argparse.Namespace) -> Row:
     """What both methods take and reach, trained in turn."""
-    fits = {method: Fit(method, spec, ratings, devices) for method in LINES}
-    for _ in range(max(calls, EPOCHS)):
+    fits = {method: Fit(method, data, rank, arguments.devices) for method in LABELS}
+    for _ in range(EPOCHS):
         for fit in fits.values():
             fit.epoch()
     row = {}
     for method, fit in fits.items():
-        seconds = float(np.median(fit.seconds[:calls]))
+        seconds = float(np.median(fit.seconds[: arguments.calls]))
         row[f"{method}_ms"] = round(1e3 * seconds, 2)
-        row[f"{method}_objective"] = round(fit.losses[EPOCHS - 1], 1)
+        row[f"{method}_objective"] = round(fit.losses[-1], 1)
+        row[f"{method}_test_rmse"] = round(fit.test_rmse(), 4)
     ratio = row["als_ms"] / row["als_cg_ms"]
     return row | {"ratio": round(ratio, 2)}
 
@@ -90,10 +125,13 @@ def compared(
 class Fit:
     """One fit, epoch after epoch, its rows shared out over the devices."""
 
-    def __init__(self, name: str, spec: mfjax.Spec, ratings: mfjax.Ratings, devices: int):
+    def __init__(self, name: str, data: Data, rank: int, devices: int):
+        self.problem = data.problem
+        ratings = data.problem.ratings
+        spec = mfjax.Spec(*data.shape, max_rank=rank)
         method = made(name, tiled(name, spec, ratings, devices))
         layout = method.prepare(ratings)
-        hparams = mfjax.Hparams.of(rank=spec.max_rank, reg=0.1, fold=-2)
+        hparams = mfjax.Hparams.of(rank=rank, reg=data.reg, fold=-2)
         init = jax.jit(method.init)
         state = init(jax.random.key(0), layout, hparams)
 
@@ -104,6 +142,7 @@ class Fit:
         self.program = jax.jit(step).lower(*arguments).compile()
         places = self.program.input_shardings[0]
         self.state, *self.rest = jax.device_put(arguments, places)
+        self.mean = mean_rating(ratings, hparams)
         self.seconds: list[float] = []
         self.losses: list[float] = []
 
@@ -113,6 +152,14 @@ class Fit:
         self.state, info = jax.block_until_ready(after)
         self.seconds.append(time.perf_counter() - began)
         self.losses.append(float(info.loss))
+
+    def test_rmse(self) -> float:
+        """The error of the test ratings, clipped to the range of the ratings."""
+        test = self.problem.test
+        user, item = map(np.asarray, self.state.factors)
+        predicted = self.mean + np.einsum("nk,nk->n", user[test.user], item[test.item])
+        clipped = np.clip(predicted, *self.problem.bounds)
+        return float(np.sqrt(np.mean((clipped - test.value) ** 2)))
 
 
 def made(name: str, spec: mfjax.Spec) -> mfjax.Method:
@@ -127,28 +174,38 @@ def tiled(name: str, spec: mfjax.Spec, ratings: mfjax.Ratings, devices: int) -> 
     return replace(spec, tiling=mfjax.Tiling(width=width, shards=devices))
 
 
+# the figure
+
+
+@styled()
 def draw(rows: Sequence[Row]) -> Figure:
-    """Milliseconds an epoch by rank, a panel a data set."""
-    figure = Figure(figsize=(9, 4), layout="constrained")
-    names = list(dict.fromkeys(row["data"] for row in rows))
-    panels = figure.subplots(1, len(names), squeeze=False).flat
-    for axes, name in zip(panels, names, strict=True):
+    """Milliseconds an epoch by rank, a panel a data set, and the test error of both."""
+    data = list(dict.fromkeys(row["data"] for row in rows))
+    title = "An epoch of exact ALS and of ALS by conjugate gradients"
+    names = [*(f"{name} ratings" for name in data), f"after {EPOCHS} epochs"]
+    figure, (*by_data, last) = panels(title, names, (4 * len(names), 4))
+    for axes, name in zip(by_data, data, strict=True):
         own = [row for row in rows if row["data"] == name]
-        draw_panel(axes, name, own)
+        draw_lines(axes, own, "ms")
+        axes.set(yscale="log", ylabel="time an epoch (ms)")
+        log_ticks(axes.yaxis)
+        draw_lines(last, own, "test_rmse", f", {name}")
+    last.set_ylabel("test RMSE (lower is better)")
+    for axes in (*by_data, last):
+        axes.set(xscale="log", xlabel="rank")
+        axes.set_xticks([row["rank"] for row in own], [str(row["rank"]) for row in own])
+        axes.xaxis.minorticks_off()
+    legend_below(figure, last)
     return figure
 
 
-def draw_panel(axes: Axes, name: str, rows: Sequence[Row]) -> None:
-    """The lines of one data set."""
+def draw_lines(axes: Axes, rows: Sequence[Row], column: str, of: str = "") -> None:
+    """A line a method by rank, of one data set."""
     ranks = [row["rank"] for row in rows]
-    for method, (label, style) in LINES.items():
-        times = [row[f"{method}_ms"] for row in rows]
-        axes.plot(ranks, times, style, label=label)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
-    axes.xaxis.set_major_formatter(lambda x, position: f"{x:g}")
-    axes.set(title=f"{name} ratings", xlabel="rank", ylabel="ms an epoch")
-    axes.legend(frameon=False)
+    marker = MARKERS[rows[0]["data"]]
+    for i, (method, label) in enumerate(LABELS.items()):
+        values = [row[f"{method}_{column}"] for row in rows]
+        axes.plot(ranks, values, marker=marker, label=f"{label}{of}", **line_style(i))
 
 
 if __name__ == "__main__":

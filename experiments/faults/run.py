@@ -20,6 +20,7 @@ import numpy as np
 
 import mfjax
 from mfjax.errors import Interrupted
+from mfjax.reporting.course import MINUTE, say, ticking, waiting
 from mfjax.training.checkpoint import Block, Checkpoints
 from mfjax.training.lanes import Fit, OnProgress, Progress
 from mfjax.training.whole import Damaged, read
@@ -31,6 +32,7 @@ COMMON = (
     "data.num_items=200",
     "data.num_ratings=20000",
     "data.rank=2",
+    "replicates=1",
     "epochs=800",
     "epochs_per_call=4",
     "plots.draw=false",
@@ -77,27 +79,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description="Stop, kill and damage runs, and see that nothing is lost."
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the moments and the bits")
-    rng = np.random.default_rng(parser.parse_args().seed)
+    add = parser.add_argument
+    add("--seed", type=int, default=0, help="of the moments and the bits")
+    add("--share", type=float, default=1.0, help="of the stops and kills that are tried")
+    add("--output", type=Path, default=FOLDER, help="folder of the results")
+    arguments = parser.parse_args()
+    rng = np.random.default_rng(arguments.seed)
     rows = []
     with tempfile.TemporaryDirectory() as scratch:
-        for row in tried_all(Path(scratch), rng):
-            print(f"{row.fault}: {row.held} of {row.tried}; {row.note}", flush=True)
+        for row in tried_all(Path(scratch), rng, arguments.share):
+            say(f"{row.fault}: {row.held} of {row.tried}; {row.note}")
             rows.append(row)
-    with (FOLDER / "faults.csv").open("w", newline="") as file:
+    with (arguments.output / "faults.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Tried._fields)
         writer.writerows(rows)
     sys.exit(any(row.tried != row.held for row in rows))
 
 
-def tried_all(scratch: Path, rng: np.random.Generator) -> Iterator[Tried]:
-    """Every fault."""
+def tried_all(scratch: Path, rng: np.random.Generator, share: float) -> Iterator[Tried]:
+    """Every fault, those that take long a share of their times."""
+
+    def times(most: int) -> int:
+        return max(round(share * most), 1)
+
     for name in METHODS:
-        yield stopped(scratch / name, name, rng)
-    yield killed(scratch / "killed", rng, 50)
-    yield killed_multirun(scratch / "multirun", rng, 20)
+        yield stopped(scratch / name, name, rng, times(100))
+    yield killed(scratch / "killed", rng, times(50))
+    yield killed_multirun(scratch / "multirun", rng, times(20))
     yield from damaged(scratch / "damaged", rng)
+
+
+def counted(fault: str, times: int) -> Iterator[int]:
+    """The number of each try from 0, and a line a minute of how many there were."""
+    number = 0
+    with ticking(lambda: f"{fault}: tried {number} of {times} times", say, MINUTE):
+        for number in range(times):
+            yield number
 
 
 # stopped between two chunks
@@ -118,7 +136,7 @@ def als(spec: mfjax.Spec) -> mfjax.Method:
 METHODS = {"sgd": sgd, "adam": adam, "als": als}
 
 
-def stopped(folder: Path, name: str, rng: np.random.Generator, times: int = 100) -> Tried:
+def stopped(folder: Path, name: str, rng: np.random.Generator, times: int) -> Tried:
     """Stop a sweep of four lanes after a random chunk and resume it: bit for bit the same?
 
     One of the lanes diverges.
@@ -126,20 +144,20 @@ def stopped(folder: Path, name: str, rng: np.random.Generator, times: int = 100)
     sweep = small_sweep(name)
     lanes = four_lanes(name)
     whole = sweep.train(lanes)
+    fault = f"stopped between two chunks, {name}"
+    stops = rng.integers(1, 2 * EPOCHS, times).tolist()
     held = 0
-    seen = set()
-    for i, chunk in enumerate(rng.integers(1, 2 * EPOCHS, times)):
-        seen.add(int(chunk))
+    for i in counted(fault, times):
         place = folder / str(i)
         sweep.checkpoints = Checkpoints(place, {"seed": 0})
         with suppress(Interrupted):
-            sweep.train(lanes, stopping(sweep.checkpoints, int(chunk)))
+            sweep.train(lanes, stopping(sweep.checkpoints, stops[i]))
         sweep.checkpoints = Checkpoints(place, {"seed": 0}, resume=True)
         again = sweep.train(lanes)
         held += have_same_bits(again, whole) and sweep.checkpoints.restored > 0
-    chunks = f"{len(seen)} different chunks of {2 * EPOCHS}"
+    chunks = f"{len(set(stops))} different chunks of {2 * EPOCHS}"
     note = f"{chunks}; bits of 4 lanes compared"
-    return Tried(f"stopped between two chunks, {name}", times, held, note)
+    return Tried(fault, times, held, note)
 
 
 def small_sweep(name: str) -> mfjax.Sweep:
@@ -199,12 +217,13 @@ def killed(folder: Path, rng: np.random.Generator, times: int) -> Tried:
 
     Does every checkpoint that is left load, and does the resumed run end the same?
     """
+    fault = "killed at a random moment"
     reference, seconds = uninterrupted(folder, RUN)
     moment = Moment(seconds / 2, seconds)
     held = 0
     left = 0
     whole = 0
-    for i in range(times):
+    for i in counted(fault, times):
         place = killed_before_its_end(folder / str(i), RUN, rng, moment)
         files = list(place.rglob("*.ckpt"))
         sound = sum(is_sound(file) for file in files)
@@ -214,7 +233,7 @@ def killed(folder: Path, rng: np.random.Generator, times: int) -> Tried:
         same = done.returncode == 0 and have_same_files(place / "out", reference / "out")
         held += same and sound == len(files)
     note = f"{whole} of {left} checkpoints left were whole; results compared byte for byte"
-    return Tried("killed at a random moment", times, held, note)
+    return Tried(fault, times, held, note)
 
 
 def killed_multirun(folder: Path, rng: np.random.Generator, times: int) -> Tried:
@@ -222,6 +241,7 @@ def killed_multirun(folder: Path, rng: np.random.Generator, times: int) -> Tried
 
     Are only the unfinished jobs run again, none lost or doubled?
     """
+    fault = "multirun killed at a random moment"
     reference, seconds = uninterrupted(folder, MULTIRUN)
     results = (reference / "out").glob("*/results.json")
     written = [path.stat().st_mtime for path in results]
@@ -229,7 +249,7 @@ def killed_multirun(folder: Path, rng: np.random.Generator, times: int) -> Tried
     writing = Moment(0, max(written) - min(written), "out/*/results.json")
     held = 0
     finished = []
-    for i in range(times):
+    for i in counted(fault, times):
         moment = writing if i % 2 else training
         place = killed_before_its_end(folder / str(i), MULTIRUN, rng, moment)
         before = written_at(place)
@@ -242,7 +262,7 @@ def killed_multirun(folder: Path, rng: np.random.Generator, times: int) -> Tried
     ran = f"{sum(finished)} jobs had finished and none ran again"
     late = sum(jobs > 0 for jobs in finished)
     note = f"{ran}; {late} kills came after a first job's results"
-    return Tried("multirun killed at a random moment", times, held, note)
+    return Tried(fault, times, held, note)
 
 
 def written_at(place: Path) -> dict[str, int]:
@@ -276,12 +296,14 @@ def is_sound(file: Path) -> bool:
 
 def uninterrupted(folder: Path, arguments: Command) -> tuple[Path, float]:
     """The folder of a run to compare with, and the seconds that such a run takes."""
-    place = folder / "reference"
-    place.mkdir(parents=True)
+    place = folder
     seconds = 0.0
-    for _ in range(2):  # the second has its programs compiled
+    for name in ("compiling", "reference"):  # the second has its programs compiled
+        place = folder / name
+        place.mkdir(parents=True)
         began = time.monotonic()
-        done = command(place, *arguments)
+        with waiting("a run to compare with"):
+            done = command(place, *arguments)
         assert done.returncode == 0, done.stderr
         seconds = time.monotonic() - began
     return place, seconds
@@ -344,12 +366,14 @@ def damaged(folder: Path, rng: np.random.Generator) -> Iterator[Tried]:
         found = checkpoints.find("block")
         return found is not None and int(found["number"]) == 0
 
+    fault = "one bit flipped"
     bits = rng.choice(8 * len(content), 1000, replace=False)
-    held = sum(gives_way(with_flipped(content, bit)) for bit in bits)
+    held = sum(gives_way(with_flipped(content, bits[i])) for i in counted(fault, len(bits)))
     note = f"of a file of {len(content):,} bytes; {before}"
-    yield Tried("one bit flipped", len(bits), held, note)
-    held = sum(gives_way(content[:length]) for length in range(len(content)))
-    yield Tried("cut short", len(content), held, f"every length; {before}")
+    yield Tried(fault, len(bits), held, note)
+    fault = "cut short"
+    held = sum(gives_way(content[:length]) for length in counted(fault, len(content)))
+    yield Tried(fault, len(content), held, f"every length; {before}")
 
 
 def with_flipped(content: bytes, bit: int) -> bytes:

@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from mfjax.reporting.course import say, waiting
+
 FOLDER = Path(__file__).parent
 TINY = (
     "data=synthetic",
@@ -25,6 +27,7 @@ TINY = (
     "data.num_ratings=300",
     "data.rank=2",
     "epochs=1",
+    "replicates=1",
 )
 MOVIELENS = (
     "+exp=movielens",
@@ -75,13 +78,16 @@ def main() -> None:
     )
     rounds_help = "of each pair, of which medians are taken"
     parser.add_argument("--rounds", type=int, default=5, help=rounds_help)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the results")
+    arguments = parser.parse_args()
     rows = []
     for measured in (launcher, checkpoints, a_job, a_lane):
-        for row in measured(rounds):
-            print(*row, sep="; ", flush=True)
+        with waiting(measured.__name__):
+            of_measured = measured(arguments.rounds)
+        for row in of_measured:
+            say(*row, sep="; ")
             rows.append(row)
-    with (FOLDER / "overhead.csv").open("w", newline="") as file:
+    with (arguments.output / "overhead.csv").open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("what", "without", "with", "cost", "unit", "rounds"))
         writer.writerows(rows)

@@ -14,6 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+import mfjax
+from mfjax.reporting.plots.style import BELOW, BLUE, SMALL, VERMILLION, styled
+
 EPOCHS = 20  # of each setting of the sweep
 CLOSE = 0.002  # a test error this near the best of all counts as reached
 MOST_DIFFERENT = 1e-4  # relative, of the loss and the norms of two float32 gradients
@@ -41,8 +44,8 @@ TITLES = {
     "sweep": f"Sweep of 32 settings, {EPOCHS} epochs each",
 }
 UNITS = {"gradient": "a gradient", "sgd": "an epoch", "als": "a sweep", "sweep": "a setting"}
-OURS = "#0072B2"
-PEERS = "#D55E00"
+OURS = BLUE
+PEERS = VERMILLION
 MARKERS = {16: "o", 64: "s", 128: "^"}
 
 Row = dict[str, Any]
@@ -236,6 +239,7 @@ def _cell(row: Row, key: str) -> str:
 # the figure
 
 
+@styled()
 def draw(results: list[Row], folder: Path) -> None:
     """The speed of every contestant, a panel a job, as `peers.png` and `peers.pdf`."""
     fast = [row for row in results if (row["m_ratings_a_second"] or 0) > 0]
@@ -250,16 +254,9 @@ def draw(results: list[Row], folder: Path) -> None:
         _panel(axes, job, [row for row in fast if row["job"] == job])
     for axes in figure.axes[len(jobs) :]:
         axes.set_axis_off()
-    figure.suptitle("mfjax and its peers on one machine: more is faster", fontsize=13)
-    figure.legend(
-        handles=_legend(fast),
-        loc="outside lower center",
-        ncols=7,
-        frameon=False,
-        fontsize=9,
-    )
-    for kind in ("png", "pdf"):
-        figure.savefig(folder / f"peers.{kind}", dpi=150)
+    figure.suptitle("mfjax and its peers on one machine: more is faster")
+    figure.legend(handles=_legend(fast), loc=BELOW, ncols=7)
+    mfjax.plots.save(figure, folder, "peers")
 
 
 def _panel(axes: Axes, job: str, rows: list[Row]) -> None:
@@ -279,13 +276,11 @@ def _panel(axes: Axes, job: str, rows: list[Row]) -> None:
         if label.get_text().startswith("mfjax"):
             label.set(color=OURS, fontweight="bold")
     axes.set_ylim(-0.6, len(names) - 0.4)
-    axes.xaxis.set_major_formatter(lambda x, position: f"{x:g}")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(lambda x, position: f"{x:g}" if _leading(x) in (2, 5) else "")
-    axes.tick_params(axis="x", which="both", labelsize=8)
-    axes.grid(axis="x", which="major", color="0.8")
-    axes.grid(axis="x", which="minor", color="0.93")
-    axes.set_axisbelow(True)
-    axes.set_title(TITLES[job], fontsize=11)
+    axes.tick_params(axis="x", which="both", labelsize=SMALL)
+    axes.grid(axis="x", which="both")
+    axes.set_title(TITLES[job])
     axes.set_xlabel("million ratings a second")
 
 

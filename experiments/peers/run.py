@@ -18,6 +18,7 @@ import report
 from environments import CONTESTANTS, OURS, NotInstalled
 
 import mfjax
+from mfjax.reporting.course import say, waiting
 
 TIMEOUT = 1200  # seconds a process
 LIBMF_TIMEOUT = 120  # it takes seconds, and now and then its threads wait for each other for ever
@@ -171,11 +172,12 @@ def install(jobs: list[str], folder: Path) -> dict[str, Path | NotInstalled]:
     """The interpreter of every environment, or why there is none."""
     pythons: dict[str, Path | NotInstalled] = {}
     for name in dict.fromkeys(c.environment for job in jobs for c in JOBS[job].contestants):
-        print(f"environment {name}", flush=True)
+        say(f"environment {name}")
         try:
-            pythons[name] = environments.python_of(name, folder)
+            with waiting(f"environment {name}"):
+                pythons[name] = environments.python_of(name, folder)
         except NotInstalled as reason:
-            print(reason)
+            say(reason)
             pythons[name] = reason
     return pythons
 
@@ -218,9 +220,10 @@ def rounds(
             words = [case.job, str(files[case.data]), str(case.rank)]
             for contestant in JOBS[case.job].contestants:
                 python = pythons[contestant.environment]
-                result = run(contestant, python, [*words, *contestant.options, *options])
                 row = case._asdict() | {"contestant": contestant.name, "round": number}
-                print(*row.values(), result.get("seconds") or result["note"], flush=True)
+                with waiting(" ".join(map(str, row.values()))):
+                    result = run(contestant, python, [*words, *contestant.options, *options])
+                say(*row.values(), result.get("seconds") or result["note"])
                 yield row | result
 
 

@@ -4,7 +4,6 @@ README.md says what came out.
 """
 
 import argparse
-import csv
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +20,9 @@ from matplotlib.figure import Figure
 
 import mfjax
 from mfjax.kernels.gather import gathered
+from mfjax.reporting.course import say, waiting
+from mfjax.reporting.files import write_csv
+from mfjax.reporting.plots.style import SMALLER, line_style, styled
 from mfjax.types import WIDTHS
 
 FOLDER = Path(__file__).parent
@@ -39,10 +41,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the tile engine on one CPU device.")
     calls_help = "calls a figure, of which the median is taken"
     parser.add_argument("--calls", type=int, default=15, help=calls_help)
-    calls = parser.parse_args().calls
-    gathers = write("gathers", gather_rows(calls))
-    tiles = write("tiles", tile_rows(calls))
-    draw(gathers, tiles).savefig(FOLDER / "tiles.png", dpi=150)
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder of the results")
+    arguments = parser.parse_args()
+    with waiting("measuring"):
+        gathers = told(gather_rows(arguments.calls))
+        tiles = told(tile_rows(arguments.calls))
+    write_csv(arguments.output / "gathers.csv", gathers)
+    write_csv(arguments.output / "tiles.csv", tiles)
+    figure = draw(gathers, tiles)
+    mfjax.plots.save(figure, arguments.output, "tiles", mfjax.plots.Saving(format=("png",)))
+
+
+def told(rows: Iterable[Row]) -> list[Row]:
+    """The rows, shown as they come."""
+    rounded = []
+    for row in rows:
+        row["ms"] = round(row["ms"], 3)
+        say(*row.values())
+        rounded.append(row)
+    return rounded
 
 
 def median_ms(function: Callable, *arguments: Any, calls: int) -> float:
@@ -180,26 +197,14 @@ def als_ms(spec: mfjax.Spec, ratings: mfjax.Ratings, calls: int) -> float:
     return median_ms(step, state, layout, hparams, calls=calls)
 
 
-def write(name: str, rows: Iterable[Row]) -> list[Row]:
-    """The rows as NAME.csv, shown as they come."""
-    written = []
-    for row in rows:
-        row["ms"] = round(row["ms"], 3)
-        print(*row.values(), flush=True)
-        written.append(row)
-    with (FOLDER / f"{name}.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(written[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(written)
-    return written
-
-
 # the figure
 
 
+@styled()
 def draw(gathers: Sequence[Row], tiles: Sequence[Row]) -> Figure:
     """The time of a gather by columns; of a gradient and an ALS epoch by width and by chunk."""
     figure = Figure(figsize=(12, 7), layout="constrained")
+    figure.suptitle("The tile engine on one CPU device")
     panels = figure.subplots(2, 3)
     draw_gathers(panels[0, 0], gathers)
     panels[1, 0].set_axis_off()
@@ -213,38 +218,32 @@ def draw(gathers: Sequence[Row], tiles: Sequence[Row]) -> Figure:
 
 def draw_gathers(axes: Axes, rows: Sequence[Row]) -> None:
     """Milliseconds by columns, a line a way."""
-    for way in WAYS:
+    for i, way in enumerate(WAYS):
         own = [row for row in rows if row["way"] == way]
-        axes.plot(
-            [row["columns"] for row in own],
-            [row["ms"] for row in own],
-            label=way,
-            marker="o",
-            markersize=4,
-            linewidth=2.5 if way == "engine" else 1.2,
-        )
+        columns = [row["columns"] for row in own]
+        ms = [row["ms"] for row in own]
+        axes.plot(columns, ms, marker="o", label=way, **line_style(i))
     axes.set_title("Gathering a million rows")
-    axes.set(xlabel="columns", ylabel="ms", ylim=(0, None))
-    axes.legend(frameon=False, fontsize=9)
+    axes.set(xlabel="columns", ylabel="time (ms)", ylim=(0, None))
+    axes.grid()
+    axes.legend()
 
 
 def draw_tiles(axes: Axes, rows: Sequence[Row], key: str) -> None:
     """Time over the least by `key`, a line a data set and rank."""
-    for case in dict.fromkeys(map(case_of, rows)):
+    for i, case in enumerate(dict.fromkeys(map(case_of, rows))):
         own = [row for row in rows if case_of(row) == case]
         line = sorted(varied(own, key), key=lambda row: row[key])
         best = min(row["ms"] for row in line)
-        axes.plot(
-            [row[key] for row in line],
-            [row["ms"] / best for row in line],
-            marker="o",
-            label=f"{case}: {best:.3g} ms",
-        )
+        values = [row[key] for row in line]
+        times = [row["ms"] / best for row in line]
+        axes.plot(values, times, marker="o", label=f"{case}: {best:.3g} ms", **line_style(i))
     axes.set(xlabel=LABELS[key], ylabel="time / least")
     axes.set_ylim(bottom=0.9)
     axes.set_xscale("log", base=2)
-    axes.xaxis.set_major_formatter(lambda x, position: f"{x:g}")
-    axes.legend(frameon=False, fontsize=8)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid()
+    axes.legend(fontsize=SMALLER)
 
 
 def case_of(row: Row) -> str:
