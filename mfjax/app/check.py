@@ -51,11 +51,19 @@ def hint(path: str) -> str:
         return f"write +{path}=… to add to {'.'.join(parents)}"
     places = {name: ".".join([*parents, name]) for name in _keys(parents)}
     nested = {} if parents else {name: f"hparams.{name}" for name in DEFAULTS}
-    if close := difflib.get_close_matches(key, [*places, *nested], n=1):
-        return f"did you mean {(nested | places)[close[0]]}?"
+    candidates = nested | places
+    akin = [name for name in candidates if key in name.split("_")]
+    if close := akin or difflib.get_close_matches(key, candidates, n=1):
+        return f"did you mean {' or '.join(candidates[name] for name in close)}?"
     if parents and places:
         return f"the keys are {', '.join(places)}"
     return "python -m mfjax.run --cfg job shows every key"
+
+
+def hint_of_section(path: str) -> str | None:
+    """What to write instead of a value for a whole section; None where the key is of none."""
+    keys = ", ".join(f"{path}.{key}" for key in _keys(path.split(".")))
+    return f"{path} is a section: set one of its keys, {keys}" if keys else None
 
 
 def _jobs_with(path: str) -> list[str]:

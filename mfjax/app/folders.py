@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from mfjax.app.check import check
 from mfjax.app.identity import flat, run_identity
+from mfjax.app.schema import JOBS
 from mfjax.app.session import ending, own_part
 from mfjax.errors import CheckpointError, InputError
 from mfjax.reporting.files import as_json
@@ -151,9 +152,10 @@ def make_room(cfg: DictConfig, folder: Path) -> None:
             raise another_run(path, theirs, ours)
         clear(folder)
     elif not cfg.resume:
+        resumable = "resume" in JOBS[cfg.job.name].reads
+        or_else = "resume=true leaves it as it is, and " if resumable else ""
         raise CheckpointError(
-            f"{path} is of this very run, and finished\n"
-            "resume=true leaves it as it is, and overwrite=true runs again"
+            f"{path} is of this very run, and finished\n{or_else}overwrite=true runs again"
         )
 
 

@@ -13,7 +13,7 @@ import yaml
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from mfjax.app.check import hint
+from mfjax.app.check import hint, hint_of_section
 from mfjax.app.names import missing_extra
 from mfjax.app.schema import renamed
 from mfjax.errors import InputError
@@ -78,6 +78,8 @@ def _wrong_key(text: str) -> str | None:
     merged = re.match(r"Error merging override \+*([^=]+)=", text)
     if merged and (new := renamed(merged[1])):
         return f"{merged[1]} is a section; it is now {new}"
+    if merged and (instead := hint_of_section(merged[1])):
+        return instead
     if unknown := re.match(r"(In '.*'): ConfigKeyError(?:.|\n)*full_key: (\S+)", text):
         return f"{unknown[1]}: unknown key {unknown[2]}; {hint(unknown[2])}"
     another = r"(In '.*'): (?:.|\n)*(?:str|bool) is not a subclass of (\w+)\. value: (\S+)"

@@ -246,7 +246,7 @@ def _position(place: str, names: Sequence[str], column: Asked) -> int:
 
 
 def _there(names: Sequence[str]) -> str:
-    return f"there are {len(names)} columns: {listed(names)}"
+    return f"its {len(names)} columns are {listed(names)}"
 
 
 # whether the first line is a header

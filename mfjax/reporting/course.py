@@ -177,7 +177,7 @@ class Course:
         return "refitting" if self.now.refit else "training"
 
     def _scored(self) -> str:
-        return f"{label(self.sweep.plan.schedule.choose_by)} {self.score:.4f}"
+        return f"best {label(self.sweep.plan.schedule.choose_by)} {self.score:.4f}"
 
     def _took(self) -> str:
         return f"{time.perf_counter() - self.began:.1f} s"

@@ -72,7 +72,7 @@ def test_the_gradient_is_that_of_the_dense_matrix(figures):
 
 def test_the_job_leaves_its_files_and_says_its_figures(measured, figures):
     done, folder = measured
-    files = {"scale.csv", "scale.md", "scale.png", "scale.pdf", "results.json", "run.log"}
+    files = {"scale.csv", "scale.md", "growth.png", "growth.pdf", "results.json", "run.log"}
     assert {path.name for path in folder.iterdir()} == files | {".hydra"}
     assert (folder / "scale.md").read_text().count("\n") == len(SIZES) + 2
     line = figures["fits"]["time"]

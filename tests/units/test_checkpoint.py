@@ -186,13 +186,16 @@ def test_what_a_file_holds_is_not_written_again(tmp_path):
 
 @pytest.mark.parametrize("number", ENDING)
 def test_signals_are_noted_and_their_handlers_put_back(number):
-    before = signal.getsignal(number)
-    with finishing_the_chunk() as stop:
-        assert stop.signal is None
-        os.kill(os.getpid(), number)
-        assert stop.signal == number
-        assert signal.getsignal(number) == before
-    assert signal.getsignal(number) == before
+    before = signal.signal(number, own := lambda *_: None)  # which may have been to ignore it
+    try:
+        with finishing_the_chunk() as stop:
+            assert stop.signal is None
+            os.kill(os.getpid(), number)
+            assert stop.signal == number
+            assert signal.getsignal(number) == own
+        assert signal.getsignal(number) == own
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_signal_that_is_ignored_stays_so():

@@ -9,6 +9,7 @@ from configs import TINY, composed, schema  # noqa: F401 (which knows the keys)
 
 from mfjax.app.folders import LOCK, RESULTS, clear, make_room, owning, stands, subfolder
 from mfjax.app.identity import flat, run_identity
+from mfjax.app.schema import JOBS
 from mfjax.errors import CheckpointError, InputError
 from mfjax.reporting.files import write_json
 
@@ -86,6 +87,15 @@ def test_the_same_config_is_resumed_or_refused_and_keys_that_change_no_number_ma
         seen_to(tmp_path)
     seen_to(tmp_path, "resume=true", "plots.draw=false", "checkpoint.every=3", "debug=true")
     assert stands(tmp_path)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_resuming_is_advised_to_a_job_that_can_resume(tmp_path, job):
+    cfg = composed(f"job={job}")
+    write_json(tmp_path / RESULTS, {"run": run_identity(flat(cfg))})
+    with pytest.raises(CheckpointError, match="overwrite=true runs again") as refusal:
+        make_room(cfg, tmp_path)
+    assert ("resume=true" in str(refusal.value)) == (job == "train")
 
 
 @pytest.mark.parametrize("status", ["diverged", "failed"])

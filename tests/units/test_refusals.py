@@ -37,6 +37,8 @@ UNKNOWN = {
     "job=gradients +job.candidate.gradeint=a:b": "did you mean job.candidate.gradient",
     "plots.titel=false": "did you mean plots.title",
     "plots=false": "plots is a section; it is now plots.draw",
+    "search=random": "search is a section: set one of its keys, search.name, search.samples, ",
+    "seed=3": "did you mean hparams.init_seed or hparams.split_seed?",
     "job.repeats=3": "it is a key of job=gradients, scale, device",
     "+chunk=3": "it is now epochs_per_call",
     "exp=movielens": "write +exp=",

@@ -316,13 +316,13 @@ def test_progress_says_what_is_done_now(under_way, monkeypatch):
     assert way.line() == "sgd, 3 lanes: training, 10 of 1,000 epochs, loss 5"
     now[0] = 120.0
     way.record(Progress(110, 1000, 4.0, 0.91234))
-    said = "sgd, 3 lanes: training, 110 of 1,000 epochs, validation RMSE 0.9123, 0:01:29 left"
+    said = "sgd, 3 lanes: training, 110 of 1,000 epochs, best validation RMSE 0.9123, 0:01:29 left"
     assert way.line() == said  # 10 s for 100 epochs, and 890 to come
     way.record(Progress(0, 0, np.nan, np.nan, refit=True))
     assert way.line() == "sgd, 3 lanes: refitting, 20.0 s"
     way.record(Progress(20, 20, 3.0, np.nan, refit=True))
     assert way.line() == "sgd, 3 lanes: refitting, 20 of 20 epochs, loss 3"
-    assert way.end() == "sgd, 3 lanes: trained and refitted in 20.0 s, validation RMSE 0.9123"
+    assert way.end() == "sgd, 3 lanes: trained and refitted in 20.0 s, best validation RMSE 0.9123"
 
 
 def test_a_pipe_has_a_line_now_and_then_and_one_at_the_end(under_way, monkeypatch, capsys):
@@ -335,7 +335,7 @@ def test_a_pipe_has_a_line_now_and_then_and_one_at_the_end(under_way, monkeypatc
         time.sleep(0.1)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("sgd: preparing, ")
-    assert "sgd: training, 1 of 2 epochs, validation RMSE 0.9000" in lines
+    assert "sgd: training, 1 of 2 epochs, best validation RMSE 0.9000" in lines
     assert lines[-1].startswith("sgd: trained in 0.")
     assert console.file.getvalue() == ""
 
@@ -348,7 +348,7 @@ def test_a_terminal_has_a_bar_and_no_lines(under_way, capsys):
             compiled(under_way, 1.0)
             on_progress(Progress(1, 2, 5.0, 0.9))
             time.sleep(0.15)
-    assert "validation RMSE 0.9000" in console.file.getvalue()
+    assert "best validation RMSE 0.9000" in console.file.getvalue()
     assert capsys.readouterr().out == ""
     assert len(told) == 1
 

@@ -240,7 +240,7 @@ def draw(cfg: DictConfig, figures: Mapping[str, Any], folder: Path) -> None:
     title = f"{what}\n{shape}, {cfg.dtype}"
     rows = figures["sizes"]
     figure = plots.growth(rows, figures["fits"], figures["dense_bytes"], title)
-    plots.save(figure, folder, "scale", saving_of(cfg))
+    plots.save(figure, folder, "growth", saving_of(cfg))
 
 
 def show(cfg: DictConfig, figures: Mapping[str, Any]) -> None:
