@@ -20,7 +20,7 @@ def generated() -> dict[str, str]:
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Add the pages of the experiments and of the public names to the navigation."""
-    of_experiments = [f"experiments/{name}/README.md" for name in experiments.names()]
+    of_experiments = [{name: f"experiments/{name}/README.md"} for name in experiments.names()]
     of_rooms = [f"reference/{room}.md" for room in names.rooms()]
     for section in config.nav or []:
         section.get("Experiments", []).extend(of_experiments)

@@ -1,8 +1,9 @@
 """Every experiment's command, one after another: `python experiments/all.py`.
 
-The figures and tables of each folder are made anew, and `durations.csv` says what it took. A script
-writes into its own folder; of a job, all of which is left in `outputs/all`, the files that its
-README links to are copied there. Needs a POSIX system, for the memory.
+The figures and tables of each folder are made anew, and `durations.csv` says what it took, with no
+program kept from a run before. A script writes into its own folder; of a job, all of which is left
+in `outputs/all`, the files that its README links to are copied there. Needs a POSIX system, for the
+memory.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -109,8 +111,10 @@ def ran(row: Duration) -> tuple[int, int]:
         output = OUTPUTS / place_of(row)
         shutil.rmtree(output, ignore_errors=True)  # of the time before
         words.append(f"hydra.run.dir={output.relative_to(REPO)}")
-    process = subprocess.Popen([sys.executable, *words[1:]], cwd=REPO)
-    _, status, used = os.wait4(process.pid, 0)
+    with tempfile.TemporaryDirectory() as cache:
+        environment = {**os.environ, "XDG_CACHE_HOME": cache}
+        process = subprocess.Popen([sys.executable, *words[1:]], cwd=REPO, env=environment)
+        _, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     unit = 1 if sys.platform == "darwin" else 1024
     return process.returncode, unit * used.ru_maxrss

@@ -101,7 +101,6 @@ def in_a_product(table, col, seen):
 
 
 WAYS = {"bare": bare, "pieces of 8": pieces, "in a product": in_a_product, "engine": gathered}
-IN_EIGHTS = ("pieces of 8", "engine")  # which pads other numbers of columns
 
 
 def gather_rows(calls: int) -> Iterable[Row]:
@@ -114,7 +113,7 @@ def gather_rows(calls: int) -> Iterable[Row]:
     seen = np.ones(shape, np.float32)
     for columns in COLUMNS:
         for way, gather in WAYS.items():
-            if columns % 8 and way in IN_EIGHTS:
+            if columns % 8 and gather is pieces:
                 continue
             table = drawn(rng, TABLE_ROWS, columns)
             ms = median_ms(summed(gather), table, col, seen, calls=calls)

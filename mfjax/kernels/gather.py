@@ -24,20 +24,12 @@ def gathered(
     """Rows of a table that is `in_vectors`; those of `VECTOR_COLUMNS` or more times `seen`.
 
     XLA's CPU compiler unrolls a gather of rows of fewer than about 75 floats into scalar moves.
-    Narrow rows are read as pieces of one vector instead; from VECTOR_COLUMNS on, the product with
-    `seen` (1, or 0 where a rating weighs nothing) makes the gather a part of a vectorised loop.
-    Together they halve the time of the whole gradient (experiments/tiles).
+    From VECTOR_COLUMNS on, the product with `seen` (1, or 0 where a rating weighs nothing) makes
+    the gather a part of a vectorised loop; below, it would cost more than it gains
+    (experiments/tiles).
     """
-    columns = table.shape[1]
-    if columns >= VECTOR_COLUMNS:
-        rows = table.at[col].get(mode="promise_in_bounds")
-        return rows * seen[..., None]
-    pieces = columns // ROWS
-    nth = jnp.arange(pieces)[None, None]
-    piece = col[..., None] * pieces + nth
-    vectors = table.reshape(-1, ROWS)
-    rows = vectors.at[piece].get(mode="promise_in_bounds")
-    return rows.reshape(*col.shape, columns)
+    rows = table.at[col].get(mode="promise_in_bounds")
+    return rows * seen[..., None] if table.shape[1] >= VECTOR_COLUMNS else rows
 
 
 def near_rows(
