@@ -46,10 +46,22 @@ _HOME = {
     "Outcome": "mfjax.training.protocol",
     "Setting": "mfjax.training.protocol",
     "tune": "mfjax.training.protocol",
+    "predictions": "mfjax.training.protocol",
+    "baseline_errors": "mfjax.metrics.baselines",
+    "over_splits": "mfjax.reporting.statistics",
     "progress": "mfjax.reporting.course",
     "Model": "mfjax.model",
     "load": "mfjax.model",
     "plots": "mfjax.reporting.plots",
+    "Oracle": "mfjax.checks.compare",
+    "compare_gradients": "mfjax.checks.compare",
+    "Point": "mfjax.checks.points",
+    "full_point": "mfjax.checks.points",
+    "small_point": "mfjax.checks.points",
+    "Worst": "mfjax.checks.own",
+    "check_own": "mfjax.checks.own",
+    "call_own": "mfjax.checks.own",
+    "own_loss": "mfjax.checks.ours",
 }
 __all__ = sorted(_HOME)  # pyright: ignore[reportUnsupportedDunderAll]
 

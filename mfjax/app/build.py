@@ -278,7 +278,7 @@ def build_tiling(
     on_cpu = jax.default_backend() == "cpu"
     of_platform = Tiling() if on_cpu else Tiling(chunk=2**18, group=2**12)
     overhead = ALS_OVERHEAD if solves_rows else GRADIENT_OVERHEAD
-    width = tile_width(dataset.ratings(), spec, overhead)
+    width = tile_width(dataset.ratings(dtype=spec.dtype), spec, overhead)
     given = {key: value for key, value in plain_section(cfg.tiles).items() if value is not None}
     return replace(of_platform, **({"width": width} | given))
 

@@ -9,7 +9,7 @@ from mfjax.app.names import PLUGINS, groups, rows_of
 
 WIDTH = 79
 FIRST_KEYS = {  # that a user sets first
-    "data.path": "ratings: CSV, TSV, ::, Parquet, each also .gz",
+    "data.path": "ratings: CSV, ::, Parquet, .npz, .mat, … (.gz, .zip)",
     "data.columns": "of user, item and rating: [0,1,2], or names",
     "epochs": "the most that a lane is trained",
     "patience": "stop after so many epochs without a new best",
@@ -18,7 +18,7 @@ FIRST_KEYS = {  # that a user sets first
     "hparams.learning_rate": "of the optimiser",
     "hparams.reg": "λ of the factors",
     "sweep.reg": "values to try: sweep.reg=[0.05,0.1]; any of hparams",
-    "sweep.split_seed": "splits to repeat it on: sweep.split_seed=[0,1,2]",
+    "replicates": "splits on which every setting is trained: 3",
 }
 HELP = """mfjax: matrix factorisation of rating matrices in JAX
 

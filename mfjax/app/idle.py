@@ -62,7 +62,7 @@ def idle(cfg: DictConfig, *, launched: bool = False) -> Idle:
     Of `job=compare`, those that have none in any variant.
     """
     job = JOBS[cfg.job.name]
-    of_job = _of_job(cfg) | _of_switches(cfg)
+    of_job = _of_job(cfg) | _of_switches(cfg) | _of_platform()
     if job is CompareJob:
         each = [of_training(variant_of(cfg, own)) for own in variants(cfg).values()]
         return _in_all(each) | of_job
@@ -120,6 +120,13 @@ def _of_switches(cfg: DictConfig) -> Idle:
         others = ("coordinator", "processes", "process")
         found |= {f"distributed.{key}": reason for key in others}
     return found
+
+
+def _of_platform() -> Idle:
+    """What another kind of device reads alone."""
+    platform = jax.default_backend()
+    unread = ("matmul_precision",) if platform == "cpu" else ("devices", "threads")
+    return dict.fromkeys(unread, Reason("", f"on platform={platform}"))
 
 
 # of a program

@@ -9,7 +9,7 @@ from mfjax.app.build import Experiment
 from mfjax.app.sealed import ALL_TESTED, NOT_TESTED
 from mfjax.data.problem import Problem
 from mfjax.metrics import columns
-from mfjax.metrics.baselines import baselines
+from mfjax.metrics.baselines import baseline_errors
 from mfjax.reporting.statistics import CORRECTED, Interval, Over, interval, over_splits
 from mfjax.training.protocol import Outcome
 
@@ -56,7 +56,7 @@ def remarks(experiment: Experiment, outcome: Outcome) -> list[str]:
     """What to try next: a choice at the end of its axis, a best epoch at the end of training."""
     chosen = outcome.chosen.hparams
     axes = {key: axis for key, axis in experiment.axes.items() if key in chosen}
-    said = [line for key, axis in axes.items() for line in _at_the_end(key, chosen[key], axis)]
+    said = [line for key, axis in axes.items() for line in at_the_end(key, chosen[key], axis)]
     schedule = experiment.sweep.plan.schedule
     judged = outcome.chosen_by.startswith("validation") and schedule.eval_every < schedule.epochs
     if judged and any(fit.best_epoch == schedule.epochs for fit in outcome.chosen.fits):
@@ -64,7 +64,7 @@ def remarks(experiment: Experiment, outcome: Outcome) -> list[str]:
     return said
 
 
-def _at_the_end(key: str, value: float, axis: Sequence[float]) -> list[str]:
+def at_the_end(key: str, value: float, axis: Sequence[float]) -> list[str]:
     """A line where a value is at an end of its axis, beyond which there is more."""
     low = min(axis)
     high = max(axis)
@@ -118,7 +118,7 @@ def _of_tests(experiment: Experiment, outcome: Outcome) -> dict[str, Interval]:
     own: dict[int, Problem] = {id(problems[seed]): problems[seed] for seed in seeds}
     shares = [len(one.test.value) / len(one.ratings.value) for one in own.values()]
     overlap = float(np.mean(shares))
-    return {name: interval(rmse, overlap) for name, rmse in baselines(own).items()}
+    return {name: interval(rmse, overlap) for name, rmse in baseline_errors(own).items()}
 
 
 def _how(experiment: Experiment, outcome: Outcome) -> str:

@@ -391,7 +391,8 @@ class Config:
       refit: whether the chosen setting is trained once more, on training and validation ratings.
       devices: CPU devices that share the lanes out; not given, one a core. Of other platforms all
         that jax sees.
-      threads: XLA's threads of a program on a CPU; `null` leaves them to XLA.
+      threads: XLA's threads of a program on a CPU, of which it has at least two; `null` leaves them
+        to XLA.
       platform: what to compute on (`cpu`, `cuda`); not given, what jax finds first.
       compilation_cache: whether compiled programs are kept from run to run, in the user's cache.
       matmul_precision: of matrix products on an accelerator.

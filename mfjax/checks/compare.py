@@ -22,7 +22,12 @@ TINY = 1e-8  # the least that an elementwise error is relative to
 
 
 class Oracle(NamedTuple):
-    """Central differences: their step, and the most that the relative error against them may be."""
+    """Central differences, against which a gradient is judged.
+
+    Args:
+      step: of the differences.
+      tolerance: the most that the relative error against them, max|a − b| / max|b|, may be.
+    """
 
     step: float
     tolerance: float
@@ -100,6 +105,16 @@ def compare_gradients(
     gradient is the oracle of the small problem: it is compared with `matrix` there, and timed
     there, because on the full problem it would take two losses an entry. A variant that does not
     fit in memory is a row that says so.
+
+    Args:
+      names: of rows of GRADIENTS.
+      small: where they are compared with the differences.
+      full: where they are compared with `matrix`, and timed.
+      oracle: the step of the differences, and the most that an error may be.
+      repeats: the calls that are timed, of which the median and the quartiles are taken.
+
+    Returns:
+      The columns of `gradients.csv`, a row a name.
     """
     differences = gradient_at(partial(numerical, step=oracle.step), small)
     reference = _reference(full) if set(names) - {NUMERICAL} else None

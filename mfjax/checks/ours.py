@@ -16,7 +16,14 @@ _gradient = jax.jit(jax.grad(dense_loss))
 
 
 def own_loss(point: Point) -> Own:
-    """The objective in the conventions of a point, for a user who gives a gradient alone."""
+    """The objective in the conventions of a point, for a user who gives a gradient alone.
+
+    Args:
+      point: whose conventions, background and weights it has.
+
+    Returns:
+      `(user, item, ratings, mask, reg)` to the loss, as `check_own` takes.
+    """
     return _at(point, _loss)
 
 

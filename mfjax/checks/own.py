@@ -21,6 +21,11 @@ class Worst(NamedTuple):
     """The entry where two gradients differ most, relative to its size.
 
     Args:
+      side: `user` or `item`.
+      row, column: the place of the entry in the factors of that side.
+      analytic: what the user's gradient has there.
+      numerical: what the differences have there.
+      relative_error: |a − b| / max(1e-8, |a| + |b|).
       explanation: what the whole side may be instead; None where nothing that was tried agrees.
     """
 
@@ -114,5 +119,17 @@ def _worst(suspect: Suspect) -> Worst:
 
 
 def call_own(function: Own, point: Point, reg: float) -> Any:
-    """A user's function at a point, with copies that it may overwrite."""
+    """A user's function at a point, with copies that it may overwrite.
+
+    Args:
+      function: `(user, item, ratings, mask, reg)` to anything, as `check_own` takes.
+      point: whose factors, ratings and mask it is given.
+      reg: λ.
+
+    Returns:
+      What it returns.
+
+    Raises:
+      InputError: it raised; with its file and line.
+    """
     return call(function, arguments_at(point, reg))

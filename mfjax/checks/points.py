@@ -10,7 +10,14 @@ from mfjax.types import Factors, Hparams, Ratings, Spec
 
 
 class Point(NamedTuple):
-    """Where a gradient is taken: the ratings, the factors and the setting, and what shapes them."""
+    """Where a gradient is taken.
+
+    Args:
+      spec: what shapes it: sizes and conventions.
+      ratings: those that are seen.
+      factors: of both sides.
+      hparams: the setting.
+    """
 
     spec: Spec
     ratings: Ratings
@@ -28,8 +35,15 @@ def small_point(
     """A small random problem in float64.
 
     Every rating is uniform on [0, 1) and two thirds of them are seen (all of a 3 x 3), user factors
-    are uniform, item factors normal. The conventions are those of `spec`, the setting that of
-    `hparams`.
+    are uniform, item factors normal.
+
+    Args:
+      spec: the conventions.
+      hparams: the setting; its `init_seed` draws everything.
+      num_users, num_items, rank: of the problem.
+
+    Returns:
+      The point, on the host.
     """
     spec = replace(
         spec,
@@ -53,7 +67,16 @@ def small_point(
 
 
 def full_point(spec: Spec, ratings: Ratings, hparams: Hparams) -> Point:
-    """The data at hand, at random factors of the setting's `init_scale`."""
+    """The data at hand, at random factors of the setting's `init_scale`.
+
+    Args:
+      spec: of the ratings.
+      ratings: all of them are seen.
+      hparams: the setting; its `init_seed` draws the factors.
+
+    Returns:
+      The point, on the host.
+    """
     rng = np.random.default_rng(hparams.init_seed)
 
     def side(num_rows: int) -> np.ndarray:

@@ -13,7 +13,7 @@ class Problem(NamedTuple):
 
     Args:
       ratings: to train and validate on; their folds say which.
-      test: kept apart for the end.
+      test: kept apart for the end, in float64.
       bounds: what predictions are clipped to.
     """
 
@@ -37,7 +37,7 @@ class Problem(NamedTuple):
           split: of as many.
           clip: what predictions are clipped to, or whether to the lowest and the highest of the
             ratings that are not kept for the test.
-          dtype: of the values and weights.
+          dtype: of the values and weights to train and validate on.
 
         Returns:
           Both parts in the order of the data set.
@@ -51,6 +51,6 @@ class Problem(NamedTuple):
             bounds = Bounds(-math.inf, math.inf)
         return cls(
             ratings=dataset.ratings(~split.test, split.fold, dtype=dtype),
-            test=dataset.ratings(split.test, split.fold, dtype=dtype),
+            test=dataset.ratings(split.test, split.fold, dtype="float64"),
             bounds=bounds,
         )

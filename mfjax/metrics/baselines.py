@@ -19,20 +19,26 @@ PredictionsOfTest = Float[np.ndarray, " test"]
 def on_test(prediction: PredictionsOfTest, problem: Problem) -> dict[str, float]:
     """The metrics of predictions of a problem's test ratings, by column, in float64.
 
-    Predictions are clipped to the problem's bounds; NaN where there are no test ratings.
+    Predictions are clipped to the problem's bounds, and ratings weigh what they do in training; NaN
+    where there are no test ratings.
     """
     if not len(prediction):
         return dict.fromkeys(columns("test"), float("nan"))
     clipped = np.clip(prediction, *problem.bounds)
-    value = problem.test.value.astype(np.float64)
-    metrics = measured(clipped, value, np.ones_like(value))
+    metrics = measured(clipped, problem.test.value, problem.test.weight)
     return {f"test_{name}": float(metric) for name, metric in metrics.items()}
 
 
-def baselines(problems: Mapping[int, Problem]) -> dict[str, list[float]]:
-    """The test RMSE of each baseline, a value a split.
+def baseline_errors(problems: Mapping[int, Problem]) -> dict[str, list[float]]:
+    """The test RMSE of each baseline: the global mean, and the mean of each item.
 
-    They know every rating that is not of the test set, as a refitted model does.
+    They are fitted on every rating outside the test set, as a refitted model is.
+
+    Args:
+      problems: by split_seed.
+
+    Returns:
+      By the name of the baseline, a value a split, in rating units; NaN without test ratings.
     """
     predictors = {"global mean": global_mean, "item mean": item_mean}
     return {

@@ -88,6 +88,9 @@ def over_splits(
       values: one a fit.
       problems: by split_seed; several seeds have one where nothing is drawn from them.
       of_test: whether the values are of the test ratings, and not of those held out.
+
+    Returns:
+      The mean and its interval, and over how many of what it is.
     """
     by_split: dict[tuple[int, int], list[float]] = {}
     for fit, value in zip(fits, values, strict=True):

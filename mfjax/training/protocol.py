@@ -276,7 +276,15 @@ def refit_lanes(fits: Sequence[Fit]) -> list[Lane]:
 
 
 def predictions(fit: Fit, ratings: Ratings) -> Float[np.ndarray, " n"]:
-    """The fit's predictions of `ratings`, in float64 and not clipped."""
+    """The fit's predictions of `ratings`, in float64 and not clipped.
+
+    Args:
+      fit: of any lane.
+      ratings: whose users and items are predicted.
+
+    Returns:
+      `[n]`, in rating units.
+    """
     user, item = fit.factors
     predicted = np.empty(len(ratings.user))
     for first in range(0, len(predicted), AT_ONCE):

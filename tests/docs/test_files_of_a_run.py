@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 import pytest
 from commands import NO_PLOTS, QUIET, Child, assert_succeeded
-from fences import DOCS
+from fences import DOCS, REPO
 
 PAGE = (DOCS / "reference/files.md").read_text()
 
@@ -86,3 +86,12 @@ def test_the_columns_of_a_multirun(folders):
     star = names.index("*")
     assert columns[:star] == names[:star]
     assert columns[star + len(columns) - len(names) + 1 :] == names[star + 1 :]
+
+
+STUDIES = ("gradients/gradients.csv", "imputed_scale/scale.csv", "device/h200.csv")
+
+
+@pytest.mark.parametrize("path", STUDIES)
+def test_the_columns_of_another_job(path):
+    name = f"{path.split('/')[0].replace('imputed_', '')}.csv"
+    assert sorted(header(REPO / "experiments" / path)) == sorted(documented(name))

@@ -5,7 +5,7 @@ import pytest
 
 from mfjax import METRICS, Bounds, InputError, Problem, Ratings
 from mfjax.metrics import columns, label, measured, metric_of
-from mfjax.metrics.baselines import baselines, on_test
+from mfjax.metrics.baselines import baseline_errors, on_test
 
 # item 0 has mean 2 (weights 1, 3), item 1 has 5, item 2 none; the mean is (1 + 3 · 7/3 + 5) / 5
 SMALL = Problem(
@@ -17,7 +17,7 @@ UNBOUNDED = SMALL._replace(bounds=Bounds(-np.inf, np.inf))
 
 
 def test_baselines_by_hand():
-    rmse = baselines({0: SMALL, 5: UNBOUNDED})
+    rmse = baseline_errors({0: SMALL, 5: UNBOUNDED})
     global_mean = np.sqrt((1.6**2 + 0.6**2 + 0.6**2) / 3)
     clipped, whole = (np.sqrt((1 + error**2 + 0.6**2) / 3) for error in (2, 3))
     assert rmse["global mean"] == pytest.approx([global_mean] * 2)
@@ -30,12 +30,19 @@ def test_predictions_are_clipped_in_errors():
     assert errors["test_mae"] == pytest.approx(5.5 / 3)
 
 
+def test_test_ratings_weigh_in_errors():
+    weighted = SMALL._replace(test=SMALL.test._replace(weight=np.array([1.0, 3.0, 0.5])))
+    errors = on_test(np.array([2.0, 4.0, 2.0]), weighted)  # off by 1, 2 and 0
+    assert errors["test_rmse"] == pytest.approx(np.sqrt((1 + 3 * 4) / 4.5))
+    assert errors["test_mae"] == pytest.approx((1 + 3 * 2) / 4.5)
+
+
 def test_without_test_ratings_there_is_no_error():
     nothing = SMALL._replace(test=Ratings.of([], [], []))
     errors = on_test(np.array([]), nothing)
     assert list(errors) == columns("test")
     assert np.isnan(list(errors.values())).all()
-    assert np.isnan(baselines({0: nothing})["item mean"]).all()
+    assert np.isnan(baseline_errors({0: nothing})["item mean"]).all()
 
 
 def test_metrics_are_weighted_and_nan_without_weight():

@@ -247,6 +247,18 @@ def test_tiles_are_cut_as_suits_the_ratings_where_the_config_does_not_say():
     assert built(*TINY).sweep.plan.spec.tiling == Tiling(width=8)  # of five ratings a row
 
 
+def test_ratings_that_float32_rounds_are_trained_in_float64_and_tested_as_they_were_read(tmp_path):
+    ratings = tmp_path / "ratings.csv"
+    values = [100_000_001 + 2 * n for n in range(40)]
+    rows = [f"{n // 8},{n % 8},{value}" for n, value in enumerate(values)]
+    ratings.write_text("\n".join(["user,item,rating", *rows]))
+    given = (f"data.path={ratings}", "replicates=1", "split.test=0.2")
+    assert "take dtype=float64" in refusal(*given)
+    (problem,) = built(*given, "dtype=float64").sweep.plan.problems.values()
+    parts = (problem.ratings.value, problem.test.value)
+    assert sorted(value for part in parts for value in part.tolist()) == values
+
+
 def test_every_split_seed_has_its_own_split_and_all_of_them_all_the_ratings():
     experiment = built(*TINY, "split.test=0.2", "sweep.split_seed=${range:3}")
     problems = experiment.sweep.plan.problems

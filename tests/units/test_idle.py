@@ -235,6 +235,15 @@ def test_a_key_acts_or_is_refused(given, thorough, unchecked):
     assert wrong == []
 
 
+def test_what_another_platform_reads_is_refused(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    for key in ("devices", "threads"):
+        with pytest.raises(
+            InputError, match=f"{key}=1 has no effect on platform=gpu; leave it out"
+        ):
+            refuse_idle(composed(*TINY, f"{key}=1"), [f"{key}=1"])
+
+
 @pytest.mark.parametrize("job", ["compare", "walkthrough"])
 @pytest.mark.parametrize("method", METHODS)
 def test_another_job_that_trains_refuses_what_training_does(job, method):

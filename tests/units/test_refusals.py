@@ -191,6 +191,7 @@ def test_an_axis_that_nothing_reads_is_refused(others, axis, reason):
 IDLE = {
     "method=als gradient=coo": "gradient=coo has no effect with method=als; leave it out",
     "gradient=coo": "gradient=coo has no effect with method=sgd",
+    "matmul_precision=default": "matmul_precision=default has no effect on platform=cpu; leave it",
     "method=als optimizer=adam": "optimizer=adam has no effect with method=als",
     "method=als optimizer=sgd": "optimizer=sgd has no effect with method=als",
     "method=als optimizer.schedule=cosine": "optimizer.schedule=cosine has no effect with method=",
