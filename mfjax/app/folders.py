@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from mfjax.app.check import check
 from mfjax.app.identity import flat, run_identity
-from mfjax.app.schema import JOBS
+from mfjax.app.schema import JOBS, CompareJob
 from mfjax.app.session import ending, own_part
 from mfjax.errors import CheckpointError, InputError
 from mfjax.reporting.files import as_json
@@ -84,8 +84,7 @@ def owning(folder: Path) -> Iterator[None]:
     file = _lock(folder / LOCK)
     _owned.add(folder)
     try:
-        for part in (*folder.glob(PARTS), *(folder / FOLDER).rglob(PARTS)):
-            part.unlink(missing_ok=True)
+        _remove_parts(folder)
         yield
     finally:
         _owned.discard(folder)
@@ -93,6 +92,12 @@ def owning(folder: Path) -> Iterator[None]:
         file.close()
         with suppress(OSError):  # it is not empty, but where nothing came of the run
             folder.rmdir()
+
+
+def _remove_parts(folder: Path) -> None:
+    """Remove what a process that died left half written."""
+    for part in (*folder.glob(PARTS), *(folder / FOLDER).rglob(PARTS)):
+        part.unlink(missing_ok=True)
 
 
 def _lock(path: Path) -> IO[str]:
@@ -129,12 +134,17 @@ def _is_at(file: IO[str], path: Path) -> bool:
 # what is finished
 
 
-def make_room(cfg: DictConfig, folder: Path) -> None:
+def make_room(cfg: DictConfig, folder: Path, job: str | None = None) -> None:
     """See that a run of `cfg` may write its results to `folder`.
 
     With `overwrite`, the result that stands there is removed, but for one that `resume` finds.
-    Raises CheckpointError for the finished result of another config, and for a result or a
-    checkpoint of this one where it is not to be resumed.
+
+    Args:
+      job: the name of what writes it, if not that of `cfg`.
+
+    Raises:
+      CheckpointError: it has the finished result of another config, or a result or a checkpoint of
+        this one where it is not to be resumed.
     """
     if cfg.overwrite and not cfg.resume:
         clear(folder)
@@ -152,7 +162,7 @@ def make_room(cfg: DictConfig, folder: Path) -> None:
             raise another_run(path, theirs, ours)
         clear(folder)
     elif not cfg.resume:
-        resumable = "resume" in JOBS[cfg.job.name].reads
+        resumable = "resume" in JOBS[job or cfg.job.name].reads
         or_else = "resume=true leaves it as it is, and " if resumable else ""
         raise CheckpointError(
             f"{path} is of this very run, and finished\n{or_else}overwrite=true runs again"
@@ -180,7 +190,13 @@ def stands(folder: Path) -> bool:
 
 
 def clear(folder: Path) -> None:
-    """Remove the result that stands in a folder, its plots and its checkpoints."""
+    """Remove the result that stands in a folder, its plots and its checkpoints.
+
+    And those of the variants that the result compares.
+    """
+    for variant in _variants(folder):
+        _remove_parts(variant)
+        clear(variant)
     (folder / RESULTS).unlink(missing_ok=True)
     remove(folder)
     drawn = [path for kind in FORMATS for path in folder.glob(f"*.{kind}")]
@@ -190,6 +206,17 @@ def clear(folder: Path) -> None:
         for path in drawn:
             if path.stem in plots.__all__:
                 path.unlink(missing_ok=True)
+
+
+def _variants(folder: Path) -> list[Path]:
+    """The folders of the variants of the `job=compare` whose result stands in a folder."""
+    try:
+        found = finished_result(folder) or {}
+    except InputError:  # which cannot say
+        return []
+    if found.get("run", {}).get("job.name") != CompareJob.name:
+        return []
+    return [subfolder(folder, name, "job.variants") for name in found.get("figures", {})]
 
 
 def subfolder(folder: Path, name: str, key: str) -> Path:

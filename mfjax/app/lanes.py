@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -39,7 +40,8 @@ def job_of(cfg: DictConfig, split: Split) -> Job:
       split: of `hparams.split_seed`; where nothing of it is drawn, there are no replicates.
 
     Raises:
-      InputError: an axis has a value twice, there is no axis to draw, or folds are not there.
+      InputError: an axis has a value twice, there is no axis to draw, or folds are not there; or
+        there are more than ten million lanes.
     """
     axes = axes_of(cfg, split)
     base = Hparams(**cfg.hparams)
@@ -72,7 +74,7 @@ def axes_of(cfg: DictConfig, split: Split) -> Axes:
 
 
 def _refuse_twice(key: str, values: Sequence[float]) -> None:
-    twice = [value for value in dict.fromkeys(values) if values.count(value) > 1]
+    twice = [value for value, count in Counter(values).items() if count > 1]
     if twice:
         raise InputError(
             f"sweep.{key}: {twice[0]} stands twice: its lanes would be copies of one fit, and no "

@@ -689,7 +689,7 @@ def register() -> None:
         OmegaConf.register_new_resolver(name, resolver, replace=True)
 
 
-LONGEST = 10**6  # values of a list
+LONGEST = 10**4  # values of a list, which Hydra takes a second for
 
 
 def _range(*bounds: Any) -> list[int]:

@@ -16,8 +16,9 @@ from omegaconf import DictConfig, OmegaConf
 from mfjax.app import terminal
 from mfjax.app.drawing import saving_of
 from mfjax.app.folders import LOCK, RESULTS, stands
+from mfjax.app.measures import at_the_end
 from mfjax.app.messages import short
-from mfjax.app.sealed import ALL_TESTED, SEALED, discard, unseal
+from mfjax.app.sealed import ALL_TESTED, NOT_TESTED, SEALED, discard, unseal
 from mfjax.app.session import as_written, ending
 from mfjax.app.tables import jobs_table, rank_of
 from mfjax.errors import InputError, Interrupted
@@ -25,10 +26,13 @@ from mfjax.reporting.files import write_csv, write_json
 from mfjax.reporting.formats import printable
 from mfjax.reporting.saving import Saving
 from mfjax.training.whole import read_json
+from mfjax.types import REPLICATES
 
 log = logging.getLogger("mfjax")
 ENDS = {"": "mean", "_low": "low", "_high": "high"}  # of a metric's columns
 SAID = ("chosen", "conventions", "protocol")  # of a job's results, in its row
+CHOICES = ("hparams", "optimizer", "method")  # whose keys may be tried lower or higher
+NO_TEST = "it has no test ratings"
 
 
 class Summary(Callback):
@@ -72,6 +76,13 @@ class Summary(Callback):
             os.utime(asked(path.parent), (0, 0))
 
 
+class Best(NamedTuple):
+    """The job that is chosen, and the column by which."""
+
+    job: str
+    column: str
+
+
 def summarise(
     folder: Path, choose_by: str, saving: Saving | None, *, is_whole: bool = True
 ) -> None:
@@ -93,18 +104,56 @@ def summarise(
     terminal.show(jobs_table(rows, varied, by))
     if saving is not None:
         _draw(folder, rows, varied, choose_by, saving)
+    _say_shared(rows)
     if best is not None:
-        terminal.say(f"Chosen: job {best.job}, by {best.column}; the one that is tested")
+        _say_chosen(best, rows, varied, by[1])
     elif any(ALL_TESTED in str(row["protocol"]) for row in rows):
         terminal.say(f"Tested: {ALL_TESTED}")
     terminal.say(f"Files: {folder / 'sweep.csv'}")
 
 
-class Best(NamedTuple):
-    """The job that is chosen, and the column by which."""
+def _say_chosen(
+    best: Best, rows: Sequence[Mapping[str, Any]], varied: Sequence[str], tested_by: str
+) -> None:
+    """The chosen job with its setting, and what to try next."""
+    (row,) = (row for row in rows if row["job"] == best.job)
+    tested = NO_TEST if row[tested_by] is None else "the one that is tested"
+    terminal.say(f"Chosen: job {best.job}, by {best.column}; {tested}")
+    if row["chosen"]:
+        terminal.say(f"  {row['chosen']}")
+    if at_ends := ends_of_axes(rows, varied, best.job):
+        terminal.say(f"Remark: {'; '.join(at_ends)}")
 
-    job: str
-    column: str
+
+def _say_shared(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The conventions and the protocol, where all finished jobs have the same."""
+    finished = [row for row in rows if row["status"] == "finished"]
+    for key in ("conventions", "protocol"):
+        of_jobs = {str(row[key]).replace(f"; {NOT_TESTED}", "") for row in finished if row[key]}
+        if len(of_jobs) == 1:
+            terminal.say(f"{key.capitalize()}: {of_jobs.pop()}")
+
+
+def ends_of_axes(
+    rows: Sequence[Mapping[str, Any]], varied: Sequence[str], chosen: str
+) -> list[str]:
+    """A line a key of which the chosen job has the least or the greatest value that was tried."""
+    said = []
+    for key in varied:
+        section, _, name = key.rpartition(".")
+        tried = _numbers(rows, key)
+        if section in CHOICES and name not in REPLICATES and chosen in tried:
+            named = key.removeprefix("hparams.")
+            said += at_the_end(named, tried[chosen], list(tried.values()))
+    return said
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]], key: str) -> dict[str, float]:
+    """The values of a key by job; none where one is no number."""
+    try:
+        return {row["job"]: float(row[key]) for row in rows if key in row}
+    except ValueError:
+        return {}
 
 
 def choose(folder: Path, column: str) -> Best | None:
@@ -120,19 +169,27 @@ def choose(folder: Path, column: str) -> Best | None:
     """
     training = of_part("train", column)
     rows = job_rows(folder, (column, training))
-    sealed = [row for row in rows if (folder / row["job"] / SEALED).is_file()]
+    sealed = [row["job"] for row in rows if (folder / row["job"] / SEALED).is_file()]
     if not sealed:
         return None
-    by = training if all(row[column] is None for row in rows) else column
+    best = best_of(rows, column)
+    for job in sealed:
+        if best is None or job != best.job:
+            discard(folder / job)
+    if best is not None:
+        unseal(folder / best.job)
+    return best
+
+
+def best_of(rows: Sequence[Mapping[str, Any]], column: str) -> Best | None:
+    """The best job by `column`, which those without it cannot be; None where none was measured.
+
+    Where no row has it, as nothing was held out, the same metric of the training ratings chooses.
+    """
+    by = of_part("train", column) if all(row[column] is None for row in rows) else column
     measured = [row for row in rows if row[by] is not None]
     best = min(measured, key=rank_of(by), default=None)
-    for row in sealed:
-        if row is not best:
-            discard(folder / row["job"])
-    if best is None:
-        return None
-    unseal(folder / best["job"])
-    return Best(best["job"], by)
+    return None if best is None else Best(best["job"], by)
 
 
 def of_part(part: str, column: str) -> str:

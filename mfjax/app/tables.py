@@ -98,14 +98,38 @@ def jobs_table(
     shown = {label(column): Shown(column, ".5f") for column in by}
     keys = [key.removeprefix("hparams.") for key in varied]
     chooses, *others = shown
+    listed = finished[:most] + failed[:most]
+    chose = _chose(listed, keys)
+    chose_too = ["chose"] * any(chose)
     return Table(
         title=f"Best of {len(rows)} jobs, {len(failed)} of them failed",
-        headings=["job", *keys, *shown, "status"],
-        rows=[_job_cells(row, varied, shown) for row in finished[:most] + failed[:most]],
-        groups=[["job", chooses, "status", *keys], others],
-        text=["status"],
+        headings=["job", *keys, *shown, *chose_too, "status"],
+        rows=[
+            _job_cells(row, varied, shown, [said] * any(chose))
+            for row, said in zip(listed, chose, strict=True)
+        ],
+        groups=[["job", chooses, "status", *keys], others, chose_too],
+        text=["chose", "status"],
         file="sweep.csv",
     )
+
+
+def _chose(rows: Sequence[Mapping[str, Any]], told: Sequence[str]) -> list[str]:
+    """What each job chose, of what the jobs differ in and no other column tells."""
+    settings = [_unpasted(row.get("chosen") or "") for row in rows]
+    keys = dict.fromkeys(key for setting in settings for key in setting if key not in told)
+    values = {key: {setting[key] for setting in settings if key in setting} for key in keys}
+    differ = [key for key in keys if len(values[key]) > 1]
+    return [
+        " ".join(f"{key}={_short(setting[key])}" for key in differ if key in setting)
+        for setting in settings
+    ]
+
+
+def _unpasted(pairs: str) -> dict[str, str]:
+    """The values of `KEY=VALUE KEY=VALUE …` by their keys."""
+    parted = (pair.partition("=") for pair in pairs.split())
+    return {key: value for key, _, value in parted}
 
 
 def rank_of(column: str) -> Callable[[Mapping[str, Any]], float]:
@@ -119,12 +143,15 @@ def rank_of(column: str) -> Callable[[Mapping[str, Any]], float]:
 
 
 def _job_cells(
-    row: Mapping[str, Any], varied: Sequence[str], shown: Mapping[str, Shown]
+    row: Mapping[str, Any],
+    varied: Sequence[str],
+    shown: Mapping[str, Shown],
+    chose: Sequence[str],
 ) -> list[str]:
     values = [_short(row.get(key, "")) for key in varied]
     reason = str(row["reason"]).splitlines()
     status = row["status"] if row["status"] == "finished" else reason[0]
-    return [str(row["job"]), *values, *cells(row, shown), status]
+    return [str(row["job"]), *values, *cells(row, shown), *chose, status]
 
 
 def _short(value: str) -> str:

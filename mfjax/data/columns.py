@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from operator import eq
 from typing import Any, NamedTuple
 
 from mfjax.data.messages import listed, quoted
@@ -15,7 +16,9 @@ WORDS = {
     "rating": "r rating ratings rate score scores star stars overall value grade",
     "timestamp": "t ts timestamp time date datetime",
 }
-KEYS = {"id", "ids", "idx", "index", "no", "number", "key", "code"}  # of what stands before them
+KEYS = {"id", "ids", "idx", "index", "no", "number", "key", "code"}  # behind a user's or an item's
+BEFORE = {word for words in WORDS.values() for word in words.split()}  # that a role's may follow
+BEFORE |= {"my", "review", "parent", "unix"}
 OTHER = {"avg", "average", "mean", "count", "num", "name", "title", "predicted", "helpful", "total"}
 NOTHING = {"", "nan", "none", "null", "na", "n/a", "<na>", "nat"}  # words for no value, lower case
 MOST = 5  # columns of ratings without names: more look like a matrix
@@ -150,11 +153,11 @@ def has_decimal_comma(text: str) -> bool:
 def roles(names: Sequence[str]) -> dict[str, list[int]]:
     """The columns that could be each of WORDS, those with the plainest names."""
     found = {}
-    for role, words in WORDS.items():
+    for role in WORDS:
         lengths = {
-            position: len(parts)
-            for position, parts in enumerate(map(_parts, names))
-            if parts and _is_called(parts, set(words.split()))
+            position: len(_key_apart(_parts(name)))
+            for position, name in enumerate(names)
+            if _is_called(name, role)
         }
         plainest = min(lengths.values(), default=0)
         found[role] = [at for at, length in lengths.items() if length == plainest]
@@ -162,34 +165,59 @@ def roles(names: Sequence[str]) -> dict[str, list[int]]:
 
 
 def _parts(name: str) -> list[str]:
-    """The words of a column's name, without those that only say that it is a key."""
-    apart = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name.split(":")[0])
-    parts = re.findall(r"[a-z0-9]+", apart.lower())
-    while len(parts) > 1 and parts[-1] in KEYS:
-        parts.pop()
-    return parts
+    """The words of a column's name, without the type that RecBole writes behind it."""
+    bare = re.sub(r":(token|float)(_seq)?$", "", name)
+    apart = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", bare)
+    return re.findall(r"[a-z0-9]+", apart.lower())
 
 
-def _is_called(parts: Sequence[str], words: set[str]) -> bool:
-    last = parts[-1]
-    return not OTHER & set(parts) and (last in words or last.removesuffix("id") in words)
+def _key_apart(parts: list[str]) -> list[str]:
+    """Without the words that only say that it is a key."""
+    end = len(parts)
+    while end > 1 and parts[end - 1] in KEYS:
+        end -= 1
+    return parts[:end]
+
+
+def _is_called(name: str, role: str) -> bool:
+    """Whether a name is a word of a role, after others that only say more of it."""
+    parts = _parts(name)
+    if role in ROLES[:2]:
+        parts = _key_apart(parts)
+    is_title = " " in name.strip() and len(parts) > 1
+    return not is_title and _ends_in(parts, role) and {*parts[:-1]} <= BEFORE
+
+
+def _ends_in(parts: Sequence[str], role: str) -> bool:
+    words = set(WORDS[role].split())
+    last = parts[-1] if parts else ""
+    return last in words or (role in ROLES[:2] and last.removesuffix("id") in words)
 
 
 def _by_name(place: str, names: list[str], called: Mapping[str, list[int]]) -> list[Asked]:
     """The user, item and rating columns; refuses names that do not decide."""
     known = {role: called[role][0] for role in ROLES if len(called[role]) == 1}
-    claimed = {at for columns in called.values() for at in columns}
-    left = [at for at, name in enumerate(names) if at not in claimed and not _counts_rows(name)]
     unknown = [role for role in ROLES if role not in known]
-    if len(unknown) == 1 == len(left) and not called[unknown[0]]:
-        known[unknown[0]] = left[0]
-    elif unknown:
+    if len(unknown) == 1 and not called[unknown[0]]:
+        claimed = {at for columns in called.values() for at in columns}
+        left = [at for at in range(len(names)) if at not in claimed]
+        left = [at for at in left if _could_be(names[at], unknown[0])]
+        if len(left) == 1:
+            known[unknown[0]] = left[0]
+    if len(known) < len(ROLES):
         raise InputError(_undecided(place, names, unknown, called))
     return [known[role] for role in ROLES]
 
 
-def _counts_rows(name: str) -> bool:
-    return not name or name.lower().startswith("unnamed") or name.lower() == "index"
+def _could_be(name: str, role: str) -> bool:
+    """Whether a column may be the one of a role that no name says."""
+    parts = _parts(name)
+    if not name or parts[:1] == ["unnamed"] or {*parts} & OTHER:
+        return False
+    plain = _key_apart(parts)
+    if (plain and plain[-1] in KEYS) or (role == "rating" and plain != parts):
+        return False
+    return not any(_ends_in(plain, other) for other in WORDS if other != role)
 
 
 def _undecided(
@@ -205,7 +233,7 @@ def _undecided(
         _there(names),
         f"say which: data.columns=[{','.join(shown)}], by name or by position from 0",
     ]
-    if len(names) > 3:
+    if len(names) > 3 or called["user"]:
         lines.append("if this is a table of users by items: data.layout=pivot")
     return "\n".join(lines)
 
@@ -265,15 +293,22 @@ def _header(
         return True, "columns are asked for by name"
     if wanted.header is not None:
         return wanted.header, "as told"
-    called = roles(first)
-    if sum(bool(called[role]) for role in ROLES) > 1:
-        return True, "line 1 names the columns"
-    if second and _counts(first):
+    if second and _counts(first[1:] if wanted.columns and not first[0] else first):
         return True, "line 1 counts the columns"
-    _refuse_pivot(place, first, second, bool(called["user"]))
-    if _is_data(first, second, wanted.columns or [0, 1, 2]):
+    called = roles(first)
+    named = sum(bool(called[role]) for role in ROLES)
+    if named < 2:
+        _refuse_pivot(place, first, second, bool(called["user"]))
+    is_header = _is_header(first, second, wanted.columns or [0, 1, 2], named)
+    if is_header is None:
+        raise InputError(
+            f"{place}: names of columns, or a rating? {listed(first)}\n"
+            "say which: data.header=true, or data.header=false"
+        )
+    if not is_header:
         return False, "line 1 is a rating"
-    return True, "line 1 has words where line 2 has numbers"
+    why = "names the columns" if named > 1 else "has words where line 2 has numbers"
+    return True, f"line 1 {why}"
 
 
 def _counts(first: list[str]) -> bool:
@@ -292,11 +327,33 @@ def _refuse_pivot(place: str, first: list[str], second: list[str] | None, by_use
         )
 
 
-def _is_data(first: list[str], second: list[str] | None, columns: Sequence[Asked]) -> bool:
-    """Whether the first line is a rating, if only a wrong one."""
-    if max(int(column) for column in columns) >= len(first):
-        return True
-    user, item, rating = (first[int(column)] for column in columns)
-    if is_number(rating) or has_decimal_comma(rating) or rating.lower() in NOTHING:
-        return True
-    return is_number(user) or is_number(item)
+def _is_header(
+    first: list[str], second: list[str] | None, columns: Sequence[Asked], named: int
+) -> bool | None:
+    """Whether the first line names columns, or is a rating, if only a wrong one; None: either.
+
+    Args:
+      first, second: the fields of the first two lines.
+      columns: the positions of the user, item and rating.
+      named: how many of the three have a name that says so.
+    """
+    at = [int(column) for column in columns]
+    if max(at) >= len(first):
+        return named > 1
+    *ids, rating = (first[i] for i in at)
+    below = [second[i] if second and i < len(second) else "" for i in at[:2]]
+    over = [is_number(two) and not is_number(one) for one, two in zip(ids, below, strict=True)]
+    is_rated = is_number(rating) or has_decimal_comma(rating)
+    if named > 1:
+        return None if second and is_rated and not any(over) else True
+    if is_rated:
+        return None if all(over) or (named and any(over)) else False
+    if _is_no_name(rating) or any(map(is_number, ids)) or any(map(eq, ids, below)):
+        return False
+    return True if named or any(over) or second is None else None
+
+
+def _is_no_name(rating: str) -> bool:
+    """Whether a rating is missing, or begins as a number does: a column is not called so."""
+    letters = "".join(filter(str.isalpha, rating.lower()))
+    return letters in NOTHING or rating[0].isdigit()

@@ -2,21 +2,27 @@
 
 import io
 import os
+import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mfjax.data.arrays import of_array, of_arrays, of_matrix
 from mfjax.data.columns import Wanted
-from mfjax.data.files import Content, check_room, is_npz
+from mfjax.data.files import PIECE, Content, check_room, is_npz
 from mfjax.data.market import BANNER, market_table
 from mfjax.data.messages import listed, reason_of
 from mfjax.data.table import Table, of_frame
 from mfjax.errors import InputError
 
+if TYPE_CHECKING:
+    import polars as pl
+
+COMPRESSED = 15  # the kind of a variable of MATLAB that is packed by zlib
 CELL = 8  # bytes of memory, at least, that a rating takes in a column
 
 
@@ -56,21 +62,24 @@ def parsed(content: Content, what: str, parse: Callable[[io.BytesIO], Any]) -> A
 def _parquet(content: Content, wanted: Wanted) -> Table:
     import polars as pl
 
-    def parse(file: io.BytesIO) -> Table:
-        frame = pl.scan_parquet(file)
-        rows = frame.select(pl.len()).collect().item()
-        check_room(content.path, CELL * 3 * rows)
-        return of_frame(content.path, frame, wanted)
-
-    return _by_polars(content, "Parquet", parse)
+    return _by_polars(
+        content, "Parquet", lambda file: _counted(content, pl.scan_parquet(file), wanted)
+    )
 
 
 def _arrow(content: Content, wanted: Wanted) -> Table:
     import polars as pl
 
-    return _by_polars(
-        content, "Arrow", lambda file: of_frame(content.path, pl.scan_ipc(file), wanted)
-    )
+    return _by_polars(content, "Arrow", lambda file: _counted(content, pl.scan_ipc(file), wanted))
+
+
+def _counted(content: Content, frame: "pl.LazyFrame", wanted: Wanted) -> Table:
+    """The table of a frame that is not read yet, refused where its rows do not fit."""
+    import polars as pl
+
+    rows = frame.select(pl.len()).collect().item()
+    check_room(content.path, CELL * 3 * rows)
+    return of_frame(content.path, frame, wanted)
 
 
 def _json_lines(content: Content, wanted: Wanted) -> Table:
@@ -146,7 +155,11 @@ def matlab(content: Content, wanted: Wanted) -> Table:
     from scipy import io as scipy_io
     from scipy import sparse
 
-    loaded = parsed(content, "MATLAB", scipy_io.loadmat)
+    def parse(file: io.BytesIO) -> Any:
+        _check_unpacked(content)
+        return scipy_io.loadmat(file)
+
+    loaded = parsed(content, "MATLAB", parse)
     values = {name: value for name, value in loaded.items() if not name.startswith("__")}
     asked = content.member or next(iter(values), None)
     if asked not in values or (content.member is None and len(values) > 1):
@@ -157,6 +170,21 @@ def matlab(content: Content, wanted: Wanted) -> Table:
     value = values[asked]
     read = of_matrix if sparse.issparse(value) else of_array
     return read(content.path, value, wanted)
+
+
+def _check_unpacked(content: Content) -> None:
+    """Refuses a MATLAB file whose variables unpack to more than there is room for."""
+    order = "<" if content.data[126:128] == b"IM" else ">"
+    at, size = 128, 0
+    while at + 8 <= len(content.data):
+        kind, length = struct.unpack_from(f"{order}II", content.data, at)
+        packed = content.data[at + 8 : at + 8 + length] if kind == COMPRESSED else b""
+        unpacker = zlib.decompressobj()
+        while packed:
+            size += len(unpacker.decompress(packed, PIECE))
+            check_room(content.path, size)
+            packed = unpacker.unconsumed_tail
+        at += 8 + length
 
 
 READERS = {

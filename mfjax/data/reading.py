@@ -178,9 +178,10 @@ def _dataset(
     source = table
     table = _with_ids(table, policy)
     table, values = _with_ratings(table, policy)
+    table, weights = _with_weights(table)
     table, times = _with_times(table, timed)
     dataset = from_ids(name, table.frame["user"], table.frame["item"], values, sha256)
-    dataset = replace(dataset, weight=_weights(table), timestamp=times)
+    dataset = replace(dataset, weight=weights, timestamp=times)
     merged = DUPLICATES[policy.duplicates](dataset, table)
     if len(merged.value) < len(dataset.value):
         dropped = len(dataset.value) - len(merged.value)
@@ -222,6 +223,13 @@ def _keeping(table: Table, rows: np.ndarray, note: str) -> Table:
 
 def _with_ids(table: Table, policy: Policy) -> Table:
     """Whole numbers as integers, and no word for nothing."""
+    table = _named(table, policy)
+    whole = [_without_point(table.frame[column]) for column in ("user", "item")]
+    return replace(table, frame=table.frame.with_columns(whole))
+
+
+def _named(table: Table, policy: Policy) -> Table:
+    """Ids that are no word for nothing, or as they were told to be kept."""
     columns = {column: _ids(table, column) for column in ("user", "item")}
     table = replace(table, frame=table.frame.with_columns(**columns))
     if policy.missing_ids == "keep":
@@ -259,7 +267,7 @@ def _is_nothing(ids: "pl.Series") -> np.ndarray:
 
 
 def _ids(table: Table, column: str) -> "pl.Series":
-    """A column of ids, whole numbers as integers; refuses what cannot be one."""
+    """A column of ids, whole floats as integers; refuses what cannot be one."""
     import polars as pl
 
     raw = table.frame[column]
@@ -277,11 +285,18 @@ def _ids(table: Table, column: str) -> "pl.Series":
         return values.cast(pl.Int64)
     if raw.dtype != pl.String:
         return raw
-    names = raw.unique().drop_nulls()
-    _check_written(table, column, names)
-    if len(names) and names.str.contains(r"^-?(0|[1-9]\d*)\.0+$").all():
-        return raw.str.replace(r"\.0+$", "")
+    _check_written(table, column, raw.unique().drop_nulls())
     return raw
+
+
+def _without_point(ids: "pl.Series") -> "pl.Series":
+    """`7.0` as `7`, where every id is written so."""
+    import polars as pl
+
+    if ids.dtype != pl.String or not ids[0].endswith(".0"):
+        return ids
+    is_whole = ids.unique().str.contains(r"^-?(0|[1-9]\d*)\.0+$").all()
+    return ids.str.replace(r"\.0+$", "") if is_whole else ids
 
 
 def _check_written(table: Table, column: str, names: "pl.Series") -> None:
@@ -305,13 +320,15 @@ def _check_written(table: Table, column: str, names: "pl.Series") -> None:
 
 def _with_ratings(table: Table, policy: Policy) -> tuple[Table, Float64[np.ndarray, " n"]]:
     """The rows that have a rating, and the ratings; refuses the first that is no number."""
-    table, numbers = _as_numbers(table)
+    table, numbers = _as_numbers(table, "rating")
     values = numbers.fill_null(np.nan).to_numpy()
     missing = np.isin(values, np.array(policy.missing, np.float64))
     wrong = np.flatnonzero(~np.isfinite(values) & ~missing)
     if len(wrong):
         row = int(wrong[0])
         raise InputError(_no_number(table, row, numbers[row]))
+    for value in sorted({*policy.missing} - {*values[missing]}):
+        table = _noting(table, f"no rating is {value:g} (data.missing)")
     if missing.any():
         shown = ", ".join(f"{value:g}" for value in policy.missing)
         note = f"{missing.sum():,} ratings of {shown} dropped (data.missing)"
@@ -331,25 +348,26 @@ def _no_number(table: Table, row: int, number: float | None) -> str:
     )
 
 
-def _as_numbers(table: Table) -> tuple[Table, "pl.Series"]:
-    """The column of ratings in float64, null where one is no number; decimal commas are read."""
+def _as_numbers(table: Table, column: str) -> tuple[Table, "pl.Series"]:
+    """A column in float64, null where one is no number; decimal commas are read."""
     import polars as pl
 
-    raw = table.frame["rating"]
+    raw = table.frame[column]
     numbers = raw.cast(pl.Float64, strict=False)
     if raw.dtype != pl.String:
         return table, numbers
     wrong = (numbers.is_null() & raw.is_not_null()).arg_true()
     if not len(wrong) or not has_decimal_comma(raw[wrong[0]]):
         return table, numbers
-    _refuse_unclear_commas(table, wrong[0])
+    _refuse_unclear_commas(table, column, wrong[0])
     dotted = raw.str.replace(r"^([+-]?\d+),(\d+)$", "${1}.${2}").cast(pl.Float64, strict=False)
-    return _noting(table, "decimal commas read as points"), dotted
+    of = "" if column == "rating" else f" of {column}s"
+    return _noting(table, f"decimal commas{of} read as points"), dotted
 
 
-def _refuse_unclear_commas(table: Table, row: int) -> None:
+def _refuse_unclear_commas(table: Table, column: str, row: int) -> None:
     """Refuses commas that separate fields too, or that may be of thousands."""
-    raw = table.frame["rating"]
+    raw = table.frame[column]
     with_comma = raw.filter(raw.str.contains(",").fill_null(False))
     reason = None
     if table.separator == ",":
@@ -360,27 +378,27 @@ def _refuse_unclear_commas(table: Table, row: int) -> None:
         reason = "or one of thousands\nwrite 1.234 or 1234"
     if reason:
         raise InputError(
-            f"{table.path}, {table.place(row)}: the rating {quoted(raw[row])} has a decimal comma, "
-            f"{reason}"
+            f"{table.path}, {table.place(row)}: the {column} {quoted(raw[row])} has a decimal "
+            f"comma, {reason}"
         )
 
 
-def _weights(table: Table) -> Float64[np.ndarray, " n"] | None:
-    """The weights; refuses the first that is negative or no number."""
-    import polars as pl
-
+def _with_weights(table: Table) -> tuple[Table, Float64[np.ndarray, " n"] | None]:
+    """The weights; refuses the first that is no number above 0."""
     if "weight" not in table.frame.columns:
-        return None
-    raw = table.frame["weight"]
-    weights = raw.cast(pl.Float64, strict=False).fill_null(np.nan).to_numpy()
+        return table, None
+    table, numbers = _as_numbers(table, "weight")
+    weights = numbers.fill_null(np.nan).to_numpy()
     wrong = np.flatnonzero(~(weights > 0) | ~np.isfinite(weights))
     if len(wrong):
         row = int(wrong[0])
+        written = table.frame["weight"][row]
+        written = "" if written is None else written
         raise InputError(
-            f"{table.path}, {table.place(row)}: the weight {quoted(raw[row])} is not above 0\n"
-            "correct it, or delete the rating"
+            f"{table.path}, {table.place(row)}: the weight {quoted(written)} is no number "
+            "above 0\ncorrect it, or delete the rating"
         )
-    return weights
+    return table, weights
 
 
 def _with_times(table: Table, timed: bool) -> tuple[Table, Int64[np.ndarray, " n"] | None]:

@@ -4,12 +4,13 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Int
 
-from mfjax.data.columns import Columns, Wanted, of_text, roles
+from mfjax.data.columns import Columns, Wanted, is_number, of_text, roles
 from mfjax.data.files import Content
 from mfjax.data.messages import quoted, reason_of
 from mfjax.data.table import Table
@@ -81,17 +82,18 @@ def text_table(
     text = opened(content, separator, encoding, skipped)
     first, second = first_records(text)
     columns = of_text(f"{content.path}, line {1 + text.skipped}", first, second, wanted)
-    return _table(text, columns, len(first))
+    unasked = {"timestamp"} if wanted.timestamp is None else set()
+    need = 1 + max(at for key, at in columns.at.items() if key not in unasked)
+    return _table(text, columns, len(first), need)
 
 
-def _table(text: Text, columns: Columns, width: int) -> Table:
+def _table(text: Text, columns: Columns, width: int, need: int) -> Table:
+    """The table of columns; each record has the first `need` of its `width` fields."""
     frame = _read(text, width, list(columns.at.values())).slice(int(columns.header))
     if text.is_full:
         _check_full(text, width)
     frame.columns = list(columns.at)
-    gap = _first_gap(frame)
-    if gap is not None:
-        _check_width(text, gap + columns.header, max(columns.at.values()) + 1)
+    _check_gaps(text, frame, columns, need)
     return Table(
         path=text.path,
         frame=frame,
@@ -197,12 +199,15 @@ def _without_head(text: Text) -> tuple[Text, str | None]:
         comments.append(line)
     if not comments or not line:
         return text, None
-    if _is_row(comments[-1], line):
-        comments.pop()
-        text = replace(text, data=_uncommented(text.data, sum(map(len, comments))))
+    while comments and not _are_names(line) and _is_row(comments[-1], line):
+        line = comments.pop()
+    start = sum(map(len, comments))
+    if line.startswith((b"#", b"%")) and _are_names(line):
+        text = replace(text, data=text.data[:start] + text.data[start:].lstrip(b"#% "))
+    _refuse_ratings(text, comments, text.data[start:])
     count = len(comments)
     note = f"{count} comment line{'s' * (count > 1)} at the beginning skipped"
-    return (_after(text, sum(map(len, comments)), note, count) if count else text), None
+    return (_after(text, start, note, count) if count else text), None
 
 
 def _after(text: Text, start: int, note: str, lines: int) -> Text:
@@ -213,20 +218,34 @@ def _after(text: Text, start: int, note: str, lines: int) -> Text:
 
 def _is_row(comment: bytes, line: bytes) -> bool:
     """Whether a comment line has as many fields as the line after it: names, or a rating."""
-    separators = [one.encode() for one in SEPARATORS if one.encode() in line]
-    if separators:
-        return comment.count(separators[0]) == line.count(separators[0])
-    return len(comment.lstrip(b"#% ").split()) == len(line.split()) > 2
+    plain = comment.lstrip(b"#% ") if _are_names(comment) else comment
+    return len(_rough(plain, line)) == len(_rough(line, line)) > 2
 
 
-def _uncommented(data: bytes, start: int) -> bytes:
-    """Without the mark before the names of columns; an id may begin with one."""
-    line = _first_line(data[start:])
-    head = line.decode().lstrip("#% ")
-    called = roles(re.split(r"::|[\t,;| ]", head.strip()))
-    if sum(bool(columns) for columns in called.values()) < 2:
-        return data
-    return data[:start] + data[start:].lstrip(b"#% ")
+def _rough(line: bytes, like: bytes) -> list[str]:
+    """The fields of a line at the separator of another, quotes apart."""
+    separator = next((one for one in SEPARATORS if one.encode() in like), None)
+    return [one.strip() for one in line.decode().split(separator)]
+
+
+def _are_names(line: bytes) -> bool:
+    """Whether a line names two columns, with a mark of comments before them or not."""
+    called = roles(re.split(r"::|[\t,;| ]", line.decode().lstrip("#% ").strip()))
+    return sum(bool(columns) for columns in called.values()) > 1
+
+
+def _refuse_ratings(text: Text, comments: list[bytes], rest: bytes) -> None:
+    """Refuses a comment line with numbers where the first rating of the rest has them."""
+    lines = io.BytesIO(rest)
+    line = next((one for one in islice(lines, 2) if not _are_names(one)), b"")
+    numbers = np.flatnonzero([is_number(field) for field in _rough(line, line)])
+    for index, comment in enumerate(comments):
+        fields = [field.lstrip("#% ") for field in _rough(comment, line)]
+        if len(numbers) and _is_row(comment, line) and all(is_number(fields[at]) for at in numbers):
+            raise InputError(
+                f"{text.path}, line {index + 1 + text.skipped}: a comment, or a rating? "
+                f"{quoted(comment.decode().strip())}\ndelete it, or the comments below it"
+            )
 
 
 def _refuse_other_kinds(text: Text) -> None:
@@ -316,7 +335,10 @@ def _with_quotes(text: Text) -> Text:
         return text
     if text.separator != SPARE:
         _check_spare(text)
-    field = re.compile(rf'\s*"((?:[^"\\]|\\.|"")*)"\s*|([^{re.escape(text.separator)}]*)')
+    blanks = " \t".replace(text.separator, "")
+    field = re.compile(
+        rf'[{blanks}]*"((?:[^"\\]|\\.|"")*)"[{blanks}]*|([^{re.escape(text.separator)}]*)'
+    )
     lines = text.data.split(b"\n")
     for number, line in enumerate(lines):
         if b'"' in line:
@@ -438,8 +460,9 @@ def _check_ends(text: Text, width: int) -> bool:
     ends = _ends(text)
     starts = np.append(0, ends[:-1] + 1)
     longer = np.flatnonzero(widths > width)
+    blanks = b"\r \t".replace(text.separator.encode(), b"")
     for row in longer:
-        record = text.data[starts[row] : ends[row]].rstrip(b"\r \t")
+        record = text.data[starts[row] : ends[row]].rstrip(blanks)
         if widths[row] > width + 1 or not record.endswith(text.separator.encode()):
             raise InputError(_too_many(text, int(row), int(widths[row]), width, record))
     return len(longer) > 0
@@ -522,12 +545,15 @@ def _record(text: Text, index: int) -> tuple[int, bytes]:
     return line + text.skipped, text.data[start : ends[index]]
 
 
-def _first_gap(frame: "pl.DataFrame") -> int | None:
-    """The first row in which a field is missing."""
+def _check_gaps(text: Text, frame: "pl.DataFrame", columns: Columns, need: int) -> None:
+    """Refuses the first record of a table that ends too early, among those without a field."""
     import polars as pl
 
-    gaps = frame.select(pl.any_horizontal(pl.all().is_null())).to_series().arg_true()
-    return gaps[0] if len(gaps) else None
+    gaps = frame.select(pl.any_horizontal(pl.all().is_null())).to_series().arg_true().to_numpy()
+    if len(gaps):
+        records = gaps.astype(np.int64) + columns.header
+        for index in records[_widths(text)[records] < need]:
+            _check_width(text, int(index), need)
 
 
 def _check_width(text: Text, index: int, need: int) -> None:

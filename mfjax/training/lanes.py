@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -10,11 +11,13 @@ import numpy as np
 from jaxtyping import Int
 
 from mfjax.data.problem import Problem
+from mfjax.errors import InputError
 from mfjax.metrics import METRICS, label
 from mfjax.training.epochs import History, Schedule, history_columns
 from mfjax.types import Factors, Hparams, Method, Run, Spec
 
 RANK_GROUP = 16  # lanes share a program with those whose rank rounds up to the same multiple
+MOST_LANES = 10_000_000  # of a config: some gigabytes of settings alone
 
 T = TypeVar("T")
 Axes = Mapping[str, Sequence[float]]  # values of Hparams by their names
@@ -150,6 +153,15 @@ def not_defaults(hparams: Mapping[str, float]) -> list[str]:
     return [f"{key}={value}" for key, value in hparams.items() if value != defaults[key]]
 
 
+def refuse_many(lanes: int) -> None:
+    """Raises InputError for more lanes than are ever made, before they are."""
+    if lanes > MOST_LANES:
+        raise InputError(
+            f"expected at most {MOST_LANES:,} lanes, got {lanes:,}\n"
+            "take fewer replicates, fewer search.samples or a coarser sweep"
+        )
+
+
 def grid(base: Hparams, axes: Axes) -> list[Hparams]:
     """Every combination of the axes' values; the last axis varies fastest.
 
@@ -160,10 +172,14 @@ def grid(base: Hparams, axes: Axes) -> list[Hparams]:
     Returns:
       Their product, as many Hparams; `base` alone without axes.
 
+    Raises:
+      InputError: there are more than ten million.
+
     Examples:
       >>> [h.reg for h in grid(Hparams(), {"reg": [0.1, 0.2]})]
       [0.1, 0.2]
     """
+    refuse_many(prod(len(values) for values in axes.values()))
     combinations = itertools.product(*axes.values())
     settings = (zip(axes, values, strict=True) for values in combinations)
     return [base._replace(**dict(setting)) for setting in settings]

@@ -2,13 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
 from mfjax.errors import InputError
 from mfjax.metrics import label
 from mfjax.training.halving import SEARCH, Halving, epochs_in_all, lanes_that_hold, promote
-from mfjax.training.lanes import Axes, Fit, Lane, OnProgress, Progress, Track, grid, unwatched
+from mfjax.training.lanes import (
+    Axes,
+    Fit,
+    Lane,
+    OnProgress,
+    Progress,
+    Track,
+    grid,
+    refuse_many,
+    unwatched,
+)
 from mfjax.training.sweep import Sweep
 from mfjax.types import REPLICATES, Hparams
 
@@ -21,15 +32,17 @@ def sample(base: Hparams, axes: Axes, samples: int, seed: int) -> list[Hparams]:
     Every setting comes on every combination of `split_seed`, `fold` and `init_seed`. A pure
     function of its arguments.
 
-    Raises InputError for an axis that reaches 0 or below, which has no logarithm.
+    Raises InputError for an axis that reaches 0 or below, which has no logarithm, and for more than
+    ten million lanes.
     """
+    replicates = {key: values for key, values in axes.items() if key in REPLICATES}
+    refuse_many(samples * prod(len(values) for values in replicates.values()))
     rng = np.random.default_rng([SEARCH, seed])
     drawn = {
         key: _log_uniform(rng, key, values, samples)
         for key, values in axes.items()
         if key not in REPLICATES
     }
-    replicates = {key: values for key, values in axes.items() if key in REPLICATES}
 
     def setting(i: int) -> Hparams:
         values = {key: _cast(base, key, draw[i]) for key, draw in drawn.items()}

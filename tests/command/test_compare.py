@@ -35,3 +35,28 @@ def test_the_best_by_validation_alone_is_tested_or_all_and_that_is_said(compared
         assert of["remarks"] is not None
     said = "all are tested" if test == "all" else f"{best}, the best by validation RMSE"
     assert f"Tested: {said}" in done.stdout
+
+
+TWO = (
+    *("job=compare", *QUIET, "replicates=1", "epochs=2"),
+    "+job.variants={low:{hparams:{reg:0.05}},high:{hparams:{fold:-2}}}",
+)
+
+
+def test_a_finished_result_in_the_folder_of_a_variant_stays_until_it_is_overwritten(
+    command, succeeded, tmp_path
+):
+    folder = tmp_path / "out" / "low"
+    folder.mkdir(parents=True)
+    (folder / "results.json").write_text('{"status": "finished", "run": {"epochs": 7}}')
+    (folder / ".lanes.csv.part").touch()
+    refused = command(tmp_path, *TWO)
+    assert refused.returncode == 1
+    assert "low/results.json is of another run" in refused.stderr
+    assert strict_json(folder / "results.json")["run"] == {"epochs": 7}
+    done = succeeded(tmp_path, *TWO, "overwrite=true")
+    assert strict_json(folder / "results.json")["run"]["epochs"] == 2
+    assert not list(folder.glob(".*"))
+    # the other is judged by ratings that it has seen
+    assert "Tested: low, the best by validation RMSE" in done.stdout
+    assert "Not compared: high, of which nothing is held out" in done.stdout

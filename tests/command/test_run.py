@@ -319,16 +319,29 @@ OWN = {"descent": ("optimizer=adam",)}  # else it diverges
 @pytest.mark.slow
 @pytest.mark.parametrize("method, missing", TRAINED)
 def test_one_device_gives_the_bits_of_two(tmp_path, method, missing):
-    asked = (f"method={method}", f"missing={missing}", *OWN.get(method, ()))
-    small = ("+exp=movielens", "sweep=none", "epochs=3", "eval_every=1", "hparams.rank=8", NO_PLOTS)
-    lanes = ("sweep.reg=[0.05,0.1,0.2]", "replicates=1")
-    for devices in (1, 2):
-        place = (f"devices={devices}", f"hydra.run.dir=on_{devices}")
-        assert_succeeded(process(tmp_path, *small, *asked, *lanes, *place))
+    on_one_and_two_devices(tmp_path, method, missing, "sweep.reg=[0.05,0.1,0.2]")
     for name in SAME:
         one, two = (tmp_path / f"on_{devices}" / name for devices in (1, 2))
         assert one.read_bytes() == two.read_bytes()
     assert_same_factors(tmp_path / "on_1", tmp_path / "on_2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["sgd", "descent", "als", "als_cg"])
+def test_a_lane_alone_has_the_factors_of_one_device_where_missing_entries_are_ignored(
+    tmp_path, method
+):
+    on_one_and_two_devices(tmp_path, method, "ignore", "refit=false")
+    assert_same_factors(tmp_path / "on_1", tmp_path / "on_2")
+
+
+def on_one_and_two_devices(tmp_path, method, missing, *more):
+    """Trains in on_1 and in on_2."""
+    asked = (f"method={method}", f"missing={missing}", *OWN.get(method, ()))
+    small = ("+exp=movielens", "sweep=none", "epochs=3", "eval_every=1", "hparams.rank=8", NO_PLOTS)
+    for devices in (1, 2):
+        place = (f"devices={devices}", f"hydra.run.dir=on_{devices}")
+        assert_succeeded(process(tmp_path, *small, *asked, "replicates=1", *more, *place))
 
 
 @pytest.mark.parametrize("devices", [3, pytest.param(1, marks=pytest.mark.slow)])

@@ -116,6 +116,26 @@ def test_overwriting_removes_the_result_its_plots_and_its_checkpoints_and_no_oth
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
 
 
+def test_overwriting_a_comparison_removes_the_results_of_its_variants(tmp_path):
+    variant, other = tmp_path / "low", tmp_path / "0"
+    for folder in (variant, other):
+        folder.mkdir()
+        finished(folder)
+        (folder / "learning_curves.png").touch()
+        (folder / ".lanes.csv.part").touch()
+    run = {"job.name": "compare"}
+    write_json(tmp_path / RESULTS, {"status": "finished", "run": run, "figures": {"low": {}}})
+    seen_to(tmp_path, "overwrite=true")
+    assert list(variant.iterdir()) == []
+    assert len(list(other.iterdir())) == 3
+
+
+def test_a_variant_is_not_advised_to_resume(tmp_path):
+    finished(tmp_path)
+    with pytest.raises(CheckpointError, match="finished\noverwrite=true runs again"):
+        make_room(composed(*TINY), tmp_path, job="compare")
+
+
 def test_overwriting_and_resuming_keep_what_is_of_this_run(tmp_path):
     finished(tmp_path)
     seen_to(tmp_path, "overwrite=true", "resume=true")

@@ -219,6 +219,58 @@ WRONG = {
     "policy": ("1,2,3\n", {"duplicates": "first"}, ["error, mean, last", "'first'"]),
     "latin-1": ("1,2,3\n2,3,4,é\n".encode("latin1"), {}, ["line 2", "not UTF-8", "0xe9"]),
     "no gzip": (b"1,2,3\n", {"name": "r.csv.gz"}, ["gzip"]),
+    "a title is no user": ("movieId,title,rating\n1,2,3\n", {}, ["the user?", "'title'"]),
+    "a count is no rating": (
+        "userId,movieId,rating_count\n1,2,3\n",
+        {},
+        ["the rating?", "'rating_count'"],
+    ),
+    "a key is no user": ("rating_id,movie_id,rating\n1,2,3\n", {}, ["the user?"]),
+    "titles with words of roles": (
+        "userId,The Game,Lone Star,Heat,Alien\n7,5,3,4,1\n",
+        {},
+        ["line 1", "data.layout=pivot"],
+    ),
+    "two titles": ("userId,The Game,Heat\n7,5,3\n", {}, ["line 1", "data.layout=pivot"]),
+    "no rating in words": (
+        "ann,Dune,n.a.\nbob,Dune,4\n",
+        {"columns": [0, 1, 2]},
+        ["line 1", "'n.a.'", "not a number"],
+    ),
+    "a word for a rating in words": ("ann,Dune,good\nbob,Dune,4\n", {}, ["line 1", "'good'"]),
+    "names or words": ("ann,Dune,good\nbob,Alien,4\n", {}, ["line 1", "data.header=true"]),
+    "names or a rating": ("user,item,0\nann,Dune,4\n", {}, ["line 1", "data.header=true"]),
+    "names or a decimal comma": (
+        "user;item;4,5\nann;Dune;4\n",
+        {"separator": ";"},
+        ["line 1", "data.header=true"],
+    ),
+    "names or two items": ("userId,10,20\n7,5,3\n", {}, ["line 1", "data.header=true"]),
+    "names of pandas": ("level_0,level_1,0\n1,2,4\n", {}, ["line 1", "data.header=true"]),
+    "index before 0,1,2": (",0,1,2\n0,7,8,3\n", {}, ["line 1", "data.layout=pivot"]),
+    "a rating among comments": (
+        "#jazz,ann,4\n# more\nrock,ann,5\n",
+        {},
+        ["line 1", "a comment, or a rating", "'#jazz,ann,4'"],
+    ),
+    "a rating above the names": ("#jazz,ann,4\nuser,item,rating\nrock,ann,5\n", {}, ["line 1"]),
+    "cut row behind an empty id": (
+        "u,i,r\n,2,3\n7\n1,2,3\n",
+        {"missing_ids": "drop"},
+        ["line 3", "too few fields", "got 1"],
+    ),
+    "cut before an asked time": (
+        "u,i,r,t\n1,2,3\n",
+        {"timestamp": "t"},
+        ["line 2", "too few fields"],
+    ),
+    "weight of thousands": (
+        "u;i;r;w\n1;2;3;1,500\n",
+        {"weight": "w"},
+        ["line 2", "weight '1,500'", "thousands"],
+    ),
+    "no weight": ("u,i,r,w\n1,2,3,x\n", {"weight": "w"}, ["line 2", "weight 'x' is no number"]),
+    "two fields more": ("u\ti\tr\n1\t2\t3\t\t\n", {}, ["line 2", "5 fields"]),
     "no parquet": (b"PAR1 no more", {"name": "r.parquet"}, ["Parquet"]),
 }
 
@@ -396,6 +448,80 @@ def test_what_was_read_is_recorded(tmp_path):
     )
 
 
+READ = {
+    "ids with colons": (
+        "user:1,item:10,4.5\nuser:1,item:11,3\nuser:2,item:10,2\n",
+        {},
+        {("user:1", "item:10"): 4.5, ("user:1", "item:11"): 3, ("user:2", "item:10"): 2},
+    ),
+    "ids that end in words of roles": (
+        "new user,Scary Movie,4.5\nann,Dune,3\n",
+        {},
+        {("new user", "Scary Movie"): 4.5, ("ann", "Dune"): 3},
+    ),
+    "a number for a title": (
+        "ann,Dune,4\nbob,1984,3\n",
+        {},
+        {("ann", "Dune"): 4, ("bob", "1984"): 3},
+    ),
+    "Book-Crossing": ('"User-ID";"ISBN";"Book-Rating"\n1;2;3\n', {}, {("1", "2"): 3}),
+    "Amazon": ("rating,title,parent_asin,user_id\n3,x,2,1\n", {}, {("1", "2"): 3}),
+    "star_rating": ("customer_id,product_id,star_rating,votes\n1,2,3,9\n", {}, {("1", "2"): 3}),
+    "rating_id": ("rating_id,user_id,movie_id,rating\n9,1,2,3\n", {}, {("1", "2"): 3}),
+    "rating_id and vote": ("rating_id,user_id,movie_id,vote\n9,1,2,3\n", {}, {("1", "2"): 3}),
+    "index before 0,1,2": (",0,1,2\n0,7,8,3\n", {"columns": [1, 2, 3]}, {("7", "8"): 3}),
+    "quotes between tabs": (
+        'user\titem\trating\n1\t"Film, 1995"\t4.5\n2\tThe 5" disc\t4\n',
+        {},
+        {("1", "Film, 1995"): 4.5, ("2", 'The 5" disc'): 4},
+    ),
+    "quotes between colons": (
+        '1::"Film"::4\n2::5" disc::3\n',
+        {},
+        {("1", "Film"): 4, ("2", '5" disc'): 3},
+    ),
+    "tabs at the end": (
+        "user\titem\trating\n1\t2\t3\t\n2\t2\t4\t\n",
+        {},
+        {("1", "2"): 3, ("2", "2"): 4},
+    ),
+    "ids with #": (
+        "#jazz,ann,4\n#rock,bob,3\nrock,ann,5\n",
+        {},
+        {("#jazz", "ann"): 4, ("#rock", "bob"): 3, ("rock", "ann"): 5},
+    ),
+    "comments": ("# by, hand, 2024\n# 1 2\nuser,item,rating\n1,2,3\n", {}, {("1", "2"): 3}),
+    "sizes in a comment": ("% bip weighted\n% 9 4 7\n1 2 3\n", {}, {("1", "2"): 3}),
+    "whole floats and none": (
+        "user,item,rating\n101.0,1,3\nnan,2,4\n",
+        {"missing_ids": "drop"},
+        {("101", "1"): 3},
+    ),
+    "cut before a time": (
+        "user,item,rating,timestamp\n1,2,3\n2,2,4,5\n",
+        {},
+        {("1", "2"): 3, ("2", "2"): 4},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", READ)
+def test_no_rating_is_lost_to_the_names_or_the_other_way_round(tmp_path, case):
+    text, arguments, expected = READ[case]
+    path = tmp_path / "r.txt"
+    path.write_text(text)
+    assert pairs(read(str(path), **arguments)) == expected
+
+
+def test_numbers_that_mean_no_rating_and_are_none_are_said(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text("1,2,3\n1,3,99\n")
+    assert read(str(path), missing=[99, 999]).reading.notes == (
+        "no rating is 999 (data.missing)",
+        "1 ratings of 99, 999 dropped (data.missing)",
+    )
+
+
 WRAPPED = {
     "gz": gzip.compress,
     "bz2": bz2.compress,
@@ -446,6 +572,19 @@ def test_a_file_that_unpacks_beyond_memory_is_given_up(tmp_path, monkeypatch):
     path = tmp_path / "r.csv.gz"
     path.write_bytes(gzip.compress(b"0" * (1 << 24)))
     check_refused(str(path), ["r.csv.gz", "a quarter of this machine's memory"])
+
+
+@pytest.mark.parametrize("kind", ["mat", "arrow"])
+def test_a_compressed_table_beyond_memory_is_given_up(tmp_path, monkeypatch, kind):
+    path = tmp_path / f"r.{kind}"
+    if kind == "mat":
+        scipy_io.savemat(path, {"R": np.ones((100_000, 3))}, do_compression=True)
+    else:
+        zeros = pl.zeros(100_000, eager=True)
+        frame = pl.DataFrame(dict.fromkeys(("user", "item", "rating"), zeros))
+        frame.write_ipc(path, compression="zstd")
+    monkeypatch.setattr(files, "machine_bytes", lambda: 1 << 20)
+    check_refused(str(path), [path.name, "a quarter of this machine's memory"])
 
 
 def test_a_pipe_is_refused(tmp_path):
@@ -634,6 +773,14 @@ def test_weights_reach_the_ratings(tmp_path):
     assert dataset.value.tolist() == [4.0, 5.0]
     assert dataset.ratings(dtype="float64").weight.tolist() == [3.0, 0.5]
     assert dataset.ratings(np.array([False, True])).weight.tolist() == [0.5]
+
+
+def test_weights_may_have_decimal_commas(tmp_path):
+    path = tmp_path / "r.csv"
+    path.write_text("user;item;rating;times\n1;1;3;1,5\n2;1;5;2\n")
+    dataset = read(str(path), weight="times", columns=[0, 1, 2])
+    assert dataset.ratings(dtype="float64").weight.tolist() == [1.5, 2.0]
+    assert dataset.reading.notes == ("decimal commas of weights read as points",)
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ VALUES = {
     "devices=100000": "devices: expected an integer from 1 to 1024, got 100000",
     "plots.size=[3,1000]": "plots.size: expected a positive number of inches up to 100, got 1000",
     "distributed.process=-1": "distributed.process: expected an integer from 0",
-    "sweep.split_seed=${range:2000000}": "expected at most 1000000 values, got 2000000",
+    "sweep.split_seed=${range:2000000}": "expected at most 10000 values, got 2000000",
     "+expected.x=3": "expected.x: expected {value: …, within: …}, got 3",
     "+expected.x={value:[a],within:1}": "expected.x.value: ['a'] is not of numbers",
 }

@@ -6,7 +6,7 @@ import pytest
 from configs import TINY, built, refusal
 
 from mfjax import Hparams, tune
-from mfjax.app.lanes import DEFAULT_REPLICATES
+from mfjax.app.lanes import DEFAULT_REPLICATES, _refuse_twice
 from mfjax.errors import InputError
 from mfjax.training.search import sample
 
@@ -84,6 +84,13 @@ def test_a_value_twice_is_refused(sweep):
     said = refusal(*TINY, sweep)
     assert "stands twice" in said
     assert "replicates=3" in said
+
+
+def test_a_long_axis_is_looked_through_at_once():
+    axis = list(range(200_000))
+    _refuse_twice("reg", axis)
+    with pytest.raises(InputError, match=r"sweep\.reg: 7 stands twice"):
+        _refuse_twice("reg", [*axis, 7])
 
 
 SEEDS = "sweep.split_seed=[0,1]"

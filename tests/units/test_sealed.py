@@ -125,6 +125,11 @@ def rows(folder):
     return rows_of(folder / "sweep.csv")
 
 
+def said_of(folder, capsys):
+    summarise(folder, "validation_rmse", None)
+    return capsys.readouterr().out
+
+
 def test_the_table_names_what_each_job_chose_and_how_and_tests_one(folder, capsys):
     conventions = {"missing": "ignore", "clip": [0.5, 5]}
     for number, rmse in enumerate((0.9, 0.7)):
@@ -155,3 +160,35 @@ def test_that_all_are_tested_is_said(folder, capsys):
     summarise(folder, "validation_rmse", None)
     assert f"Tested: {ALL_TESTED}" in capsys.readouterr().out
     assert [row["test_rmse"] for row in rows(folder)] == ["1", "1"]
+
+
+def test_the_table_says_what_each_job_chose_and_below_it_what_all_share(folder, capsys):
+    for number, rmse in enumerate((0.9, 0.7)):
+        finished(folder, number, rmse, chosen={"reg": number, "rank": 2 + number, "beta": 0.9})
+    said = said_of(folder, capsys)
+    assert " rank=3 " in said  # reg has a column, and beta is the same
+    assert "Protocol: random 80/10/10\n" in said
+    assert "  reg=1 rank=3 beta=0.9\n" in said
+
+
+def test_a_choice_at_the_end_of_what_the_jobs_tried_is_said_in_one_line(folder, capsys):
+    for number, rmse in enumerate((0.9, 0.8, 0.7)):
+        job = finished(folder, number, rmse)
+        asked = [f"hparams.rank={number % 2 + 3}", f"hparams.split_seed={number}"]
+        lines = "".join(f"- {one}\n" for one in [f"hparams.reg={number}", *asked])
+        (job / ".hydra/overrides.yaml").write_text(lines)
+    remark = "reg=2 is the highest of its axis: try higher; rank=3 is the lowest of its axis"
+    assert f"Remark: {remark}: try lower\n" in said_of(folder, capsys)
+
+
+def test_no_remark_within_what_was_tried(folder, capsys):
+    for number, rmse in enumerate((0.9, 0.7, 0.8)):
+        finished(folder, number, rmse)
+    assert "Remark" not in said_of(folder, capsys)
+
+
+def test_a_chosen_job_without_test_ratings_is_not_called_tested(folder, capsys):
+    finished(folder, 0, 0.9)
+    finished(folder, 1, 0.7, sealed=False)
+    said = said_of(folder, capsys)
+    assert "Chosen: job 1, by validation_rmse; it has no test ratings" in said

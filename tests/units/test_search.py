@@ -60,6 +60,14 @@ def test_an_axis_without_a_logarithm_is_refused():
         sample(HPARAMS, {"reg": [0.0, 1.0]}, 2, seed=0)
 
 
+def test_more_lanes_than_are_ever_made_are_refused_before_any_is():
+    many = {"reg": [0.01, 0.3], "split_seed": list(range(1000))}
+    with pytest.raises(InputError, match="expected at most 10,000,000 lanes, got 1,000,000,000"):
+        sample(HPARAMS, many, 1_000_000, seed=0)
+    with pytest.raises(InputError, match="got 100,000,000\ntake fewer"):
+        grid(HPARAMS, {"reg": range(10_000), "rank": range(10_000)})
+
+
 # rungs and brackets
 
 

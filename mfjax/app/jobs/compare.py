@@ -1,19 +1,22 @@
 """Train several variants of one config on the same ratings, and show their curves side by side."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from omegaconf import DictConfig
 
 from mfjax.app import terminal
 from mfjax.app.build import Experiment, build, check_before_data, variant_of
 from mfjax.app.contracts import hold_to_contracts
 from mfjax.app.drawing import saving_of
-from mfjax.app.folders import RESULTS, subfolder
+from mfjax.app.folders import RESULTS, make_room, owning, subfolder
 from mfjax.app.jobs.train import draw, summarise, write_files
 from mfjax.app.measures import measure, remarks, untested, was_tested
 from mfjax.app.sealed import ALL_TESTED
+from mfjax.app.summary import NO_TEST, Best, best_of, of_part
 from mfjax.app.table import Table
 from mfjax.app.training import train
 from mfjax.errors import InputError
@@ -52,6 +55,18 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     folders = {name: subfolder(folder, name, "job.variants") for name in variants}
     for variant in variants.values():  # before any is trained
         check_before_data(variant)
+    with ExitStack() as owned:
+        for name, variant in variants.items():
+            if jax.process_index() == 0:  # of several, which share the folder
+                owned.enter_context(owning(folders[name]))
+            make_room(variant, folders[name], job=cfg.job.name)
+        return compare(cfg, variants, folder, began)
+
+
+def compare(
+    cfg: DictConfig, variants: Mapping[str, DictConfig], folder: Path, began: float
+) -> bool:
+    """Train the variants, write their results and show them."""
     compared: dict[str, Compared] = {}
     for name, variant in variants.items():
         hold_to_contracts(variant)
@@ -60,10 +75,11 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
             terminal.say_data(experiment.dataset)
         ((_, outcome, seconds, _),) = train([variant], [experiment])
         compared[name] = Compared(variant, experiment, outcome, seconds)
-    shown = compared if cfg.test == "all" else best_tested(compared)
+    best = None if cfg.test == "all" else best_variant(compared, cfg.choose_by)
+    shown = compared if cfg.test == "all" else with_one_tested(compared, best)
     are_all_tested = cfg.test == "all" and len(compared) > 1
     figures = {
-        name: written(one, folders[name], all_tested=are_all_tested) for name, one in shown.items()
+        name: written(one, folder / name, all_tested=are_all_tested) for name, one in shown.items()
     }
     if cfg.plots.draw:
         from mfjax.reporting import plots
@@ -71,29 +87,54 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
         outcomes = {name: one.outcome for name, one in shown.items()}
         plots.save(plots.side_by_side(outcomes), folder, "side_by_side", saving_of(cfg))
     show(figures)
-    say_tested(shown)
+    if cfg.test != "all":
+        say_chosen(shown, best)
+    elif are_all_tested:
+        terminal.say(f"Tested: {ALL_TESTED}")
     return terminal.finish(cfg, folder, began, content={"figures": figures}, figures=figures)
 
 
-def best_tested(compared: Mapping[str, Compared]) -> dict[str, Compared]:
+def best_variant(compared: Mapping[str, Compared], column: str) -> Best | None:
+    """The best by `column`, chosen as among the jobs of a multirun; None where all diverged."""
+    by = (column, of_part("train", column))
+    rows = [{"job": name, **_judged(one, by)} for name, one in compared.items()]
+    return best_of(rows, column)
+
+
+def _judged(one: Compared, by: Sequence[str]) -> dict[str, float | None]:
+    """The means of the columns `by` of a variant; None where it has none, or diverged."""
+    if not one.outcome.chosen.alive:
+        return dict.fromkeys(by)
+    metrics = measure(one.experiment, untested(one.outcome))["metrics"]
+    return {column: metrics[column].mean for column in by}
+
+
+def with_one_tested(compared: Mapping[str, Compared], best: Best | None) -> dict[str, Compared]:
     """The same, of which the best alone has its errors on the test ratings."""
-    best = min(compared, key=lambda name: compared[name].outcome.chosen.score)
     return {
         name: one
-        if name == best or not was_tested(one.outcome)
+        if (best and name == best.job) or not was_tested(one.outcome)
         else one._replace(outcome=untested(one.outcome))
         for name, one in compared.items()
     }
 
 
-def say_tested(compared: Mapping[str, Compared]) -> None:
-    """Which of several variants are tested."""
-    tested = [name for name, one in compared.items() if was_tested(one.outcome)]
-    if 1 == len(tested) < len(compared):
-        by = label(compared[tested[0]].outcome.chosen_by)
-        terminal.say(f"Tested: {tested[0]}, the best by {by}; test=all measures all")
-    elif len(tested) > 1:
-        terminal.say(f"Tested: {ALL_TESTED}")
+def say_chosen(compared: Mapping[str, Compared], best: Best | None) -> None:
+    """Which of several variants is chosen and tested, and which were not compared with it."""
+    if len(compared) == 1:
+        return
+    if best is None:
+        terminal.warn("Chosen: none, because every variant diverged")
+        return
+    if was_tested(compared[best.job].outcome):
+        by = label(best.column)
+        terminal.say(f"Tested: {best.job}, the best by {by}; test=all measures all")
+    else:
+        terminal.say(f"Chosen: {best.job}, by {best.column}; {NO_TEST}")
+    part, _, _ = best.column.partition("_")
+    others = [name for name, one in compared.items() if not one.outcome.chosen_by.startswith(part)]
+    if others:
+        terminal.warn(f"Not compared: {', '.join(others)}, of which nothing is held out")
 
 
 def written(one: Compared, folder: Path, *, all_tested: bool) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Compare every gradient variant, and a user's own, on the data at hand and on a small problem."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,12 @@ def part_of(dataset: Dataset, share: float) -> Dataset:
     rows = np.isin(dataset.user, users)
     user_ids = dataset.user_ids[dataset.user[rows]]
     item_ids = dataset.item_ids[dataset.item[rows]]
-    return from_ids(dataset.name, user_ids, item_ids, dataset.value[rows])
+    part = from_ids(dataset.name, user_ids, item_ids, dataset.value[rows])
+    return replace(
+        part,
+        weight=None if dataset.weight is None else dataset.weight[rows],
+        timestamp=None if dataset.timestamp is None else dataset.timestamp[rows],
+    )
 
 
 # a user's own gradient
