@@ -11,6 +11,7 @@ TINY = (
     *("job.lane_data.num_users=20", "job.lane_data.num_items=10", "job.lane_data.num_ratings=100"),
     "compilation_cache=true",
 )
+pytestmark = pytest.mark.slow
 
 
 BRIEFLY = "from mfjax.app.jobs import _floors; _floors.RUNS = _floors.CALLS = 1; "
@@ -79,7 +80,6 @@ def test_the_hardware_is_named_and_the_files_are_there(measured, figures):
     assert done.stderr == ""
 
 
-@pytest.mark.slow
 def test_a_device_that_disagrees_exits_2(tmp_path):
     strictly = "from mfjax.app.jobs import device; device.TOLERANCE = 1e-12; "
     done = process(tmp_path, *TINY, "job.ranks=[3]", python=("-c", BRIEFLY + strictly + RUN))

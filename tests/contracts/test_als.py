@@ -60,6 +60,10 @@ CASES = {name: ("ratings", spec) for name, spec in SMALL.items()} | {
         replace(LARGE, max_rank=3, missing="item_mean", tiling=Tiling(shards=2)),
     ),
 }
+TRIED = [  # two shards compile twice as long
+    pytest.param(*case, id=name, marks=[pytest.mark.slow] * ("shards" in name))
+    for name, case in CASES.items()
+]
 RUNS = {}
 
 
@@ -101,7 +105,7 @@ def largest(side):
 # the exact minimum
 
 
-@pytest.mark.parametrize("data, spec", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("data, spec", TRIED)
 def test_each_half_step_is_the_exact_minimum(train, matrix, data, spec):
     factors, _ = train("als", data, spec)
     at_start = matrix(data, spec, factors[0])[1]

@@ -156,6 +156,7 @@ TILED = {  # trained by their own layout of tiles
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name, splits", [("als", (0, 1)), ("descent", (1,))])
 def test_a_lane_alone_shares_its_rows_out_and_splits_of_other_sizes_stack(
     problem, monkeypatch, name, splits

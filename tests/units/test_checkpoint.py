@@ -100,6 +100,7 @@ def test_a_resumed_sweep_is_bitwise_the_uninterrupted_one(monkeypatch, method, t
         assert not any(folder.iterdir())
 
 
+@pytest.mark.slow
 def test_halving_resumes_bitwise_too(tmp_path):
     sweep = tried("sgd", lanes_per_program=4)
     lanes = [HPARAMS._replace(reg=reg) for reg in (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)]
