@@ -6,6 +6,7 @@ import pytest
 from commands import NO_PLOTS, SMALL, assert_refused, rows_of, stopped_at_a_checkpoint, strict_json
 
 optuna = pytest.importorskip("optuna")
+pytestmark = pytest.mark.slow
 SEARCH = (
     *("-m", *SMALL, "hydra/sweeper=mfjax_optuna"),
     *("hydra.sweeper.n_trials=6", "hydra.sweeper.batch=3"),

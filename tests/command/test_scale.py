@@ -12,6 +12,8 @@ TINY = (
     *("job.repeats=2", "compilation_cache=true"),
 )
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def measured(succeeded, tmp_path_factory):

@@ -46,6 +46,7 @@ def reference(trained):
     return trained(*GOOD)
 
 
+@pytest.mark.slow
 def test_a_job_that_raises_is_alone_with_its_error(trained, reference):
     first, culprit, last = trained(GOOD[0], CULPRIT, GOOD[1])
     assert isinstance(culprit, Failed)

@@ -72,6 +72,7 @@ def trained(monkeypatch, tmp_path):
     schema.register()
 
 
+@pytest.mark.slow
 def test_a_gradient(monkeypatch, trained):
     monkeypatch.setitem(GRADIENTS, "halved", halved)
     ours, _ = trained("method=descent", "gradient=halved", "hparams.learning_rate=0.02")
@@ -81,6 +82,7 @@ def test_a_gradient(monkeypatch, trained):
     assert ours["metrics"]["train_rmse"]["mean"] == pytest.approx(train_rmse, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_method_and_its_key(monkeypatch, trained):
     monkeypatch.setitem(METHODS, "repeated", repeated)
     once, _ = trained("method.name=repeated")
