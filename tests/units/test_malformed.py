@@ -13,8 +13,6 @@ import lzma
 import os
 import subprocess
 import sys
-import tarfile
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import polars as pl
 import pytest
+from archives import tarred, zipped
 from configs import composed, refusal
 from omegaconf import OmegaConf
 from scipy import io as scipy_io
@@ -348,24 +347,6 @@ def test_text_is_read_as_it_is_or_refused(tmp_path, damage, dialect):
 
 def csv(table: Table) -> bytes:
     return table.text.encode()
-
-
-def zipped(members: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return file.getvalue()
-
-
-def tarred(members: dict[str, bytes]) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return file.getvalue()
 
 
 def columns(table: Table) -> dict[str, list]:

@@ -5,16 +5,14 @@ import functools
 import gzip
 import hashlib
 import importlib
-import io
 import lzma
 import os
-import tarfile
-import zipfile
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from archives import tarred, zipped
 from scipy import io as scipy_io
 from scipy import sparse
 
@@ -530,24 +528,6 @@ WRAPPED = {
     "tar": lambda data: tarred({"ml/ratings.csv": data}),
     "tar.gz": lambda data: gzip.compress(tarred({"ml/ratings.csv": data})),
 }
-
-
-def zipped(members):
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, data in members.items():
-            archive.writestr(name, data)
-    return file.getvalue()
-
-
-def tarred(members):
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for name, data in members.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("kind", WRAPPED)
