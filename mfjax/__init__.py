@@ -21,6 +21,7 @@ _HOME = {
     "InputError": "mfjax.errors",
     "KERNELS": "mfjax.kernels",
     "Kernel": "mfjax.kernels",
+    "best_kernel": "mfjax.kernels.choice",
     "tile_width": "mfjax.kernels.layout",
     "GRADIENTS": "mfjax.gradients",
     "as_loss": "mfjax.gradients",

@@ -394,16 +394,12 @@ def _held_out_change_nothing(trained: Callable, spec: Spec) -> None:
 
 
 def _weight_0_trains_nothing(trained: Callable, spec: Spec) -> None:
-    present, absent = _with_and_without_a_rating_of_weight_0()
-    last = int((absent.weight > 0).sum())  # the first place of the padding
-
-    def as_present(visits: np.ndarray) -> np.ndarray:
-        follow = np.arange(visits.size)  # of each place in `absent`, its own in `present`
-        follow[EXTRA:last] += 1
-        follow[last] = EXTRA
-        return follow[visits]
-
-    ours, _ = trained(spec, present, LANE, follow=as_present)
+    present, _ = _with_and_without_a_rating_of_weight_0()
+    padding = Ratings(user=0, item=0, value=0.0, weight=0.0, fold=-1)
+    # in the same place: a method may take the ratings in an order of their places
+    pairs = zip(present, padding, strict=True)
+    absent = Ratings(*(np.where(present.weight > 0, column, x) for column, x in pairs))
+    ours, _ = trained(spec, present, LANE)
     theirs, _ = trained(spec, absent, LANE)
     _assert_close(ours[-1], theirs[-1], SUMMED)
 
@@ -445,30 +441,28 @@ def _method_traces_once(make: Callable[[Spec], Method], spec: Spec) -> None:
     method = make(spec)
     ratings = small_ratings()
     layout = method.prepare(ratings)
-    visits = method.visits(len(ratings.value), 0, 0)
     traces = []
 
-    def counted(layout, hparams, visits):
+    def counted(layout, hparams, epoch):
         traces.append(hparams)
         state = method.init(jax.random.key(0), layout, hparams)
-        return method.step(state, layout, hparams, visits)
+        return method.step(state, layout, hparams, epoch)
 
-    for hparams in _three_settings():
-        jax.jit(counted).eval_shape(layout, hparams, visits)
+    for epoch, hparams in enumerate(_three_settings()):
+        jax.jit(counted).eval_shape(layout, hparams, epoch)
     assert len(traces) == 1, f"three settings were traced {len(traces)} times"
 
 
 def _method_vmaps(make: Callable[[Spec], Method], trained: Callable, spec: Spec) -> None:
     method = make(spec)
     ratings = small_ratings()
-    lanes = [lane(fold=0, reg=0.1), lane(rank=3), lane(fold=NO_FOLD)]
+    lanes = [lane(fold=0, reg=0.1), lane(rank=3, split_seed=1), lane(fold=NO_FOLD)]
     layout = jax.device_put(method.prepare(ratings))
     init = _jit(jax.vmap(partial(method.init, jax.random.key(0)), (None, 0)))
     step = _jit(jax.vmap(method.step, (0, None, 0, None)))
     states = init(layout, _stacked(lanes))
     for epoch in range(EPOCHS):
-        visits = method.visits(len(ratings.value), 0, epoch)
-        states, _ = step(states, layout, _stacked(lanes), visits)
+        states, _ = step(states, layout, _stacked(lanes), epoch)
     for i, hparams in enumerate(lanes):
         (*_, alone), _ = trained(spec, ratings, hparams)
         _assert_close(jax.tree.map(lambda leaf, i=i: leaf[i], states.factors), alone, 1e-9)
@@ -479,13 +473,12 @@ def _keeps_float32(make: Callable[[Spec], Method], spec: Spec) -> None:
     hparams = Hparams.of("float32", **LANE._asdict())
     ratings = small_ratings("float32")
 
-    def epoch(layout, visits):
+    def epoch(layout):
         before = method.init(jax.random.key(0), layout, hparams)
-        after, info = method.step(before, layout, hparams, visits)
+        after, info = method.step(before, layout, hparams, 0)
         return before, after, info
 
-    visits = method.visits(len(ratings.value), 0, 0)
-    before, after, info = jax.eval_shape(epoch, method.prepare(ratings), visits)
+    before, after, info = jax.eval_shape(epoch, method.prepare(ratings))
     kinds = {str(leaf.dtype) for leaf in (*after.factors, *info)}
     assert kinds == {"float32"}, f"float32 in, {kinds} out"
     of_states = [[str(leaf.dtype) for leaf in jax.tree.leaves(one)] for one in (before, after)]
@@ -509,22 +502,15 @@ def _trained(
     ratings: Ratings,
     hparams: Hparams,
     start: Factors | None = None,
-    *,
-    follow: Callable[[np.ndarray], np.ndarray] = lambda visits: visits,
 ) -> tuple[list[Factors], list[Info]]:
-    """The factors before the first epoch and after each, and what each epoch said.
-
-    `follow` changes the places that an epoch visits.
-    """
+    """The factors before the first epoch and after each, and what each epoch said."""
     method = compiled(spec)
     layout = jax.device_put(method.prepare(ratings))
     state = method.init(jax.random.key(0), layout, hparams, start)
     factors = [state.factors]
     infos = []
     for epoch in range(EPOCHS):
-        visits = method.visits(len(ratings.value), 0, epoch)
-        visits = None if visits is None else follow(visits)
-        state, info = method.step(state, layout, hparams, visits)
+        state, info = method.step(state, layout, hparams, epoch)
         factors.append(state.factors)
         infos.append(info)
     return [jax.tree.map(np.asarray, table) for table in factors], infos

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -271,6 +271,23 @@ class GradientFn(Protocol):
     ) -> tuple[Float[Array, ""], Factors]: ...
 
 
+@runtime_checkable
+class PredictFn(Protocol):
+    """`predict(factors, user, item)`: u_i·v_j of pairs, a pure function.
+
+    Args:
+      factors: of one lane, pinned.
+      user, item: `[n]` rows of the factors.
+
+    Returns:
+      `[n]` products; with biases, less μ.
+    """
+
+    def __call__(
+        self, factors: Factors, user: Int[Array, " n"], item: Int[Array, " n"], /
+    ) -> Float[Array, " n"]: ...
+
+
 class Gradient(NamedTuple):
     """One way to compute the gradient of the objective.
 
@@ -280,6 +297,7 @@ class Gradient(NamedTuple):
       tolerance: the most that max|a - b| / max|b| may be against `jax.grad` in float64.
       work_bytes: an estimate of the temporaries of one lane, in bytes.
       shares_rows: whether devices may share the rows of a lane that is alone.
+      predict: what a lane is measured by; None: `mfjax.kernels.predictions`.
     """
 
     prepare: PrepareFn
@@ -287,6 +305,7 @@ class Gradient(NamedTuple):
     tolerance: float = 1e-10
     work_bytes: int = 0
     shares_rows: bool = False
+    predict: PredictFn | None = None
 
 
 class State(NamedTuple):
@@ -332,18 +351,15 @@ class InitFn(Protocol):
     ) -> State: ...
 
 
-Visits = Int[Array, "batches batch"]  # places in the ratings
-
-
 @runtime_checkable
 class StepFn(Protocol):
-    """`step(state, layout, hparams, visits) -> (State, Info)`: one epoch, a pure function.
+    """`step(state, layout, hparams, epoch) -> (State, Info)`: one epoch, a pure function.
 
     Args:
       state: before the epoch.
       layout: what `prepare` made.
       hparams: of one lane, traced.
-      visits: `[batches, batch]`, or None: what `VisitsFn` gave for this epoch.
+      epoch: scalar, traced: the epochs that were trained before.
 
     Returns:
       The State after the epoch, and its Info.
@@ -354,28 +370,9 @@ class StepFn(Protocol):
         state: State,
         layout: Any,
         hparams: Hparams,
-        visits: Int[Array, "batches batch"] | None,
+        epoch: Int[Array, ""] | int,
         /,
     ) -> tuple[State, Info]: ...
-
-
-@runtime_checkable
-class VisitsFn(Protocol):
-    """`visits(num_ratings, split_seed, epoch)`: the host's shuffle of the ratings of one epoch.
-
-    A pure function.
-
-    Args:
-      num_ratings: those that `prepare` was given, padding among them.
-      split_seed: of the lanes of one split, from 0.
-      epoch: from 0.
-
-    Returns:
-      `[batches, batch]` places in the ratings as `prepare` laid them out; None where a method
-      visits them in no order.
-    """
-
-    def __call__(self, num_ratings: int, split_seed: int, epoch: int, /) -> np.ndarray | None: ...
 
 
 @runtime_checkable
@@ -393,14 +390,6 @@ class CheckFn(Protocol):
     def __call__(self, ratings: Ratings, hparams: Hparams, /) -> None: ...
 
 
-def in_no_order(num_ratings: int, split_seed: int, epoch: int) -> None:
-    """The visits of a method that takes all ratings at once.
-
-    Args:
-      num_ratings, split_seed, epoch: as those of `VisitsFn`, not read.
-    """
-
-
 def any_lane(ratings: Ratings, hparams: Hparams) -> None:
     """The check of a method that can train every lane.
 
@@ -416,22 +405,22 @@ class Method(NamedTuple):
       prepare: the layout of the ratings, on the host.
       init: the state before the first epoch.
       step: one epoch.
-      visits: the order of the ratings in an epoch, on the host.
-      reads: names the Hparams that the method reads beside the objective's.
+      reads: names the Hparams that the method reads beside the objective's; `split_seed` is one
+        where an epoch takes the ratings in batches, in an order of its own.
       check: refuses lanes that it cannot train, on the host.
       solves_rows: whether it solves normal equations, for which wider tiles are faster.
-      work_bytes, shares_rows: as those of `Gradient`.
+      work_bytes, shares_rows, predict: as those of `Gradient`.
     """
 
     prepare: PrepareFn
     init: InitFn
     step: StepFn
-    visits: VisitsFn = in_no_order
     reads: tuple[str, ...] = ()
     check: CheckFn = any_lane
     solves_rows: bool = False
     work_bytes: int = 0
     shares_rows: bool = False
+    predict: PredictFn | None = None
 
 
 @runtime_checkable
@@ -449,6 +438,22 @@ class MakeTransformation(Protocol):
     def __call__(self, hparams: Hparams, updates_per_epoch: int, /) -> Any: ...
 
 
+class Rule(NamedTuple):
+    """What an optimiser is, for a kernel that moves rows by itself.
+
+    Args:
+      name: of the optax alias.
+      options: its keyword arguments, the same in every lane, as pairs.
+      reads: names the Hparams handed to it by keyword.
+      rate: `(hparams, updates_per_epoch)` to a learning rate, or to a schedule of them.
+    """
+
+    name: str
+    options: tuple[tuple[str, Any], ...]
+    reads: tuple[str, ...]
+    rate: Callable[[Hparams, int], Any]
+
+
 class Optimizer(NamedTuple):
     """An optax optimiser whose hyperparameters are traced.
 
@@ -458,11 +463,13 @@ class Optimizer(NamedTuple):
       moves: what a batch of `sgd` moves with it: `rows`, those that it touches, where an update is
         linear in the gradient and keeps no moments; `lazy`, the same rows and their moments;
         `table`, every row.
+      rule: which optax alias it is; None: nobody says.
     """
 
     make: MakeTransformation
     reads: tuple[str, ...]
     moves: str = "table"
+    rule: Rule | None = None
 
 
 class Run(NamedTuple):

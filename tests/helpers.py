@@ -63,11 +63,11 @@ def assert_close(ours, theirs, tolerance):
 # methods
 
 
-def method_of(name, spec, *, gradient="coo", opt=PLAIN, **own):
+def method_of(name, spec, *, gradient="coo", kernel=None, opt=PLAIN, **own):
     """A method of the table with what it wants of a gradient, a kernel and an optimiser."""
     parts = {
         "gradient": lambda: GRADIENTS[gradient](spec),
-        "kernel": lambda: KERNELS["tiles"](spec),
+        "kernel": lambda: KERNELS[kernel](spec) if kernel else None,
         "optimizer": lambda: opt,
     }
     wants = inspect.signature(METHODS[name]).parameters
@@ -94,8 +94,7 @@ def epochs(method, ratings, hparams, count, factors=None):
     trained = [state.factors]
     infos = []
     for epoch in range(count):
-        visits = method.visits(len(ratings.value), 0, epoch)
-        state, info = method.step(state, layout, hparams, visits)
+        state, info = method.step(state, layout, hparams, epoch)
         trained.append(state.factors)
         infos.append(info)
     return trained, infos

@@ -136,7 +136,7 @@ class Fit:
         state = init(jax.random.key(0), layout, hparams)
 
         def step(state, layout, hparams):
-            return method.step(state, layout, hparams, None)
+            return method.step(state, layout, hparams, 0)
 
         arguments = (state, layout, hparams)
         self.program = jax.jit(step).lower(*arguments).compile()
@@ -164,7 +164,7 @@ class Fit:
 
 def made(name: str, spec: mfjax.Spec) -> mfjax.Method:
     """The method of that name."""
-    return mfjax.METHODS[name](spec, kernel=mfjax.KERNELS["tiles"](spec))
+    return mfjax.METHODS[name](spec, kernel=mfjax.KERNELS["xla"](spec))
 
 
 def tiled(name: str, spec: mfjax.Spec, ratings: mfjax.Ratings, devices: int) -> mfjax.Spec:

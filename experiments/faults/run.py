@@ -130,7 +130,7 @@ def adam(spec: mfjax.Spec) -> mfjax.Method:
 
 
 def als(spec: mfjax.Spec) -> mfjax.Method:
-    return mfjax.METHODS["als"](spec, kernel=mfjax.KERNELS["tiles"](spec))
+    return mfjax.METHODS["als"](spec, kernel=mfjax.KERNELS["xla"](spec))
 
 
 METHODS = {"sgd": sgd, "adam": adam, "als": als}

@@ -48,11 +48,15 @@ class Case(NamedTuple):
 
 
 class Job(NamedTuple):
-    """What is compared: the data, the ranks, and the contestants, mfjax's own entry first."""
+    """What is compared: the data, the ranks, and the contestants, mfjax's own entry first.
+
+    Those of `large` run on LARGE too, at its rank.
+    """
 
     data: tuple[str, ...]
     ranks: tuple[int, ...]
     contestants: tuple[Contestant, ...]
+    large: tuple[str, ...] = ()
 
     @property
     def ours(self) -> str:
@@ -70,48 +74,63 @@ def peer(name: str, package: str, environment: str | None = None) -> Contestant:
 
 BOTH = ("100k", "1M")
 RANKS = (16, 64, 128)
+LARGE, LARGE_RANK = "10M", 64
+ALL = (*BOTH, LARGE)
+SHAPES = {  # users, items and ratings of the synthetic sets, those of ml-1m and ml-10m
+    "1M": (6040, 3706, 1_000_000),
+    "10M": (71_567, 10_681, 10_000_000),
+}
 JOBS = {
     "gradient": Job(
         data=BOTH,
         ranks=RANKS,
         contestants=(
-            ours("tiles", "variant=tiles"),
+            ours("native", "variant=native"),
             peer("numba CSR loop", "numba"),
             peer("torch dense autograd", "torch"),
             peer("NumPy dense", "numpy"),
+            ours("tiles", "variant=tiles"),
             ours("coo_autodiff", "variant=coo_autodiff"),
             ours("autodiff", "variant=autodiff"),
         ),
+        large=("mfjax native", "numba CSR loop", "mfjax tiles"),
     ),
     "sgd": Job(
         data=BOTH,
         ranks=(16, 64),
         contestants=(
-            ours("sgd"),
+            ours("sgd", "kernel=native", "batch=1", "threads=2"),
             peer("Surprise SVD", "surprise"),
             peer("libmf", "libmf"),
             peer("libmf AVX", "libmf", "libmf_avx"),
+            ours("sgd, 1 thread", "kernel=native", "batch=1", "threads=1"),
+            ours("sgd, batches of 256", "kernel=native", "batch=256", "threads=1"),
+            ours("sgd, XLA", "kernel=xla", "batch=256", "threads=1"),
         ),
+        large=("mfjax sgd", "Surprise SVD", "libmf AVX", "mfjax sgd, 1 thread"),
     ),
     "als": Job(
         data=BOTH,
         ranks=(16, 64),
         contestants=(
-            ours("als", "method=als"),
-            ours("als_cg", "method=als_cg"),
+            ours("als", "kernel=native", "method=als"),
+            ours("als_cg", "kernel=native", "method=als_cg"),
             peer("LensKit BiasedMF", "lenskit"),
             peer("cmfrec", "cmfrec"),
             peer("implicit ALS", "implicit"),
+            ours("als, XLA", "kernel=xla", "method=als"),
+            ours("als_cg, XLA", "kernel=xla", "method=als_cg"),
         ),
     ),
     "sweep": Job(
         data=("100k",),
         ranks=(16, 64),
         contestants=(
-            ours("Sweep"),
+            ours("Sweep", "kernel=native", "batch=1"),
             peer("Surprise SVD", "surprise"),
             peer("libmf AVX", "libmf", "libmf_avx"),
             peer("torch Adam loop", "torch"),
+            ours("Sweep, XLA", "kernel=xla", "batch=256"),
         ),
     ),
 }
@@ -126,9 +145,9 @@ def main() -> None:
     arguments.environments.mkdir(parents=True, exist_ok=True)
     arguments.output.mkdir(parents=True, exist_ok=True)
     pythons = install(arguments.jobs, arguments.environments)
-    names = dict.fromkeys(name for job in arguments.jobs for name in JOBS[job].data)
-    files = {name: write_data(name, arguments.environments) for name in names}
     cases = [case for job in arguments.jobs for case in cases_of(job, arguments)]
+    names = dict.fromkeys(case.data for case in cases)
+    files = {name: write_data(name, arguments.environments) for name in names}
     path = arguments.output / "rounds.csv"
     known = report.read(path)
     rows = [row for row in known if (row["job"], row["data"], row["rank"]) not in cases]
@@ -146,7 +165,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Compare mfjax with its peers on this machine.")
     add = parser.add_argument
     add("--jobs", nargs="+", choices=JOBS, default=list(JOBS), help="others keep their results")
-    add("--data", nargs="+", choices=BOTH, default=BOTH, help="on which data")
+    add("--data", nargs="+", choices=ALL, default=ALL, help="on which data")
     add("--ranks", nargs="+", type=int, default=RANKS, help="at which ranks")
     add("--rounds", type=int, default=5, help="how often each contestant runs")
     folder = environments.default_folder()
@@ -165,7 +184,15 @@ def cases_of(job: str, arguments: argparse.Namespace) -> list[Case]:
         for rank in JOBS[job].ranks
         if data in arguments.data and rank in arguments.ranks
     ]
+    if JOBS[job].large and LARGE in arguments.data and LARGE_RANK in arguments.ranks:
+        asked.append(Case(job, LARGE, LARGE_RANK))
     return asked[:1] if arguments.quick else asked
+
+
+def contestants_of(case: Case) -> list[Contestant]:
+    """Those that run on a case."""
+    job = JOBS[case.job]
+    return [c for c in job.contestants if case.data != LARGE or c.name in job.large]
 
 
 def install(jobs: list[str], folder: Path) -> dict[str, Path | NotInstalled]:
@@ -190,11 +217,8 @@ def write_data(name: str, folder: Path) -> Path:
     if name == "100k":
         dataset = mfjax.read("bundled:ml-latest-small")
     else:
-        dataset = mfjax.SOURCES["synthetic"](
-            num_users=6040,
-            num_items=3706,
-            num_ratings=1_000_000,
-        )
+        users, items, ratings = SHAPES[name]
+        dataset = mfjax.SOURCES["synthetic"](num_users=users, num_items=items, num_ratings=ratings)
     split = mfjax.SPLITS["random"](len(dataset.value), 0, validation=0.0, test=0.1)
     arrays = {}
     for part, rows in {"train": ~split.test, "test": split.test}.items():
@@ -218,7 +242,7 @@ def rounds(
         for number in range(1, count + 1):
             options = [f"quick={arguments.quick:d}", f"curve={number == 1:d}"]
             words = [case.job, str(files[case.data]), str(case.rank)]
-            for contestant in JOBS[case.job].contestants:
+            for contestant in contestants_of(case):
                 python = pythons[contestant.environment]
                 row = case._asdict() | {"contestant": contestant.name, "round": number}
                 with waiting(" ".join(map(str, row.values()))):

@@ -184,14 +184,14 @@ def gradient_ms(spec: mfjax.Spec, ratings: mfjax.Ratings, calls: int) -> float:
 
 
 def als_ms(spec: mfjax.Spec, ratings: mfjax.Ratings, calls: int) -> float:
-    method = mfjax.METHODS["als"](spec, kernel=mfjax.KERNELS["tiles"](spec))
+    method = mfjax.METHODS["als"](spec, kernel=mfjax.KERNELS["xla"](spec))
     hparams = mfjax.Hparams.of(rank=spec.max_rank, reg=0.1, fold=-2)
     layout = method.prepare(ratings)
     init = jax.jit(method.init)
     state = init(jax.random.key(0), layout, hparams)
 
     def step(state, layout, hparams):
-        return method.step(state, layout, hparams, None)
+        return method.step(state, layout, hparams, 0)
 
     return median_ms(step, state, layout, hparams, calls=calls)
 

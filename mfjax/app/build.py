@@ -22,6 +22,7 @@ from mfjax.data.splits import Split
 from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
 from mfjax.kernels import KERNELS
+from mfjax.kernels.choice import Choice, choice
 from mfjax.kernels.layout import ALS_OVERHEAD, GRADIENT_OVERHEAD, tile_width
 from mfjax.memory import refuse_beyond_memory
 from mfjax.methods import METHODS
@@ -30,9 +31,9 @@ from mfjax.training.epochs import Schedule
 from mfjax.training.lanes import Plan
 from mfjax.training.search import Halving
 from mfjax.training.sweep import Sweep
-from mfjax.types import Factors, Hparams, Method, Optimizer, Spec, Tiling, in_no_order
+from mfjax.types import Factors, Hparams, Method, Optimizer, Spec, Tiling
 
-DEFAULT = "tiles"  # the gradient and the kernel of a method that wants one
+OF_KERNEL = {"xla": "tiles", "native": "native"}  # the gradient where none is asked for
 SPLIT_BYTES = 40  # of a rating: its columns, its fold and its place in the shuffle
 CONVENTIONS = ("missing", "loss_scale", "reg_by", "bias", "clip", "dtype", "matmul_precision")
 
@@ -63,12 +64,12 @@ class _Chosen(NamedTuple):
     Args:
       method: makes it of a Spec.
       spec: of all programs.
-      visits: whether it visits the ratings in an order of their own each epoch.
+      orders: whether split_seed draws the order in which it takes the ratings, too.
     """
 
     method: Callable[[Spec], Method]
     spec: Spec
-    visits: bool
+    orders: bool
 
 
 def build(cfg: DictConfig) -> Experiment:
@@ -107,7 +108,7 @@ def build_jobs(
     chosen = _chosen(cfg, dataset)
     starts = [build_start(cfg, dataset) for cfg in cfgs]  # the same, or one does not fit
     for job in jobs:
-        refuse_copies(job, splits, starts=bool(starts[0]), visits=chosen.visits)
+        refuse_copies(job, splits, starts=bool(starts[0]), orders=chosen.orders)
     if before and list(before.plan.problems) == list(splits):
         sweep = before
     else:
@@ -159,7 +160,7 @@ def _chosen(cfg: DictConfig, dataset: Dataset) -> _Chosen:
     return _Chosen(
         method=make,
         spec=replace(spec, tiling=tiling),
-        visits=method.visits is not in_no_order,
+        orders="split_seed" in method.reads,
     )
 
 
@@ -321,7 +322,7 @@ def build_method(cfg: DictConfig, opt: Optimizer) -> Callable[[Spec], Method]:
     asked = wanted(cfg.method.name)
     parts = {
         "gradient": build_gradient(cfg),
-        "kernel": KERNELS[DEFAULT],
+        "kernel": KERNELS[kernel_of(cfg).name],
         "optimizer": lambda spec: opt,
     }
 
@@ -333,7 +334,19 @@ def build_method(cfg: DictConfig, opt: Optimizer) -> Callable[[Spec], Method]:
 
 def build_gradient(cfg: DictConfig) -> Callable[[Spec], Any]:
     """The chosen entry of GRADIENTS, or the default. Raises InputError with their names."""
-    return choose("gradient", GRADIENTS, cfg.gradient or DEFAULT)
+    return choose("gradient", GRADIENTS, gradient_of(cfg))
+
+
+def gradient_of(cfg: DictConfig) -> str:
+    """The name of the gradient: as asked, else the kernel's."""
+    return cfg.gradient or OF_KERNEL[kernel_of(cfg).name]
+
+
+def kernel_of(cfg: DictConfig) -> Choice:
+    """The kernel that sums, and why."""
+    asked = wanted(cfg.method.name)
+    batches = "kernel" in asked and "optimizer" in asked
+    return choice(cfg.kernel, build_optimizer(cfg) if batches else None)
 
 
 def method_in_values(cfg: DictConfig) -> dict[str, Any]:
@@ -346,7 +359,9 @@ def method_in_values(cfg: DictConfig) -> dict[str, Any]:
     for key in keywords(METHODS[name]):
         said[key] = defaults[key].default if given.get(key) is None else given[key]
     if "gradient" in asked:
-        said["gradient"] = cfg.gradient or DEFAULT
+        said["gradient"] = gradient_of(cfg)
+    if "kernel" in asked:
+        said["kernel"] = kernel_of(cfg)._asdict()
     if "optimizer" in asked:
         said["optimizer"] = plain_section(cfg.optimizer)
     return said

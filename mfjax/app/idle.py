@@ -14,11 +14,12 @@ import jax
 from omegaconf import DictConfig
 
 from mfjax.app.build import (
-    DEFAULT,
     build_method,
     build_optimizer,
     build_spec,
     build_split,
+    gradient_of,
+    kernel_of,
     plain_section,
     variant_of,
     wanted,
@@ -35,10 +36,9 @@ from mfjax.app.schema import (
 )
 from mfjax.app.session import is_multirun
 from mfjax.errors import InputError
-from mfjax.kernels import KERNELS
 from mfjax.methods.optimizers import SCHEDULES
 from mfjax.testing import small_ratings, small_spec
-from mfjax.types import NO_FOLD, REPLICATES, Hparams, Method, Optimizer, Tiling, in_no_order
+from mfjax.types import NO_FOLD, REPLICATES, Hparams, Method, Optimizer, Tiling
 
 RATINGS = 10_000  # of which a split shows whether it draws, and holds any out
 
@@ -158,7 +158,7 @@ def _of_tiles(cfg: DictConfig) -> Idle:
         return {}
     if job is GradientsJob and cfg.job.gradients is not None:
         names = cfg.job.gradients
-        takes_tiles = any(name in KERNELS or is_own(name) for name in names)
+        takes_tiles = any(name == "tiles" or is_own(name) for name in names)
         reason = Reason("job.gradients", f"with job.gradients=[{','.join(names)}]")
     elif "method" in job.reads:
         takes_tiles, reason = _tiles_of_method(cfg)
@@ -170,13 +170,17 @@ def _of_tiles(cfg: DictConfig) -> Idle:
 def _tiles_of_method(cfg: DictConfig) -> tuple[bool, Reason]:
     """Whether the method cuts the ratings in tiles, and what would make it so."""
     parts = wanted(cfg.method.name)
-    gradient = cfg.gradient or DEFAULT
     reason = Reason("method", f"with method={cfg.method.name}")
+    gradient, kernel = gradient_of(cfg), kernel_of(cfg).name
+    takes_batches = {"kernel", "optimizer"} <= set(parts)
     if "gradient" in parts:
         reason = Reason("gradient", f"with gradient={gradient}")
+    elif "kernel" in parts and not takes_batches:
+        reason = Reason("kernel", f"with kernel={kernel}")
     if is_own(cfg.method.name) or ("gradient" in parts and is_own(gradient)):
         return _is_cut(cfg), reason
-    return "kernel" in parts or ("gradient" in parts and gradient in KERNELS), reason
+    by_kernel = "kernel" in parts and kernel == "xla" and not takes_batches
+    return by_kernel or ("gradient" in parts and gradient == "tiles"), reason
 
 
 def _is_cut(cfg: DictConfig) -> bool:
@@ -189,13 +193,12 @@ def _is_cut(cfg: DictConfig) -> bool:
     def epoch(tiling: Tiling) -> str:
         method = make(replace(spec, tiling=tiling))
         layout = method.prepare(ratings)
-        visits = method.visits(len(ratings.value), 0, 0)
 
-        def step(layout: Any, visits: Any) -> Any:
+        def step(layout: Any) -> Any:
             state = method.init(jax.random.key(0), layout, hparams)
-            return method.step(state, layout, hparams, visits)
+            return method.step(state, layout, hparams, 0)
 
-        return str(jax.make_jaxpr(step)(layout, visits))
+        return str(jax.make_jaxpr(step)(layout))
 
     return epoch(Tiling()) != epoch(Tiling(width=16, chunk=64, group=16))
 
@@ -207,6 +210,10 @@ def _of_method(cfg: DictConfig) -> Idle:
     method = build_method(cfg, opt)(build_spec(cfg, 1, 1))
     by_method = Reason("method", f"with method={cfg.method.name}")
     found: Idle = {part: by_method for part in ("gradient", "optimizer") if part not in parts}
+    if "gradient" in parts and cfg.gradient:
+        found["kernel"] = Reason("gradient", f"with gradient={cfg.gradient}")
+    elif not {"gradient", "kernel"} & set(parts):
+        found["kernel"] = by_method
     for key in ("learning_rate", "momentum"):
         if key not in method.reads:
             is_of_optimizer = "optimizer" in parts and key not in opt.reads
@@ -221,7 +228,7 @@ def _of_optimizer(cfg: DictConfig, opt: Optimizer, method: Method) -> Idle:
     if "final" not in inspect.signature(SCHEDULES[schedule]).parameters:
         said = f"with optimizer.schedule={schedule}"
         found["optimizer.final"] = Reason("optimizer.schedule", said)
-    if method.visits is in_no_order:
+    if "split_seed" not in method.reads:
         said = f"with method={cfg.method.name}, which takes no batches"
         found["optimizer.lazy"] = Reason("method", said)
     elif opt.moves == "rows":
@@ -249,7 +256,7 @@ def _of_split(cfg: DictConfig, method: Method) -> Idle:
         return {}
     name = f"split.name={cfg.split.name}"
     found: Idle = {}
-    if not split.drawn and method.visits is in_no_order:
+    if not split.drawn and "split_seed" not in method.reads:
         found["hparams.split_seed"] = Reason("split", f"with {name}, which draws nothing here")
     reason = None
     if not split.num_folds:

@@ -109,20 +109,20 @@ def _refuse_folds(cfg: DictConfig, axes: Axes, num_folds: int) -> None:
         )
 
 
-def refuse_copies(job: Job, splits: Mapping[int, Split], starts: bool, visits: bool) -> None:
+def refuse_copies(job: Job, splits: Mapping[int, Split], starts: bool, orders: bool) -> None:
     """Refuses axes along which fits would be the same.
 
     Args:
       job: its axes and lanes.
       splits: by split_seed.
       starts: whether the first factors are given, and not drawn.
-      visits: whether the method visits the ratings in an order that split_seed draws.
+      orders: whether the method takes the ratings in an order that split_seed draws.
 
     Raises:
       InputError: split_seed or init_seed is swept, and of some lane nothing is drawn from it.
     """
     drawn = {
-        "split_seed": visits or all(split.drawn for split in splits.values()),
+        "split_seed": orders or all(split.drawn for split in splits.values()),
         "init_seed": not starts and all(lane.rank and lane.init_scale for lane in job.lanes),
     }
     for key, is_drawn in drawn.items():

@@ -23,6 +23,8 @@ from mfjax.data import SOURCES, SPLITS
 from mfjax.data.reading import DUPLICATES, MISSING_IDS
 from mfjax.data.wide import LAYOUTS
 from mfjax.gradients import GRADIENTS
+from mfjax.kernels import KERNELS
+from mfjax.kernels.choice import AUTO
 from mfjax.methods import METHODS
 from mfjax.metrics import columns
 from mfjax.reporting.saving import FORMATS, Saving
@@ -188,6 +190,7 @@ OF_A_PROGRAM = (
     "split",
     "method",
     "gradient",
+    "kernel",
     "optimizer",
     "hparams",
     "init",
@@ -380,7 +383,9 @@ class Config:
     tables' functions do not speak, those of sections by their whole names.
 
     Args:
-      gradient: one of GRADIENTS, for a method that wants one; not given, `tiles`.
+      gradient: one of GRADIENTS, for a method that wants one; not given, that of the kernel.
+      kernel: one of KERNELS, which sums over the ratings; `auto`: `native`, compiled, on a CPU
+        where it is there and knows the optimiser, and `xla` elsewhere.
       clip: whether predictions are clipped, before an error is taken, to the range of the ratings
         that are not kept for the test; or to what, as `[0.5,5]`.
       replicates: the splits on which every setting is trained, of as many split_seeds from
@@ -409,6 +414,7 @@ class Config:
     split: Any = None  # SplitConfig
     method: Any = None  # MethodConfig
     gradient: str | None = None
+    kernel: str = AUTO
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     hparams: Any = None  # HparamsConfig
     sweep: Any = None  # SweepConfig
@@ -617,6 +623,7 @@ CHOICES: dict[str, Collection[str]] = {
     "job.name": JOBS,
     **{f"{group}.name": table for group, table in GROUPS.items()},
     "gradient": GRADIENTS,
+    "kernel": (AUTO, *KERNELS),
     **CONVENTIONS,
     "dtype": ("float32", "float64"),
     "matmul_precision": ("default", "high", "highest"),

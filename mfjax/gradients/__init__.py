@@ -19,7 +19,8 @@ GRADIENTS: dict[str, Callable[[Spec], Gradient]] = {
     "matrix": matrix,
     "coo_autodiff": coo_autodiff,
     "coo": coo,
-    **{name: partial(by_kernel, kernel) for name, kernel in KERNELS.items()},
+    "tiles": partial(by_kernel, KERNELS["xla"]),
+    "native": partial(by_kernel, KERNELS["native"]),
     "numerical": numerical,
 }
 

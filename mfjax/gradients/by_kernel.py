@@ -1,12 +1,12 @@
 """The gradient from a kernel's sums, by user and by item, and no scatter-add a rating."""
 
 from collections.abc import Callable
+from typing import Any
 
 from jaxtyping import Array, Float
 
 from mfjax.kernels import Kernel
-from mfjax.kernels.layout import Tiles
-from mfjax.objective import lane_terms, off_ratings, pin, zero_pinned
+from mfjax.objective import lane_terms
 from mfjax.types import Factors, Gradient, Hparams, Spec
 
 
@@ -25,28 +25,19 @@ def by_kernel(make_kernel: Callable[[Spec], Kernel], spec: Spec) -> Gradient:
       spec: the shapes, the conventions and the tiling.
 
     Returns:
-      A Gradient on the kernel's layout, whose rows devices may share.
+      A Gradient on the kernel's layout.
     """
     kernel = make_kernel(spec)
 
     def value_and_grad(
-        factors: Factors, layout: Tiles, hparams: Hparams
+        factors: Factors, layout: Any, hparams: Hparams
     ) -> tuple[Float[Array, ""], Factors]:
-        lane = lane_terms(layout.sums, hparams, spec)
-        factors = pin(factors, lane.columns)
-        tables = kernel.tables(factors, lane, layout)
-        views = kernel.views(tables, lane, layout)
-        loss, user_sums = kernel.error_sums(views.user, lane)
-        _, item_sums = kernel.error_sums(views.item, lane)
-        rest, grad = off_ratings(factors, lane, spec)
-        user = grad.user + kernel.in_rows(user_sums, views.user)
-        item = grad.item + kernel.in_rows(item_sums, views.item)
-        scaled = Factors(lane.scale * user, lane.scale * item)
-        return lane.scale * (loss + rest), zero_pinned(scaled, lane.columns)
+        return kernel.gradient(factors, layout, lane_terms(layout.sums, hparams, spec))
 
     return Gradient(
         prepare=kernel.prepare,
         value_and_grad=value_and_grad,
         work_bytes=kernel.work_bytes,
-        shares_rows=True,
+        shares_rows=kernel.shares_rows,
+        predict=kernel.predict,
     )

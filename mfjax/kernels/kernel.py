@@ -1,82 +1,105 @@
-"""What a kernel gives: the sums of the ratings of one side, and the rows that minimise them."""
+"""What a kernel does: the sums over ratings of which every method is made."""
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
-from mfjax.kernels.layout import Side, Tiles
-from mfjax.objective import Columns, LaneTerms
-from mfjax.types import Factors, Ratings, Sides
+from mfjax.objective import LaneTerms
+from mfjax.types import Factors, Hparams, Optimizer, PredictFn, PrepareFn, State
 
-USER, ITEM = 0, 1  # the places of the sides in `Sides`, `Factors` and `Tiles`
+USER, ITEM = 0, 1  # the places of the sides in `Sides` and `Factors`
 
-
-class Table(NamedTuple):
-    """One side's rows in the order of their positions.
-
-    `latent` columns are padded with zeros to a multiple of `mfjax.kernels.layout.ROWS`;
-    `background` is what b takes from this side (b_j of an item, 0 of a user).
-    """
-
-    latent: Float[Array, "positions latent"]
-    bias: Float[Array, " positions"]
-    background: Float[Array, " positions"]
-
-
-class View(NamedTuple):
-    """A lane as one side sees it: its own rows, and the other side's beside its ratings.
-
-    `columns` are those of x = [latent | own bias], or of the latent ones alone; `row_reg` is ρ (or
-    σ) of each row; `bias_column` is the place of the own bias in the factor table.
-    """
-
-    side: Side
-    own: Table
-    other: Table
-    columns: Columns
-    row_reg: Float[Array, " rows"]
-    bias_column: int
+Loss = Float[Array, ""]
+OwnRows = Float[Array, "rows columns"]  # of one side
 
 
 @runtime_checkable
-class ErrorSumsFn(Protocol):
-    """`(view, lane) -> (loss, sums)`: the loss of the ratings and its gradient in the own rows.
+class KernelGradientFn(Protocol):
+    """`(factors, layout, lane) -> (L, ∂L)`: the objective and its gradient.
 
-    Both are without s and the regulariser. With a background, they are what the ratings add to
-    those of `mfjax.objective.off_ratings`. Without `of_values` ratings and background count as 0,
-    which leaves the part of the gradient that is linear in the side's rows.
+    What stands in a pinned column of the factors is not read, and the gradient is 0 there.
     """
 
     def __call__(
-        self, view: View, lane: LaneTerms, *, of_values: bool = True
-    ) -> tuple[Float[Array, ""], Table]: ...
+        self, factors: Factors, layout: Any, lane: LaneTerms, /
+    ) -> tuple[Loss, Factors]: ...
 
 
 @runtime_checkable
 class SolveRowsFn(Protocol):
-    """`(view, lane) -> rows`: the own rows at their minimum, given the other side's."""
+    """`(factors, side, layout, lane) -> rows`: those of one side at their minimum.
 
-    def __call__(self, view: View, lane: LaneTerms) -> Table: ...
+    The factors are pinned, and so are the rows.
+    """
+
+    def __call__(self, factors: Factors, side: int, layout: Any, lane: LaneTerms, /) -> OwnRows: ...
+
+
+@runtime_checkable
+class ApproachRowsFn(Protocol):
+    """`(factors, side, layout, lane, steps) -> rows`: so many conjugate gradients nearer to it."""
+
+    def __call__(
+        self, factors: Factors, side: int, layout: Any, lane: LaneTerms, steps: int, /
+    ) -> OwnRows: ...
+
+
+@runtime_checkable
+class VisitFn(Protocol):
+    """`(state, layout, hparams, lane, epoch) -> (State, loss)`: every rating once, in batches.
+
+    The loss is the squared error as the batches saw it, times s.
+    """
+
+    def __call__(
+        self,
+        state: State,
+        layout: Any,
+        hparams: Hparams,
+        lane: LaneTerms,
+        epoch: Int[Array, ""] | int,
+        /,
+    ) -> tuple[State, Loss]: ...
+
+
+class Visitor(NamedTuple):
+    """How a kernel takes the ratings in batches.
+
+    Args:
+      prepare: the layout of the ratings, on the host.
+      init: `(factors, layout, hparams) -> State` before the first epoch.
+      visit: one epoch.
+    """
+
+    prepare: PrepareFn
+    init: Callable[[Factors, Any, Hparams], State]
+    visit: VisitFn
 
 
 class Kernel(NamedTuple):
     """One way to sum over ratings, for the `Spec` that it was made for.
 
     Args:
-      prepare: the layout of the ratings, on the host. May raise InputError.
-      tables: pinned factors and the background of a lane, a `Table` a side.
-      views: what each side sees of those tables.
-      error_sums: the loss of the ratings and its gradient in the rows of one side.
+      prepare: the layout of the ratings, on the host; its `sums` are their `fold_sums`. May raise
+        InputError.
+      gradient: the objective and its gradient.
+      objective: `(factors, layout, lane) -> L`, of pinned factors.
       solve_rows: the rows of one side at their minimum.
-      in_rows: the rows of a view's table in the order of the factors, 0 in the pinned column.
+      approach_rows: the same nearer to it.
+      visitor: `(optimizer, batch_size) -> Visitor`, on a layout of its own.
       work_bytes: an estimate of the temporaries of one lane.
+      shares_rows: whether devices may share the rows of a lane that is alone; where they do not,
+        its threads do.
+      predict: u_i·v_j of pairs.
     """
 
-    prepare: Callable[[Ratings], Tiles]
-    tables: Callable[[Factors, LaneTerms, Tiles], Sides]  # of Table
-    views: Callable[[Sides, LaneTerms, Tiles], Sides]  # of View
-    error_sums: ErrorSumsFn
+    prepare: PrepareFn
+    gradient: KernelGradientFn
+    objective: Callable[[Factors, Any, LaneTerms], Loss]
     solve_rows: SolveRowsFn
-    in_rows: Callable[[Table, View], Float[Array, "rows columns"]]
+    approach_rows: ApproachRowsFn
+    visitor: Callable[[Optimizer, int], Visitor]
     work_bytes: int
+    shares_rows: bool
+    predict: PredictFn

@@ -24,7 +24,6 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from mfjax.kernels.gather import in_vectors, near_rows
-from mfjax.kernels.kernel import Table, View
 from mfjax.kernels.layout import (
     ROWS,
     Rated,
@@ -38,6 +37,7 @@ from mfjax.kernels.layout import (
     tiles_of,
 )
 from mfjax.kernels.shards import by_shard
+from mfjax.kernels.tiles import Table, View
 from mfjax.objective import Columns, LaneTerms, Seen
 from mfjax.types import AnyArray, Spec
 
@@ -92,7 +92,7 @@ class Shared(NamedTuple):
 
 
 def solve_rows(view: View, lane: LaneTerms, spec: Spec) -> Table:
-    """The rows of one side at their minimum; `mfjax.kernels.kernel.SolveRowsFn`.
+    """The rows of one side at their minimum, given the other side's.
 
     A λ of 0 counts as the rounding of A: where A is regular x is exact, and where it is singular a
     minimum of about the least norm. Where rounding makes A + diag λ indefinite, λ is raised until

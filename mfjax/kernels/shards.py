@@ -20,7 +20,7 @@ def by_shard(function: Callable, tiling: Tiling, of_side: tuple, shared: tuple) 
     A shard has its own tiles and positions, and all of the rest.
 
     Args:
-      function: returns numbers, `[1]` or none, and a `mfjax.kernels.kernel.Table` of its rows.
+      function: returns numbers, `[1]` or none, and a `mfjax.kernels.tiles.Table` of its rows.
       tiling: says how many shards there are.
       of_side: a `Side`, what goes by its positions, and the other side's `Table`.
       shared: what every shard needs whole.

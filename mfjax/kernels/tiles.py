@@ -22,6 +22,7 @@ whole. Each device adds in the order of the layout: a CPU gives the same bits ev
 """
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +30,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from mfjax.kernels.gather import in_vectors, near_rows
-from mfjax.kernels.kernel import ITEM, USER, Kernel, Table, View
+from mfjax.kernels.kernel import ITEM, USER
 from mfjax.kernels.layout import (
     ROWS,
     Chunk,
@@ -39,39 +40,14 @@ from mfjax.kernels.layout import (
     add_to_strips,
     arranged,
     in_strips,
-    prepare,
     rated,
     rows_of_strips,
     tiles_a_step,
     tiles_of,
 )
-from mfjax.kernels.normal import solve_rows
 from mfjax.kernels.shards import by_shard
 from mfjax.objective import Columns, LaneTerms, Seen, on_ratings
 from mfjax.types import Factors, Sides, Spec
-
-
-def tiles(spec: Spec) -> Kernel:
-    """Sums over tiles of ratings, in XLA.
-
-    Derivation: equation (1) of `mfjax.kernels.tiles` for the gradient, (1) and (2) of
-    `mfjax.kernels.normal` for the rows at their minimum.
-
-    Args:
-      spec: the shapes, the conventions and the tiling.
-
-    Returns:
-      The Kernel; its `prepare` refuses ratings whose tiles would not fit in memory.
-    """
-    return Kernel(
-        prepare=partial(prepare, spec=spec),
-        tables=partial(tables, spec=spec),
-        views=partial(views, spec=spec),
-        error_sums=partial(error_sums, spec=spec),
-        solve_rows=partial(solve_rows, spec=spec),
-        in_rows=partial(in_rows, spec=spec),
-        work_bytes=work_bytes(spec),
-    )
 
 
 def work_bytes(spec: Spec) -> int:
@@ -88,6 +64,33 @@ def work_bytes(spec: Spec) -> int:
 
 
 # tables
+
+
+class Table(NamedTuple):
+    """One side's rows in the order of their positions.
+
+    `latent` columns are padded with zeros to a multiple of `mfjax.kernels.layout.ROWS`;
+    `background` is what b takes from this side (b_j of an item, 0 of a user).
+    """
+
+    latent: Float[Array, "positions latent"]
+    bias: Float[Array, " positions"]
+    background: Float[Array, " positions"]
+
+
+class View(NamedTuple):
+    """A lane as one side sees it: its own rows, and the other side's beside its ratings.
+
+    `columns` are those of x = [latent | own bias], or of the latent ones alone; `row_reg` is ρ (or
+    σ) of each row; `bias_column` is the place of the own bias in the factor table.
+    """
+
+    side: Side
+    own: Table
+    other: Table
+    columns: Columns
+    row_reg: Float[Array, " rows"]
+    bias_column: int
 
 
 def tables(factors: Factors, lane: LaneTerms, layout: Tiles, spec: Spec) -> Sides:  # of Table
@@ -152,7 +155,12 @@ def in_rows(table: Table, view: View, spec: Spec) -> Float[Array, "rows columns"
 def error_sums(
     view: View, lane: LaneTerms, spec: Spec, *, of_values: bool = True
 ) -> tuple[Float[Array, ""], Table]:
-    """Equation (1) of one side, and its loss; `mfjax.kernels.kernel.ErrorSumsFn` says of what."""
+    """The loss of the ratings and its gradient in the own rows, equation (1).
+
+    Both are without s and the regulariser. With a background, they are what the ratings add to
+    those of `mfjax.objective.off_ratings`. Without `of_values` ratings and background count as 0,
+    which leaves the part of the gradient that is linear in the side's rows.
+    """
     sums_of_rows = partial(_sums_of_rows, spec=spec, of_values=of_values)
     step_tiles = tiles_a_step(spec.tiling)
 

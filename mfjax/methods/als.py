@@ -1,19 +1,20 @@
 """Alternating least squares: each row at its minimum given the other side, or nearer to it."""
 
-from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Int
 
 from mfjax.errors import InputError
 from mfjax.kernels import Kernel
-from mfjax.kernels.kernel import ITEM, USER
+from mfjax.kernels.choice import best_kernel
+from mfjax.kernels.kernel import ITEM, USER, OwnRows, SolveRowsFn
 from mfjax.methods.initial import initial_factors
-from mfjax.objective import LaneTerms, held_out, lane_terms, off_ratings, pin
+from mfjax.objective import LaneTerms, held_out, lane_terms
 from mfjax.types import (
     CheckFn,
     Factors,
@@ -26,12 +27,8 @@ from mfjax.types import (
     State,
 )
 
-Loss = Float[Array, ""]
-SweepFn = Callable[[Factors, Any, LaneTerms], tuple[Factors, Loss]]
-SideGradientFn = Callable[..., tuple[Loss, Float[Array, "rows columns"]]]
 
-
-def als(spec: Spec, *, kernel: Kernel) -> Method:
+def als(spec: Spec, *, kernel: Kernel | None = None) -> Method:
     """One epoch solves each user's row given the items, then each item's given the users.
 
     Derivation: L is quadratic in one row, and the rows of a side do not meet: ∂L/∂u_i = 0 is
@@ -46,7 +43,7 @@ def als(spec: Spec, *, kernel: Kernel) -> Method:
 
     Args:
       spec: the shapes and the conventions.
-      kernel: what sums and solves, made for `spec`.
+      kernel: what sums and solves, made for `spec`; None: `best_kernel`.
 
     Returns:
       A Method that reads no learning rate. With λ = 0 a row whose system is regular is exact; its
@@ -54,26 +51,12 @@ def als(spec: Spec, *, kernel: Kernel) -> Method:
       side are collinear besides, a minimum of about the least norm is taken.
     """
 
-    def sweep(factors: Factors, layout: Any, lane: LaneTerms) -> tuple[Factors, Loss]:
-        tables = kernel.tables(factors, lane, layout)
-        users = kernel.views(tables, lane, layout).user
-        tables = tables._replace(user=kernel.solve_rows(users, lane))
-        items = kernel.views(tables, lane, layout).item
-        tables = tables._replace(item=kernel.solve_rows(items, lane))
-        users = kernel.views(tables, lane, layout).user
-        user = kernel.in_rows(tables.user, users)
-        item = kernel.in_rows(tables.item, items)
-        after = pin(Factors(user, item), lane.columns)
-        # from residuals: the minimum by its equations is a difference of large sums
-        loss, _ = kernel.error_sums(users, lane)
-        rest, _ = off_ratings(after, lane, spec)
-        return after, lane.scale * (loss + rest)
-
-    method = _alternating(sweep, kernel, spec)
+    kernel = kernel or best_kernel(spec)
+    method = _alternating(kernel.solve_rows, kernel, spec)
     return method._replace(check=_refuse_undetermined(spec), solves_rows=True)
 
 
-def als_cg(spec: Spec, *, kernel: Kernel, cg_steps: int = 3) -> Method:
+def als_cg(spec: Spec, *, kernel: Kernel | None = None, cg_steps: int = 3) -> Method:
     """As `als`, with `cg_steps` steps of conjugate gradients in place of each row's solution.
 
     Derivation: ∂L/∂u_i is linear in u_i, with the matrix A_i + ρ_i diag(reg) of `als`; a product
@@ -87,40 +70,24 @@ def als_cg(spec: Spec, *, kernel: Kernel, cg_steps: int = 3) -> Method:
 
     Args:
       spec: the shapes and the conventions.
-      kernel: what sums, made for `spec`.
+      kernel: what sums, made for `spec`; None: `best_kernel`.
       cg_steps: steps of conjugate gradients a row and half-sweep.
 
     Returns:
       A Method that reads no learning rate.
     """
-    gradient = _side_gradient(kernel, spec)
-
-    def half_sweep(
-        factors: Factors, side: int, layout: Any, lane: LaneTerms
-    ) -> tuple[Factors, Loss]:
-        without_values = lane._replace(background=jnp.zeros_like(lane.background))
-
-        def product(direction):
-            at = _with_side(factors, side, direction)
-            _, image = gradient(at, side, layout, without_values, of_values=False)
-            return image
-
-        _, slope = gradient(factors, side, layout, lane)
-        rows = _conjugate_gradients(product, factors[side], -slope, cg_steps)
-        factors = _with_side(factors, side, rows)
-        loss, _ = gradient(factors, side, layout, lane)
-        return factors, loss
-
-    def sweep(factors: Factors, layout: Any, lane: LaneTerms) -> tuple[Factors, Loss]:
-        factors, _ = half_sweep(factors, USER, layout, lane)
-        factors, loss = half_sweep(factors, ITEM, layout, lane)
-        return factors, lane.scale * loss
-
-    return _alternating(sweep, kernel, spec)
+    kernel = kernel or best_kernel(spec)
+    return _alternating(partial(_approach, kernel, cg_steps), kernel, spec)
 
 
-def _alternating(sweep: SweepFn, kernel: Kernel, spec: Spec) -> Method:
-    """A method whose epoch is a sweep over both sides."""
+def _approach(
+    kernel: Kernel, steps: int, factors: Factors, side: int, layout: Any, lane: LaneTerms
+) -> OwnRows:
+    return kernel.approach_rows(factors, side, layout, lane, steps)
+
+
+def _alternating(half_sweep: SolveRowsFn, kernel: Kernel, spec: Spec) -> Method:
+    """A method whose epoch moves the rows of the users, and then those of the items."""
 
     def init(
         key: Array,
@@ -131,10 +98,15 @@ def _alternating(sweep: SweepFn, kernel: Kernel, spec: Spec) -> Method:
         lane = lane_terms(layout.sums, hparams, spec)
         return State(initial_factors(key, lane, hparams, spec, factors), ())
 
-    def step(state: State, layout: Any, hparams: Hparams, visits: None) -> tuple[State, Info]:
+    def step(
+        state: State, layout: Any, hparams: Hparams, epoch: Int[Array, ""] | int
+    ) -> tuple[State, Info]:
         lane = lane_terms(layout.sums, hparams, spec)
-        after, loss = sweep(state.factors, layout, lane)
-        change = jax.tree.map(jnp.subtract, after, state.factors)
+        before = state.factors
+        users_moved = before._replace(user=half_sweep(before, USER, layout, lane))
+        after = users_moved._replace(item=half_sweep(users_moved, ITEM, layout, lane))
+        loss = kernel.objective(after, layout, lane)
+        change = jax.tree.map(jnp.subtract, after, before)
         return State(after, ()), Info(loss, optax.tree.norm(change))
 
     return Method(
@@ -142,72 +114,9 @@ def _alternating(sweep: SweepFn, kernel: Kernel, spec: Spec) -> Method:
         init=init,
         step=step,
         work_bytes=kernel.work_bytes,
-        shares_rows=True,
+        shares_rows=kernel.shares_rows,
+        predict=kernel.predict,
     )
-
-
-# conjugate gradients
-
-
-def _side_gradient(kernel: Kernel, spec: Spec) -> SideGradientFn:
-    """`(factors, side, layout, lane) -> (L, ∂L)`, without s, in the rows of one side alone."""
-
-    def gradient(
-        factors: Factors, side: int, layout: Any, lane: LaneTerms, *, of_values: bool = True
-    ) -> tuple[Loss, Float[Array, "rows columns"]]:
-        tables = kernel.tables(factors, lane, layout)
-        view = kernel.views(tables, lane, layout)[side]
-        loss, sums = kernel.error_sums(view, lane, of_values=of_values)
-        rest, grad = off_ratings(factors, lane, spec)
-        rows = grad[side] + kernel.in_rows(sums, view)
-        return loss + rest, rows * lane.columns[side].free[None]
-
-    return gradient
-
-
-def _with_side(factors: Factors, side: int, rows: Float[Array, "rows columns"]) -> Factors:
-    """The factors with one side replaced."""
-    if side == USER:
-        return factors._replace(user=rows)
-    return factors._replace(item=rows)
-
-
-def _conjugate_gradients(
-    product: Callable[[Float[Array, "rows columns"]], Float[Array, "rows columns"]],
-    rows: Float[Array, "rows columns"],
-    residual: Float[Array, "rows columns"],
-    steps: int,
-) -> Float[Array, "rows columns"]:
-    """Rows nearer to where their `residual` is 0; all of them take their steps together.
-
-    `product` multiplies the rows of a table by the matrix of each.
-    """
-
-    def step(carry, _):
-        rows, residual, direction = carry
-        image = product(direction)
-        square = _dot(residual, residual)
-        length = _ratio(square, _dot(direction, image))
-        rows += length * direction
-        residual -= length * image
-        turn = _ratio(_dot(residual, residual), square)
-        return (rows, residual, residual + turn * direction), None
-
-    start = (rows, residual, residual)
-    (rows, _, _), _ = jax.lax.scan(step, start, length=steps)
-    return rows
-
-
-def _dot(
-    a: Float[Array, "rows columns"], b: Float[Array, "rows columns"]
-) -> Float[Array, "rows 1"]:
-    return (a * b).sum(1, keepdims=True)
-
-
-def _ratio(a: Float[Array, "rows 1"], b: Float[Array, "rows 1"]) -> Float[Array, "rows 1"]:
-    """a / b, and 0 where b is 0: a row at its minimum stays there."""
-    some = b > 0
-    return jnp.where(some, a / jnp.where(some, b, 1), 0)
 
 
 # what `als` cannot solve

@@ -3,7 +3,7 @@
 from typing import Any
 
 import optax
-from jaxtyping import Array
+from jaxtyping import Array, Int
 
 from mfjax.gradients import as_loss
 from mfjax.methods.initial import initial_factors
@@ -39,7 +39,9 @@ def descent(spec: Spec, *, gradient: Gradient, optimizer: Optimizer) -> Method:
         start = initial_factors(key, lane, hparams, spec, factors)
         return State(start, optimizer.make(hparams, 1).init(start))
 
-    def step(state: State, layout: Any, hparams: Hparams, visits: None) -> tuple[State, Info]:
+    def step(
+        state: State, layout: Any, hparams: Hparams, epoch: Int[Array, ""] | int
+    ) -> tuple[State, Info]:
         value, grad = gradient.value_and_grad(state.factors, layout, hparams)
         updates, memory = optimizer.make(hparams, 1).update(
             grad,
@@ -60,4 +62,5 @@ def descent(spec: Spec, *, gradient: Gradient, optimizer: Optimizer) -> Method:
         reads=optimizer.reads,
         work_bytes=gradient.work_bytes,
         shares_rows=gradient.shares_rows,
+        predict=gradient.predict,
     )

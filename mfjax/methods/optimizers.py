@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from mfjax.errors import InputError
-from mfjax.types import Hparams, Optimizer
+from mfjax.types import Hparams, Optimizer, Rule
 
 # `(updates, final)`: a factor on the learning rate, which runs from 1 to `final`
 SCHEDULES: dict[str, Callable[..., optax.Schedule]] = {
@@ -71,12 +71,16 @@ def optimizer(
     def transformation(**traced: Any) -> optax.GradientTransformationExtraArgs:
         return optax.with_extra_args_support(alias(**traced, **options))
 
+    def rate(hparams: Hparams, updates_per_epoch: int) -> Any:
+        if schedule == "constant":
+            return hparams.learning_rate
+        factor = SCHEDULES[schedule](epochs * updates_per_epoch, final)
+        return lambda count: hparams.learning_rate * factor(count)
+
     def make(hparams: Hparams, updates_per_epoch: int) -> optax.GradientTransformationExtraArgs:
         traced = _fields(hparams, reads)
-        if schedule != "constant":
-            rate = traced["learning_rate"]
-            factor = SCHEDULES[schedule](epochs * updates_per_epoch, final)
-            traced["learning_rate"] = lambda count: rate * factor(count)
+        if "learning_rate" in traced:
+            traced["learning_rate"] = rate(hparams, updates_per_epoch)
         return transformation(**traced)
 
     if lazy and not _is_elementwise(transformation(**_fields(Hparams(), reads))):
@@ -86,7 +90,11 @@ def optimizer(
         )
     is_linear = alias is optax.sgd and "momentum" not in (*reads, *options)
     moves = "rows" if is_linear else "lazy" if lazy else "table"
-    return Optimizer(make, tuple(reads), moves)
+    rule = Rule(called, tuple(options.items()), tuple(reads), rate) if alias in _NAMED else None
+    return Optimizer(make, tuple(reads), moves, rule)
+
+
+_NAMED = (optax.sgd, optax.adam, optax.adagrad)  # that a kernel may know
 
 
 def _fields(hparams: Hparams, names: Sequence[str]) -> dict[str, Any]:

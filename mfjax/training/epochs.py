@@ -79,11 +79,10 @@ def start(method: Method, data: Data, hparams: Hparams) -> Run:
 
 
 def epochs(method: Method, spec: Spec, schedule: Schedule) -> Advance:
-    """`advance(run, data, hparams, last_epoch, visits) -> (Run, History)`, a pure function.
+    """`advance(run, data, hparams, last_epoch) -> (Run, History)`, a pure function.
 
     It trains a lane for `schedule.epochs_per_call` epochs more, and for none after its
-    `last_epoch`; `visits` are the host's shuffles of these epochs, `[epochs_per_call, batches,
-    batch_size]`, or None. The History is of `[epochs_per_call]`.
+    `last_epoch`. The History is of `[epochs_per_call]`.
     """
     nan = jnp.full((), jnp.nan, spec.dtype)
     unmeasured = dict.fromkeys(columns("train", "validation"), nan)
@@ -95,31 +94,30 @@ def epochs(method: Method, spec: Spec, schedule: Schedule) -> Advance:
         data: Data,
         hparams: Hparams,
         last_epoch: Int[Array, ""],
-        visits: Int[AnyArray, "epochs batches batch"] | None,
     ) -> tuple[Run, History]:
         lane = lane_terms(data.layout.sums, hparams, spec)
 
-        def one_epoch(run: Run, visits) -> tuple[Run, History]:
-            state, info = method.step(run.state, data.layout, hparams, visits)
+        def one_epoch(run: Run) -> tuple[Run, History]:
+            state, info = method.step(run.state, data.layout, hparams, run.epoch)
             finite = jnp.isfinite(info.loss) & jnp.isfinite(info.update_norm)
             due = finite & is_due(run.epoch + 1, schedule, last_epoch)
             metrics = jax.lax.cond(
                 due,
-                lambda: evaluate(state.factors, data.ratings, lane, data.bounds),
+                lambda: evaluate(state.factors, data.ratings, lane, data.bounds, method.predict),
                 lambda: unmeasured,
             )
             score = sign * metrics[schedule.choose_by]
             after = after_epoch(run, state, finite, due, score)
             return after, {"loss": info.loss, "update_norm": info.update_norm, **metrics}
 
-        def no_epoch(run: Run, visits) -> tuple[Run, History]:
+        def no_epoch(run: Run) -> tuple[Run, History]:
             return run, untrained
 
-        def body(run: Run, visits) -> tuple[Run, History]:
+        def body(run: Run, _) -> tuple[Run, History]:
             live = is_live(run, schedule, last_epoch)
-            return jax.lax.cond(live, one_epoch, no_epoch, run, visits)
+            return jax.lax.cond(live, one_epoch, no_epoch, run)
 
-        return jax.lax.scan(body, run, visits, length=schedule.epochs_per_call)
+        return jax.lax.scan(body, run, length=schedule.epochs_per_call)
 
     return advance
 

@@ -23,8 +23,7 @@ class Weight(NamedTuple):
     Args:
       state: one lane's between epochs.
       work: the temporaries of one that trains.
-      data: what the lanes of a device read: the ratings of all splits, and the shuffles of a chunk
-        of epochs.
+      data: what the lanes of a device read: the ratings of all splits.
       history: one lane's, on the host.
     """
 

@@ -15,7 +15,6 @@ from jaxtyping import Array, Int
 
 from mfjax.kernels.shards import placement
 from mfjax.metrics import metric_of
-from mfjax.objective import AnyArray
 from mfjax.training.epochs import Data, History, epochs, is_live, start
 from mfjax.training.fitting import (
     Weight,
@@ -38,10 +37,8 @@ from mfjax.training.lanes import (
 from mfjax.training.prepared import blank_run, padded_together, prepared
 from mfjax.types import Hparams, Run
 
-VISITED = 5  # columns of the ratings that a lane gathers in the order of its visits
+VISITED = 7  # columns of what a lane visits: the order, and in it rows, values, weights and shares
 SCALARS = ("best_score", "best_epoch", "epoch", "alive", "died_at")  # of a Run
-
-Visits = Int[AnyArray, "splits epochs batches batch"] | None
 
 
 class Lanes(NamedTuple):
@@ -83,7 +80,6 @@ class Program:
         lanes_per_device = -(-lanes_per_program // len(sharing))
         self.places = Places(lanes_per_device * len(sharing), len(sharing))
         data = prepared(plan, self.method, self.spec)
-        self._num_ratings = len(data[0].ratings.value)
         self._blank = blank_run(self.method, data[0], self.spec)
         self.lane_batch = self._fitting(data)
         self.data = self._on_devices(data)
@@ -111,16 +107,13 @@ class Program:
         blank = self.blank_track(len(tracks[0].history["loss"]))
         runs, history = stacked(self.places.dealt(tracks, blank))
         epoch = int(runs.epoch.max())
-        visits = self._visits(epoch)
         if not self.by_row:
             with in_memory(self._name):
                 by_lane = NamedSharding(self.mesh, P("lane"))
                 runs, arrays = jax.device_put((runs, arrays), by_lane)
         while epoch == 0 or is_live(on_host(runs), schedule, last_epoch).any():
             with in_memory(self._name):
-                runs, latest = self._call(runs, self.data, arrays, visits)
-                if epoch + chunk < last_epoch.max():
-                    visits = self._visits(epoch + chunk)  # while the devices are at work
+                runs, latest = self._call(runs, self.data, arrays)
                 latest = jax.tree.map(np.asarray, latest)
             write_chunk(history, latest, epoch)
             epoch += chunk
@@ -138,12 +131,13 @@ class Program:
         """The lanes to run at once. Raises OutOfMemory where they do not fit."""
         state = num_bytes(self._blank)
         schedule = self.plan.schedule
-        shuffle = self.method.visits(self._num_ratings, 0, 0)
-        visited = 0 if shuffle is None else shuffle.nbytes
+        work = 2 * state + self.method.work_bytes
+        if "split_seed" in self.method.reads:
+            work += VISITED * data[0].ratings.value.nbytes
         weight = Weight(
             state=state,
-            work=2 * state + self.method.work_bytes + VISITED * visited,
-            data=padded_bytes(data) + 2 * len(data) * schedule.epochs_per_call * visited,
+            work=work,
+            data=padded_bytes(data),
             history=history_bytes(schedule.epochs, self.spec.dtype),
         )
         asked = self.plan.lane_batch
@@ -179,15 +173,6 @@ class Program:
         untrained = lanes[0]._replace(epochs=0)
         return stacked(map(arrays_of, self.places.dealt(lanes, untrained)))
 
-    def _visits(self, epoch: int) -> Visits:
-        """The shuffles of the chunk that begins after `epoch`, one set a split."""
-        chunk = range(epoch, epoch + self.plan.schedule.epochs_per_call)
-        visits = [
-            [self.method.visits(self._num_ratings, split_seed, e) for e in chunk]
-            for split_seed in self.plan.problems
-        ]
-        return None if visits[0][0] is None else np.asarray(visits)
-
     def _call(self, *args: Any) -> tuple[Run, History]:
         """What `_train_chunk` is of the same arguments, which are compiled for once."""
         compiled = self._compiled
@@ -206,41 +191,32 @@ class Program:
             chunk = jax.shard_map(
                 chunk,
                 mesh=self.mesh,
-                in_specs=(by_lane, whole, by_lane, whole),
+                in_specs=(by_lane, whole, by_lane),
                 out_specs=by_lane,
                 check_vma=False,
             )
         return jax.jit(chunk, donate_argnums=0)
 
-    def _train_chunk(
-        self,
-        runs: Run,
-        data: Data,
-        lanes: Lanes,
-        visits: Visits,
-    ) -> tuple[Run, History]:
+    def _train_chunk(self, runs: Run, data: Data, lanes: Lanes) -> tuple[Run, History]:
         """A chunk of epochs more of every lane.
 
         Args:
           runs: `[lanes, …]`.
           data: `[splits, …]`.
           lanes: `[lanes, …]`.
-          visits: `[splits, epochs, batches, batch_size]`, shared by the lanes of a split, or None.
         """
         advance = epochs(self.method, self.spec, self.plan.schedule)
 
         def of_lane(run_and_lane: tuple[Run, Lanes]) -> tuple[Run, History]:
             run, lane = run_and_lane
-            of_split = itemgetter(lane.split)
-            own_data = jax.tree.map(of_split, data)
-            own_visits = jax.tree.map(of_split, visits)
+            own_data = jax.tree.map(itemgetter(lane.split), data)
             run = jax.lax.cond(
                 (run.epoch == 0) & (lane.last_epoch > 0),
                 lambda run: start(self.method, own_data, lane.hparams),
                 lambda run: run,
                 run,
             )
-            return advance(run, own_data, lane.hparams, lane.last_epoch, own_visits)
+            return advance(run, own_data, lane.hparams, lane.last_epoch)
 
         batch = self.lane_batch if self.lane_batch > 1 else None
         return jax.lax.map(of_lane, (runs, lanes), batch_size=batch)

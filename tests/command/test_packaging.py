@@ -13,16 +13,21 @@ from pathlib import Path
 
 import pytest
 from commands import NO_PLOTS
+from compiled import needs_compiler
 from helpers import REPO
 
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
 DATA = "mfjax/data/ml-latest-small.parquet"
+NATIVE = "mfjax/kernels/native"
+BUILD = (sys.executable, "-m", "build", "--no-isolation")
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 
 
-def done(arguments, cwd, path=None):
+def done(arguments, cwd, path=None, **variables):
     """The standard output of a process that succeeds, with PYTHONPATH `path` or none."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     environment |= {} if path is None else {"PYTHONPATH": str(path)}
+    environment |= variables
     process = subprocess.run(
         [str(argument) for argument in arguments],
         cwd=cwd,
@@ -39,9 +44,9 @@ def done(arguments, cwd, path=None):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A folder with the sdist, and the wheel that is built from it."""
+    """A folder with the sdist, and the wheel that is built from it where no compiler works."""
     folder = tmp_path_factory.mktemp("dist")
-    done([sys.executable, "-m", "build", "--no-isolation", "--outdir", folder], REPO)
+    done([*BUILD, "--outdir", folder], REPO, CXX="false")
     return folder
 
 
@@ -55,9 +60,12 @@ def wheel(built):
 def installed(wheel, tmp_path_factory):
     """A folder with the wheel installed, and nothing else."""
     folder = tmp_path_factory.mktemp("installed")
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
-    done([*pip, "--no-deps", "--no-index", "--target", folder, wheel], folder)
+    install(wheel, folder)
     return folder
+
+
+def install(wheel, folder):
+    done([*PIP, "install", "--no-deps", "--no-index", "--target", folder, wheel], folder)
 
 
 def test_the_wheel_holds_the_package_its_config_and_its_data(wheel):
@@ -70,7 +78,8 @@ def test_the_wheel_holds_the_package_its_config_and_its_data(wheel):
         for top in ("mfjax", "hydra_plugins")
         for path in (REPO / top).rglob("*.py")
     }
-    others = {DATA, "mfjax/data/ml-latest-small.LICENSE.txt", "mfjax/py.typed"}
+    sources = {str(path.relative_to(REPO)) for path in (REPO / NATIVE / "src").iterdir()}
+    others = {DATA, "mfjax/data/ml-latest-small.LICENSE.txt", "mfjax/py.typed", *sources}
     assert {"mfjax/conf/config.yaml", "mfjax/conf/exp/movielens.yaml"} <= config
     assert config | modules | others <= names
     assert sizes[DATA] <= 1_000_000
@@ -153,6 +162,31 @@ def test_the_wheel_trains_from_another_folder_on_its_own_data(installed, tmp_pat
     provenance = results["provenance"]
     assert provenance["git_commit"] is None
     assert provenance["versions"]["mfjax"] == PROJECT["version"]
+
+
+FOUND = "from mfjax.kernels.native.library import library; print(library())"
+
+
+def test_a_wheel_that_was_built_without_a_compiler_is_for_every_platform(wheel, installed):
+    assert wheel.name.endswith("-py3-none-any.whl")
+    found = done([sys.executable, "-c", FOUND], installed, installed)
+    assert found.startswith("Missing(reason='no compiled kernels: they were not built")
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_a_wheel_that_was_built_with_a_compiler_brings_its_kernels(tmp_path):
+    done([*BUILD, "--wheel", "--outdir", tmp_path], REPO, MFJAX_PURE="")
+    (wheel,) = tmp_path.glob("*.whl")
+    assert wheel.name.startswith(f"mfjax-{PROJECT['version']}-py3-none-")
+    assert not wheel.name.endswith("-any.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.getinfo(f"{NATIVE}/libmfjax.so").file_size <= 5_000_000
+    folder = tmp_path / "installed"
+    folder.mkdir()
+    install(wheel, folder)
+    found = done([sys.executable, "-c", FOUND], tmp_path, folder, MFJAX_PURE="")
+    assert found.startswith(f"Library(path=PosixPath('{folder / NATIVE}/libmfjax.so')")
 
 
 @pytest.mark.parametrize(

@@ -423,7 +423,9 @@ def test_a_run_in_which_all_diverge_fails_and_says_what_to_try(command, tmp_path
 def test_a_wrong_input_is_one_short_message(command, tmp_path, line, message):
     done = command(tmp_path, *line.split(" "))
     assert_refused(done, message)
-    assert all(said.startswith(("Data: ", "  ")) for said in done.stdout.split("\n") if said)
+    assert all(
+        said.startswith(("Data: ", "Kernel: ", "  ")) for said in done.stdout.split("\n") if said
+    )
 
 
 def test_a_platform_that_is_not_there_is_refused(tmp_path):

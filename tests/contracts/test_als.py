@@ -244,7 +244,7 @@ def test_without_a_regulariser_a_singular_row_is_a_minimum_of_about_the_least_no
     least = np.linalg.pinv(after.user, rcond=1e-8) @ target
     assert_close([after.user @ after.item.T], [target], 1e-10)
     norms = np.linalg.norm(after.item, axis=1)
-    assert np.all(norms < 1.01 * np.linalg.norm(least, axis=0))
+    assert np.all(norms < 1.05 * np.linalg.norm(least, axis=0))
     assert float(info.loss) < 1e-12
 
 
@@ -278,9 +278,9 @@ def test_lanes_under_vmap_are_a_loop_of_lanes(request, name, case):
         jax.tree.map(lambda *leaves: np.stack(leaves), *trees) for trees in (starts, lanes)
     )
     stepped = jax.jit(jax.vmap(method.step, (0, None, 0, None)))
-    after, infos = stepped(states, layout, hparams, None)
+    after, infos = stepped(states, layout, hparams, 0)
     for i, (of_lane, start) in enumerate(zip(lanes, starts, strict=True)):
-        state, info = method.step(start, layout, of_lane, None)
+        state, info = method.step(start, layout, of_lane, 0)
         ours = [side[i] for side in after.factors]
         assert_close(ours, state.factors, 1e-10)  # rounding, times the condition
         assert float(infos.loss[i]) == pytest.approx(float(info.loss), rel=1e-10)

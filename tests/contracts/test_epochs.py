@@ -169,15 +169,12 @@ def test_a_run_keeps_its_dtype(problem, name, opt, dtype):
     spec = replace(Spec(40, 30), dtype=dtype)
     ratings = jax.tree.map(to_dtype, problem.ratings)
     method = method_of(name, spec, opt=optimizer(opt))
-    visits = None
-    if name == "sgd":
-        visits = np.stack([method.visits(720, 0, epoch) for epoch in range(10)])
     bounds = Bounds(*np.asarray(problem.bounds, dtype))
     data = jax.device_put(Data(method.prepare(ratings), ratings, bounds))
     advance = epochs(method, spec, Schedule())
 
     def lane(hparams):
-        return advance(start(method, data, hparams), data, hparams, jax.numpy.int32(10), visits)
+        return advance(start(method, data, hparams), data, hparams, jax.numpy.int32(10))
 
     leaves = jax.tree.leaves(jax.eval_shape(jax.jit(lane), Hparams.of(dtype)))
     assert {leaf.dtype.name for leaf in leaves} == {dtype, "int32", "bool"}

@@ -18,6 +18,7 @@ from mfjax.kernels.layout import (
     prepare,
     tiles_a_step,
 )
+from mfjax.kernels.tiles import in_rows, tables, views
 from mfjax.objective import lane_terms, pin
 from mfjax.testing import lane, random_factors
 from mfjax.types import MISSING, NO_FOLD, WIDTHS
@@ -108,19 +109,18 @@ def test_rows_stand_by_length_and_tiles_by_strip(skewed, tiling):
 
 def test_tables_and_rows_are_inverse(skewed):
     spec = replace(SPEC, tiling=TILINGS[-1])  # of two shards
-    kernel = KERNELS["tiles"](spec)
-    layout = jax.device_put(kernel.prepare(skewed))
+    layout = jax.device_put(KERNELS["xla"](spec).prepare(skewed))
     of_lane = lane_terms(layout.sums, HPARAMS, spec)
     factors = pin(random_factors(spec), of_lane.columns)
-    tables = kernel.tables(factors, of_lane, layout)
-    views = kernel.views(tables, of_lane, layout)
+    laid_out = tables(factors, of_lane, layout, spec)
+    both = views(laid_out, of_lane, layout, spec)
     for side, pinned in ((USER, spec.max_rank + 1), (ITEM, spec.max_rank)):
         rows = factors[side]
         places = layout[side]
         table = arranged(rows, places)
         np.testing.assert_array_equal(table[places.position], rows)
         assert not table[places.row == len(rows)].any()
-        back = kernel.in_rows(tables[side], views[side])
+        back = in_rows(laid_out[side], both[side], spec)
         np.testing.assert_array_equal(back, rows.at[:, pinned].set(0))
 
 

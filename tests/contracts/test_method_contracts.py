@@ -6,6 +6,8 @@ from functools import partial
 import pytest
 
 from mfjax import GRADIENTS, KERNELS, METHODS, optimizer
+from mfjax.errors import InputError
+from mfjax.kernels.native.visits import moves_of
 from mfjax.testing import method_checks
 
 OPTIMIZERS = {
@@ -18,11 +20,11 @@ ALTERNATING = ("als", "als_cg")
 SMALL = {"batch_size": 4}  # several batches an epoch
 
 
-def made(make, opt, spec):
+def made(make, opt, kernel, spec):
     """A method of the small problem, with what its keywords ask for."""
     offers = {
         "gradient": GRADIENTS["tiles"](spec),
-        "kernel": KERNELS["tiles"](spec),
+        "kernel": KERNELS[kernel](spec),
         "optimizer": OPTIMIZERS.get(opt),
     }
     asked = inspect.signature(make).parameters
@@ -40,14 +42,31 @@ OFTEN = [
     ("sgd", "sgd"),
     ("sgd", "lazy adam"),
 ]
+
+
+def kernels_of(make, opt):
+    """The kernels that a method is tried with; `native` knows no optimiser that moves every row."""
+    if "kernel" not in inspect.signature(make).parameters:
+        return ["xla"]
+    return [name for name in KERNELS if name == "xla" or knows(OPTIMIZERS.get(opt))]
+
+
+def knows(opt):
+    try:
+        return opt is None or bool(moves_of(opt))
+    except InputError:
+        return False
+
+
 CASES = {
-    f"{name}, {opt}: {what}": pytest.param(
+    f"{name}, {opt}, {kernel}: {what}": pytest.param(
         check, marks=[] if (name, opt) in OFTEN else pytest.mark.slow
     )
     for name, make in METHODS.items()
     for opt in optimizers_of(make)
+    for kernel in kernels_of(make, opt)
     for what, check in method_checks(
-        partial(made, make, opt), alternates=name in ALTERNATING
+        partial(made, make, opt, kernel), alternates=name in ALTERNATING
     ).items()
 }
 

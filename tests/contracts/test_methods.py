@@ -21,9 +21,9 @@ from helpers import (
     pinned_factors,
 )
 
-from mfjax import Factors, Hparams, InputError, optimizer
+from mfjax import Factors, Hparams, InputError, Ratings, optimizer
+from mfjax.kernels.order import order
 from mfjax.methods.optimizers import SCHEDULES
-from mfjax.methods.sgd import shuffle
 from mfjax.testing import SPEC, lane
 from mfjax.types import LOSS_SCALE, NO_FOLD, REG_BY
 
@@ -164,23 +164,43 @@ def test_one_batch_of_everything_is_descent(ratings, opt):
         assert_close(a, b, 1e-9)  # Adam divides by small gradients; the others agree to 1e-15
 
 
-def test_batches_of_one_are_one_pair_at_a_time(ratings):
+@pytest.mark.parametrize(
+    "schedule, rate, tolerance",
+    [
+        ("constant", lambda nth: 0.02, 1e-12),
+        ("linear", lambda nth: 0.02 * (1 - nth / 19), 1e-7),  # which optax computes in float32
+    ],
+)
+def test_batches_of_one_are_one_pair_at_a_time(ratings, schedule, rate, tolerance):
+    """A schedule counts batches."""
     start = pinned_factors()
-    method = sgd(batch_size=1)
+    method = sgd(batch_size=1, opt=optimizer("sgd", schedule=schedule, final=0.0, epochs=1))
     (_, after), _ = epochs(method, ratings, HPARAMS, 1, start)
     kept = held_in(ratings)
     mean = np.average(ratings.value[kept], weights=ratings.weight[kept])
     user_reg = np.array([0.3, 0.3, 0, 0.07, 0])
     item_reg = np.array([0.3, 0.3, 0, 0, 0.07])
     user, item = map(np.copy, start)
-    for n in method.visits(19, 0, 0)[:, 0]:
+    for nth, n in enumerate(order(19, 0, 0, np)):
         if kept[n]:
             i, j = ratings.user[n], ratings.item[n]
             u, v = user[i].copy(), item[j].copy()
             error = ratings.weight[n] * (u @ v - (ratings.value[n] - mean))
-            user[i] -= 0.02 * (error * v * [1, 1, 0, 1, 0] + user_reg * u)
-            item[j] -= 0.02 * (error * u * [1, 1, 0, 0, 1] + item_reg * v)
-    assert_close(after, (user, item), 1e-12)
+            user[i] -= rate(nth) * (error * v * [1, 1, 0, 1, 0] + user_reg * u)
+            item[j] -= rate(nth) * (error * u * [1, 1, 0, 0, 1] + item_reg * v)
+    assert_close(after, (user, item), tolerance)
+
+
+def started(method, ratings, hparams):
+    """The state before the first epoch."""
+    return method.init(jax.random.key(0), laid_out(method, ratings), hparams, pinned_factors())
+
+
+def after_batch(places, method, ratings, state, hparams):
+    """The state after an epoch of one batch, the ratings at some places."""
+    batch = laid_out(method, Ratings(*(column[places] for column in ratings)))
+    after, _ = method.step(state, batch, hparams, 0)
+    return after
 
 
 @pytest.mark.parametrize(
@@ -189,11 +209,10 @@ def test_batches_of_one_are_one_pair_at_a_time(ratings):
 )
 def test_a_batch_moves_the_rows_that_it_touches(ratings, opt, others_move):
     method = sgd(opt=configured(opt))
-    layout = laid_out(method, ratings)
-    state = method.init(jax.random.key(0), layout, EVERYONE, pinned_factors())
-    state, _ = method.step(state, layout, EVERYONE, np.array([[7, 8, 9, 10]]))  # user 2
+    state = started(method, ratings, EVERYONE)
+    state = after_batch([7, 8, 9, 10], method, ratings, state, EVERYONE)  # user 2
     # user 1, and padding at (0, 0)
-    after, _ = method.step(state, layout, EVERYONE, np.array([[4, 5, 6, 18]]))
+    after = after_batch([4, 5, 6, 18], method, ratings, state, EVERYONE)
     users, items = (
         np.any(np.asarray(new != old), axis=1)
         for new, old in zip(after.factors, state.factors, strict=True)
@@ -211,36 +230,24 @@ def test_sgd_refuses_missing_entries(missing):
         method_of("sgd", replace(SPEC, missing=missing))
 
 
-def test_shuffles_are_a_pure_function_of_seed_and_epoch():
-    visits = shuffle(4, 19, 7, 3)
-    assert (visits.shape, visits.dtype) == ((5, 4), np.int32)
-    assert sorted(visits.ravel()) == list(range(20))  # 19 ratings and one of padding, each once
-    np.random.default_rng(0).random(5)
-    np.testing.assert_array_equal(shuffle(4, 19, 7, 3), visits)
-    assert sgd().visits(19, 7, 3).tolist() == visits.tolist()
-    every = {shuffle(4, 19, seed, epoch).tobytes() for seed in range(3) for epoch in range(3)}
-    assert len(every) == 9
-    assert descent().visits(19, 7, 3) is None
-
-
 # lazy optimisers
 
 
 def moments(state):
     """The rows of users and items in each table of an optimiser's memory."""
-    leaves = jax.tree.leaves(state.optimizer)
-    return [np.asarray(leaf)[:11] for leaf in leaves if np.ndim(leaf) == 2]
+    leaves = jax.tree.leaves(state.optimizer, is_leaf=lambda leaf: isinstance(leaf, Factors))
+    tables = [np.concatenate(leaf) if isinstance(leaf, Factors) else leaf for leaf in leaves]
+    return [np.asarray(table)[:11] for table in tables if np.ndim(table) == 2]
 
 
 @pytest.mark.parametrize("opt, tables", [("lazy_adam", 2), ("lazy_adagrad", 1)])
 def test_a_lazy_batch_leaves_moments_alone_that_it_does_not_touch(ratings, opt, tables):
     method = sgd(opt=configured(opt))
-    layout = laid_out(method, ratings)
     out = np.flatnonzero(ratings.fold == HPARAMS.fold)
-    state = method.init(jax.random.key(0), layout, HPARAMS, pinned_factors())
+    state = started(method, ratings, HPARAMS)
     states = []
-    for visits in ([[7, 9, 10, 4]], [[3, 4, 16, out[0]]], [[*out[:3], 18]]):
-        state, _ = method.step(state, layout, HPARAMS, np.array(visits))
+    for places in ([7, 9, 10, 4], [3, 4, 16, out[0]], [*out[:3], 18]):
+        state = after_batch(places, method, ratings, state, HPARAMS)
         states.append(state)
     first, after, nothing = states
     assert len(moments(first)) == tables
@@ -251,19 +258,17 @@ def test_a_lazy_batch_leaves_moments_alone_that_it_does_not_touch(ratings, opt, 
     jax.tree.map(np.testing.assert_array_equal, moments(after), moments(nothing))
 
 
-def after_visiting(visits, method, ratings):
-    """The factors after one epoch in a given order."""
-    layout = laid_out(method, ratings)
-    state = method.init(jax.random.key(0), layout, EVERYONE, pinned_factors())
-    return method.step(state, layout, EVERYONE, visits)[0].factors
-
-
 @pytest.mark.parametrize("opt", ["adam", "adagrad"])
 def test_a_row_that_comes_twice_has_one_update_of_the_summed_gradient(ratings, opt):
-    visits = np.array([[0, 1, 4, 18]])  # user 0 twice, and padding there
-    plain = after_visiting(visits, sgd(), ratings)
-    lazy = after_visiting(visits, sgd(opt=configured(f"lazy_{opt}")), ratings)
     start = pinned_factors()
+
+    def moved(opt):
+        method = sgd(opt=configured(opt))
+        state = started(method, ratings, EVERYONE)
+        places = [0, 1, 4, 18]  # user 0 twice, and padding there
+        return after_batch(places, method, ratings, state, EVERYONE).factors
+
+    plain, lazy = moved("sgd"), moved(f"lazy_{opt}")
     summed = Factors(*((a - b) / 0.02 for a, b in zip(start, plain, strict=True)))
     solver = configured(opt).make(EVERYONE, 1)
     updates, _ = solver.update(summed, solver.init(start), start)
@@ -365,21 +370,6 @@ def test_descent_follows_a_schedule_an_epoch_an_update(ratings):
     expected, _ = epochs(descent(), ratings, lane(learning_rate=0.01), 1, factors[1])
     assert_close(factors[2], expected[1], 1e-14)
     np.testing.assert_array_equal(factors[3].user, factors[2].user)
-
-
-def test_sgd_follows_a_schedule_a_batch_an_update(ratings):
-    opt = optimizer("sgd", schedule="linear", final=0.0, epochs=1)
-    visits = np.arange(20).reshape(2, 10)
-
-    def after(batches, opt, hparams=EVERYONE, start=None):
-        method = sgd(batch_size=10, opt=opt)
-        layout = laid_out(method, ratings)
-        state = method.init(jax.random.key(0), layout, hparams, start or pinned_factors())
-        return method.step(state, layout, hparams, batches)[0].factors
-
-    first = after(visits[:1], PLAIN)
-    second = after(visits[1:], PLAIN, lane(fold=NO_FOLD, learning_rate=0.01), first)
-    assert_close(after(visits, opt), second, 1e-14)  # the rate falls by half at every batch
 
 
 REFUSED = {

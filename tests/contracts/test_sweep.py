@@ -197,14 +197,6 @@ def test_a_program_that_does_not_fit_is_refused(sweep, monkeypatch, lanes_per_pr
     assert not small.programs
 
 
-def test_shuffles_beyond_memory_are_refused(sweep, monkeypatch):
-    schedule = replace(sweep.plan.schedule, epochs_per_call=10**6)
-    eager = other_programs(sweep, 3, schedule=schedule)
-    monkeypatch.setattr("mfjax.memory.memory_bytes", lambda: 10**9)
-    with pytest.raises(InputError, match=r"4 lanes of rank 16, .* need about [\d.]+ GB"):
-        eager.train(LANES[:1])
-
-
 def test_histories_of_all_lanes_beyond_memory_are_refused(sweep, monkeypatch):
     monkeypatch.setattr("mfjax.memory.machine_bytes", lambda: 10**6)
     expected = "the factors and histories of 300 lanes need about"

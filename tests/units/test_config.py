@@ -236,7 +236,7 @@ def test_a_methods_own_keys_reach_it(monkeypatch, name):
 
 def test_tiles_are_cut_as_the_config_says():
     spec = built(
-        *TINY, "method=als", "tiles.width=16", "tiles.chunk=64", "tiles.group=8"
+        *TINY, "method=als", "kernel=xla", "tiles.width=16", "tiles.chunk=64", "tiles.group=8"
     ).sweep.plan.spec
     assert spec.tiling == Tiling(width=16, chunk=64, group=8)
 

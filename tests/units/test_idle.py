@@ -20,9 +20,9 @@ from jax.interpreters import partial_eval
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.basecontainer import BaseContainer
 
-from mfjax import GRADIENTS, METHODS, Hparams, Ratings
+from mfjax import GRADIENTS, KERNELS, METHODS, Hparams, Ratings
 from mfjax.app import schema
-from mfjax.app.build import build, build_dataset
+from mfjax.app.build import build, build_dataset, kernel_of
 from mfjax.app.idle import idle, reason_of
 from mfjax.app.ignored import refuse_idle
 from mfjax.app.jobs import _points
@@ -152,13 +152,12 @@ def program(made_of, spec):
     method = plan.method(spec)
     ratings = next(iter(plan.problems.values())).ratings
     layout = method.prepare(ratings)
-    visits = method.visits(len(ratings.value), 0, 0)
 
-    def an_epoch(hparams, layout, visits):
+    def an_epoch(hparams, layout):
         state = method.init(jax.random.key(hparams.init_seed), layout, hparams, plan.warm)
-        return method.step(state, layout, hparams, visits)
+        return method.step(state, layout, hparams, 0)
 
-    traced = jax.make_jaxpr(an_epoch)(Hparams.of(spec.dtype), layout, visits)
+    traced = jax.make_jaxpr(an_epoch)(Hparams.of(spec.dtype), layout)
     _, used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.out_avals))
     read = [key for key, is_read in zip(Hparams._fields, used, strict=False) if is_read]
     return str(traced), read
@@ -225,6 +224,7 @@ def test_a_key_acts_or_is_refused(given, thorough, unchecked):
     before = comes_to(base)
     others = {key: other(key, value_of(base, key), "train") for key in defaults("train")}
     del others["job.name"]  # which `check` refuses
+    others["kernel"] = next(name for name in KERNELS if name != kernel_of(base).name)
     for axis in base.sweep:
         if base.sweep[axis] is not None:
             del others[f"hparams.{axis}"]  # of which a warning says so

@@ -35,9 +35,9 @@ def repeated(spec: Spec, *, optimizer: Optimizer, times: int = 1) -> Method:
     """`sgd`, with `times` passes an epoch."""
     method = METHODS["sgd"](spec, optimizer=optimizer, batch_size=64)
 
-    def step(state, layout, hparams, visits):
+    def step(state, layout, hparams, epoch):
         for _ in range(times):
-            state, info = method.step(state, layout, hparams, visits)
+            state, info = method.step(state, layout, hparams, epoch)
         return state, info
 
     return method._replace(step=step)

@@ -65,9 +65,9 @@ def only_ignore(spec):
 def twice(spec, *, optimizer, times: int = 2):
     method = METHODS["sgd"](spec, optimizer=optimizer, batch_size=64)
 
-    def step(state, layout, hparams, visits):
+    def step(state, layout, hparams, epoch):
         for _ in range(times):
-            state, info = method.step(state, layout, hparams, visits)
+            state, info = method.step(state, layout, hparams, epoch)
         return state, info
 
     return method._replace(step=step)
@@ -76,8 +76,8 @@ def twice(spec, *, optimizer, times: int = 2):
 def backwards(spec, *, gradient, optimizer):
     method = METHODS["descent"](spec, gradient=gradient, optimizer=optimizer)
 
-    def step(state, layout, hparams, visits):
-        after, info = method.step(state, layout, hparams, visits)
+    def step(state, layout, hparams, epoch):
+        after, info = method.step(state, layout, hparams, epoch)
         turned = [2 * a - b for a, b in zip(state.factors, after.factors)]
         return after._replace(factors=type(after.factors)(*turned)), info
 
@@ -249,7 +249,7 @@ def test_its_keys_are_checked_as_those_of_rows_are(overrides, message):
 
 
 def test_what_it_reads_may_be_set():
-    asked(*TINY, "method=mine.py:by_kernel", "tiles.width=16")
+    asked(*TINY, "method=mine.py:by_kernel", "kernel=xla", "tiles.width=16")
     asked(*TINY, "method=descent", "gradient=mine.py:right", "optimizer=mine.py:momentum")
 
 

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 os.environ.setdefault("PJRT_NPROC", "1")  # before jax is imported
@@ -35,7 +36,6 @@ from mfjax.kernels.layout import ALS_OVERHEAD, GRADIENT_OVERHEAD
 
 RATES = (0.01, 0.014, 0.019, 0.026, 0.034, 0.045, 0.06, 0.08)
 REGS = (0.06, 0.085, 0.11, 0.14)
-BATCH = 256
 
 
 def chosen(table: dict, name: str) -> Callable:
@@ -83,7 +83,8 @@ def gradient(task: Task) -> dict:
     """One full gradient of both sides and the loss, by the variant of the option `variant`."""
     make = chosen(mfjax.GRADIENTS, task.options["variant"])
     plain = spec(task, bias=False, reg_by="row")
-    variant = make(shared_out(task, plain, GRADIENT_OVERHEAD))
+    whole = shared_out(task, plain, GRADIENT_OVERHEAD)
+    variant = make(whole)
     began = time.perf_counter()
     layout = variant.prepare(ratings(task))
     prepared = time.perf_counter() - began
@@ -108,7 +109,7 @@ class Fit:
         self.method = method
         self.epoch = 0
         layout = method.prepare(ratings(task))
-        start = (self.started(layout, setting), layout, setting, self.visits())
+        start = (self.started(layout, setting), layout, setting, np.int32(0))
         self.program, placed, _ = compiled(method.step, *start, donate_argnums=0)
         self.state, self.layout, self.setting, _ = placed
         self.setup_seconds = time.perf_counter() - began
@@ -117,13 +118,9 @@ class Fit:
         """The state before the first epoch."""
         return jax.jit(self.method.init)(jax.random.key(0), layout, setting)
 
-    def visits(self) -> np.ndarray | None:
-        """The shuffle of the next epoch."""
-        return self.method.visits(len(self.task.data.value), 0, self.epoch)
-
     def step(self) -> None:
-        """One epoch, its shuffle included."""
-        after = self.program(self.state, self.layout, self.setting, self.visits())
+        """One epoch."""
+        after = self.program(self.state, self.layout, self.setting, np.int32(self.epoch))
         self.state, _ = jax.block_until_ready(after)
         self.epoch += 1
 
@@ -143,11 +140,11 @@ class Fit:
 
 
 def sgd(task: Task) -> dict:
-    """One epoch of SGD, the shuffle on the host included."""
+    """One epoch of SGD, its order included."""
     setting = hparams(task, learning_rate=0.03, reg=0.1, reg_bias=0.02)
-    make = chosen(mfjax.METHODS, "sgd")
-    method = make(spec(task), optimizer=mfjax.optimizer("sgd"), batch_size=BATCH)
-    fit = Fit(task, method, setting)
+    batch, threads = int(task.options["batch"]), int(task.options["threads"])
+    whole = spec(task, tiling=mfjax.Tiling(shards=threads))
+    fit = Fit(task, descending(task, whole), setting)
     fit.step()
     seconds = median_seconds(fit.step, task.quick)
     fit.restart(setting)
@@ -157,7 +154,7 @@ def sgd(task: Task) -> dict:
         "seconds": seconds,
         "setup_seconds": fit.setup_seconds,
         "rmse": fit.rmse(),
-        "note": f"batch {BATCH}, 1 core",
+        "note": f"batch {batch}, {threads} thread(s)",
     }
 
 
@@ -169,7 +166,7 @@ def als(task: Task) -> dict:
     make = chosen(mfjax.METHODS, task.options["method"])
 
     def method(spec: mfjax.Spec) -> mfjax.Method:
-        return make(spec, kernel=mfjax.KERNELS["tiles"](spec))
+        return make(spec, kernel=kernel(task, spec))
 
     def setting(reg: float) -> mfjax.Hparams:
         return hparams(task, reg=reg, reg_bias=BIAS_REG)
@@ -200,7 +197,7 @@ def sweep(task: Task) -> dict:
     began = time.perf_counter()
     plan = mfjax.Plan(
         spec=spec(task),
-        method=descending,
+        method=partial(descending, task),
         problems={0: tested_as_validation(task.data)},
         schedule=mfjax.Schedule(epochs=EPOCHS, eval_every=EPOCHS, epochs_per_call=EPOCHS),
     )
@@ -219,10 +216,19 @@ def sweep(task: Task) -> dict:
     )
 
 
-def descending(spec: mfjax.Spec) -> mfjax.Method:
-    """SGD of one program."""
-    optimizer = mfjax.optimizer("sgd")
-    return mfjax.METHODS["sgd"](spec, optimizer=optimizer, batch_size=BATCH)
+def descending(task: Task, spec: mfjax.Spec) -> mfjax.Method:
+    """Plain SGD, in batches of the option `batch`."""
+    return chosen(mfjax.METHODS, "sgd")(
+        spec,
+        kernel=kernel(task, spec),
+        optimizer=mfjax.optimizer("sgd"),
+        batch_size=int(task.options["batch"]),
+    )
+
+
+def kernel(task: Task, spec: mfjax.Spec) -> mfjax.Kernel:
+    """The kernel of the option `kernel`."""
+    return chosen(mfjax.KERNELS, task.options["kernel"])(spec)
 
 
 def tested_as_validation(data: Data) -> mfjax.Problem:

@@ -93,7 +93,7 @@ def als_work(shape: Shape) -> Work:
 def sgd_work(shape: Shape) -> Work:
     """An epoch of plain SGD.
 
-    Bytes: a rating's place in the shuffle, its user, item and value, 12 + s, and both its rows,
+    Bytes: a rating's place in the order, its user, item and value, 12 + s, and both its rows,
     read and written, 4 s k: n (12 + s + 4 s k).
     FLOPs: its prediction, 2 k, and two rows that become a u + b v, 3 k each: 8 n k.
     """

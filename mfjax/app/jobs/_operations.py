@@ -63,14 +63,14 @@ SGD = Operation("sgd", sgd_work)
 
 def als(spec: Spec) -> Method:
     """Exact ALS on tiles."""
-    return METHODS["als"](spec, kernel=KERNELS["tiles"](spec))
+    return METHODS["als"](spec, kernel=KERNELS["xla"](spec))
 
 
 def sgd(cfg: DictConfig, spec: Spec) -> Method:
-    """Plain SGD, in batches of `method.batch_size`."""
+    """Plain SGD, in batches of `method.batch_size`, in XLA."""
     batch_size = cfg.method.batch_size
     given = {} if batch_size is None else {"batch_size": batch_size}
-    return METHODS["sgd"](spec, optimizer=optimizer(), **given)
+    return METHODS["sgd"](spec, kernel=KERNELS["xla"](spec), optimizer=optimizer(), **given)
 
 
 def descent(spec: Spec) -> Method:
@@ -103,7 +103,7 @@ def als_rows(bench: Bench, oracle: Oracle) -> list[Row]:
     rows = []
     for point in points:
         state = State(point.factors, ())
-        arguments = jax.device_put((state, layout, point.hparams, None))
+        arguments = jax.device_put((state, layout, point.hparams, 0))
         row, (after, _) = timed(bench, ALS, point, als(point.spec).step, arguments)
         with terminal.working(f"als, rank {row['rank']}, in float64 on the CPU"):
             error = als_error(point, after.factors, oracle)
@@ -135,8 +135,7 @@ def sgd_rows(bench: Bench) -> list[Row]:
         layout = method.prepare(point.ratings)
         init = jax.jit(method.init)
         state = init(jax.random.key(0), layout, point.hparams, point.factors)
-        visits = method.visits(len(point.ratings.value), 0, 0)
-        arguments = jax.device_put((state, layout, point.hparams, visits))
+        arguments = jax.device_put((state, layout, point.hparams, 0))
         row, _ = timed(bench, SGD, point, method.step, arguments)
         rows.append(row)
     return rows

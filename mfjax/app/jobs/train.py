@@ -57,6 +57,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
         case Ready(trained):
             before = trained.seconds["compile"] + trained.seconds["train"]  # this job began
             terminal.say_data(trained.experiment.dataset)
+            say_kernel(trained.experiment.method)
             return write_and_show(cfg, folder, trained, began - before)
         case Nothing():
             return run_alone(cfg, folder, began)
@@ -77,6 +78,7 @@ def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
             "hydra.run.dir=… says where"
         )
     terminal.say_data(experiment.dataset)
+    say_kernel(experiment.method)
     with finishing_the_chunk() as stop:
         checkpoints = Checkpoints(
             folder,
@@ -88,6 +90,13 @@ def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
         (trained,) = train([cfg], [experiment], checkpoints)
     trained = trained._replace(seconds=before | trained.seconds)
     return write_and_show(cfg, folder, trained, began, own_checkpoints=True)
+
+
+def say_kernel(method: Mapping[str, Any]) -> None:
+    """What sums over the ratings, and why; a warning where compiled kernels are lacking."""
+    if kernel := method.get("kernel"):
+        say = terminal.warn if kernel["is_lacking"] else terminal.say
+        say(f"Kernel: {kernel['name']} ({kernel['reason']})")
 
 
 def finished_already(cfg: DictConfig, folder: Path) -> bool:

@@ -1,0 +1,65 @@
+"""Which kernel computes: the compiled one on a CPU where it can, and XLA's elsewhere."""
+
+from typing import NamedTuple
+
+import jax
+
+from mfjax.errors import InputError
+from mfjax.kernels import KERNELS, Kernel
+from mfjax.kernels.native.library import Missing, library
+from mfjax.kernels.native.visits import moves_of
+from mfjax.types import Optimizer, Spec
+
+AUTO = "auto"
+
+
+class Choice(NamedTuple):
+    """A row of KERNELS, and why it was taken.
+
+    Args:
+      name: of the row.
+      reason: in words.
+      is_lacking: whether it was taken for want of the compiled kernels, which can be mended.
+    """
+
+    name: str
+    reason: str
+    is_lacking: bool = False
+
+
+def choice(asked: str = AUTO, optimizer: Optimizer | None = None) -> Choice:
+    """The kernel for what is asked.
+
+    Args:
+      asked: a row of KERNELS; `auto`: `native` on a CPU, for optimisers that it knows.
+      optimizer: of a method that takes batches by it.
+
+    Returns:
+      The row and the reason.
+    """
+    if asked != AUTO:
+        return Choice(asked, "as asked")
+    if (platform := jax.default_backend()) != "cpu":
+        return Choice("xla", f"the compiled kernels are for CPUs, and this is {platform}")
+    found = library()
+    if isinstance(found, Missing):
+        return Choice("xla", found.reason, is_lacking=True)
+    if optimizer is not None:
+        try:
+            moves_of(optimizer)
+        except InputError as error:
+            return Choice("xla", str(error).partition(";")[0])
+    return Choice("native", f"compiled for {found.isa}")
+
+
+def best_kernel(spec: Spec, optimizer: Optimizer | None = None) -> Kernel:
+    """The kernel of `choice`, made for a Spec.
+
+    Args:
+      spec: the shapes and the conventions.
+      optimizer: of a method that takes batches by it.
+
+    Returns:
+      The Kernel.
+    """
+    return KERNELS[choice(optimizer=optimizer).name](spec)

@@ -1,0 +1,89 @@
+"""Rows of one side nearer to their minimum, by conjugate gradients on the sums of tiles."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from mfjax.kernels.kernel import USER, Loss, OwnRows
+from mfjax.kernels.layout import Tiles
+from mfjax.kernels.tiles import error_sums, in_rows, tables, views
+from mfjax.objective import LaneTerms, off_ratings
+from mfjax.types import Factors, Spec
+
+
+def approach_rows(
+    factors: Factors, side: int, layout: Tiles, lane: LaneTerms, steps: int, spec: Spec
+) -> OwnRows:
+    """`steps` of conjugate gradients from where the rows are, so that L never rises.
+
+    ∂L/∂u_i is linear in u_i; a product with its matrix is the gradient of this side without ratings
+    and background, so that no k × k matrix is formed.
+    """
+    without_values = lane._replace(background=jnp.zeros_like(lane.background))
+
+    def product(direction: OwnRows) -> OwnRows:
+        at = with_side(factors, side, direction)
+        _, image = side_gradient(at, side, layout, without_values, spec, of_values=False)
+        return image
+
+    _, slope = side_gradient(factors, side, layout, lane, spec)
+    return _conjugate_gradients(product, factors[side], -slope, steps)
+
+
+def side_gradient(
+    factors: Factors,
+    side: int,
+    layout: Tiles,
+    lane: LaneTerms,
+    spec: Spec,
+    *,
+    of_values: bool = True,
+) -> tuple[Loss, OwnRows]:
+    """L and its gradient in the rows of one side alone, without s."""
+    view = views(tables(factors, lane, layout, spec), lane, layout, spec)[side]
+    loss, sums = error_sums(view, lane, spec, of_values=of_values)
+    rest, grad = off_ratings(factors, lane, spec)
+    rows = grad[side] + in_rows(sums, view, spec)
+    return loss + rest, rows * lane.columns[side].free[None]
+
+
+def with_side(factors: Factors, side: int, rows: OwnRows) -> Factors:
+    """The factors with one side replaced."""
+    if side == USER:
+        return factors._replace(user=rows)
+    return factors._replace(item=rows)
+
+
+def _conjugate_gradients(
+    product: Callable[[OwnRows], OwnRows], rows: OwnRows, residual: OwnRows, steps: int
+) -> OwnRows:
+    """Rows nearer to where their `residual` is 0; all of them take their steps together.
+
+    `product` multiplies the rows of a table by the matrix of each.
+    """
+
+    def step(carry, _):
+        rows, residual, direction = carry
+        image = product(direction)
+        square = _dot(residual, residual)
+        length = _ratio(square, _dot(direction, image))
+        rows += length * direction
+        residual -= length * image
+        turn = _ratio(_dot(residual, residual), square)
+        return (rows, residual, residual + turn * direction), None
+
+    start = (rows, residual, residual)
+    (rows, _, _), _ = jax.lax.scan(step, start, length=steps)
+    return rows
+
+
+def _dot(a: OwnRows, b: OwnRows) -> Float[Array, "rows 1"]:
+    return (a * b).sum(1, keepdims=True)
+
+
+def _ratio(a: Float[Array, "rows 1"], b: Float[Array, "rows 1"]) -> Float[Array, "rows 1"]:
+    """a / b, and 0 where b is 0: a row at its minimum stays there."""
+    some = b > 0
+    return jnp.where(some, a / jnp.where(some, b, 1), 0)

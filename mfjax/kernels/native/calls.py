@@ -1,0 +1,209 @@
+"""The compiled kernels as functions of arrays, for use inside `jax.jit`.
+
+Their operands are checked again on the other side: what has another shape, dtype or range is an
+error of XLA's with the name of the operand, and is not read.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mfjax.kernels.kernel import USER
+from mfjax.kernels.native.layout import Compressed
+from mfjax.objective import LaneTerms
+from mfjax.types import AnyArray, Factors, Spec
+
+Loss = Float[Array, ""]
+EXACT = -1  # steps of `rows`
+
+
+def gradient(
+    factors: Factors, layout: Compressed, lane: LaneTerms, spec: Spec
+) -> tuple[Loss, Factors]:
+    """L and its gradient, but for the missing entries' part over all entries.
+
+    Args:
+      factors: what stands in a pinned column is not read.
+      layout: the ratings.
+      lane: the constants of L.
+      spec: the conventions.
+
+    Returns:
+      s times the loss of the ratings and of the regulariser, and its gradient.
+    """
+    user, item = factors
+    call = _call("mfjax_gradient", (_scalar(user), _like(user), _like(item)))
+    loss, *grad = call(
+        *factors,
+        *layout.user,
+        *layout.item,
+        *lane.row_reg,
+        *lane.columns.user,
+        *lane.columns.item,
+        lane.background,
+        *_lane(lane),
+        **attributes(spec),
+    )
+    return loss, Factors(*grad)
+
+
+def loss(factors: Factors, layout: Compressed, lane: LaneTerms, spec: Spec) -> Loss:
+    """The loss of the ratings, less what `mfjax.objective.off_ratings` says there; without s."""
+    call = _call("mfjax_loss", _scalar(factors.user))
+    return call(*_side(factors, USER, layout, lane), **attributes(spec, is_item=USER))
+
+
+def rows(
+    factors: Factors,
+    side: int,
+    layout: Compressed,
+    lane: LaneTerms,
+    spec: Spec,
+    steps: int = EXACT,
+) -> Float[Array, "rows columns"]:
+    """The rows of one side at their minimum, or so many steps of conjugate gradients nearer to it.
+
+    Args:
+      factors: of the lane; the other side's are pinned.
+      side: 0, users, or 1, items.
+      layout: the ratings.
+      lane: the constants of L.
+      spec: the conventions.
+      steps: of conjugate gradients; `EXACT`: the minimum.
+
+    Returns:
+      The rows, with their pins.
+    """
+    call = _call("mfjax_rows", _like(factors[side]))
+    return call(
+        *_side(factors, side, layout, lane),
+        *_missing(factors, side, lane, spec),
+        **attributes(spec, is_item=side, steps=steps),
+    )
+
+
+def predictions(
+    factors: Factors, user: Int[Array, " n"], item: Int[Array, " n"], threads: int = 1
+) -> Float[Array, " n"]:
+    """u_i·v_j of n pairs."""
+    of_each = jax.ShapeDtypeStruct(user.shape, factors.user.dtype)
+    call = _call("mfjax_predictions", of_each)
+    return call(*factors, user, item, threads=np.int64(threads))
+
+
+def epoch(
+    factors: Factors,
+    moments: Sequence[Factors],
+    ratings: tuple[Array, Array, Array],
+    shares: Sequence[Array],
+    lane: LaneTerms,
+    *,
+    rates: Float[Array, " batches"],
+    options: Float[Array, " options"],
+    updates: Int[AnyArray, ""],
+    split_seed: Int[AnyArray, ""] | int,
+    number: Int[AnyArray, ""] | int,
+    attributes: dict[str, np.int64],
+) -> tuple[Factors, list[Factors], Loss]:
+    """An epoch of stochastic gradient descent.
+
+    Args:
+      factors: pinned; moved in place.
+      moments: tables of their shapes, as many as the rule has; moved in place.
+      ratings: fold, rated and block of `mfjax.kernels.native.visits.Visited`.
+      shares: of users and of items.
+      lane: the constants of L.
+      rates: the learning rate of each batch.
+      options: of the rule.
+      updates: batches before this epoch.
+      split_seed, number: of the order, the latter the epochs before this one.
+      attributes: those of `attributes`, with strata, batch_size, rule and moments.
+
+    Returns:
+      The factors and the moments after it, and s times the loss as the batches saw it.
+    """
+    tables = [*factors, *(side for moment in moments for side in moment)]
+    scalars = (updates, split_seed, number)
+    operands = [
+        *factors,
+        *ratings,
+        *shares,
+        *lane.columns.user,
+        *lane.columns.item,
+        *_lane(lane),
+        rates,
+        options,
+        *(jnp.asarray(scalar, jnp.int32) for scalar in scalars),
+    ]
+    first = len(operands)  # of the moments
+    order = jax.ShapeDtypeStruct(ratings[0].shape, jnp.int32)
+    user, item, *of_moments = map(_like, tables)
+    call = _call(
+        "mfjax_epoch",
+        (user, item, _scalar(factors.user), *of_moments, order),
+        input_output_aliases={0: 0, 1: 1, **{first + i: 3 + i for i in range(len(of_moments))}},
+    )
+    user, item, loss, *moved, _ = call(*operands, *tables[2:], **attributes)
+    pairs = zip(moved[::2], moved[1::2], strict=True)
+    return Factors(user, item), [Factors(*pair) for pair in pairs], loss
+
+
+def _call(name: str, results: Any, **options: Any) -> Callable:
+    return jax.ffi.ffi_call(name, results, vmap_method="sequential", **options)
+
+
+def _like(rows: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(rows.shape, rows.dtype)
+
+
+def _scalar(rows: Array) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct((), rows.dtype)
+
+
+def attributes(spec: Spec, **more: int) -> dict[str, np.int64]:
+    """The static operands of a call, as XLA takes them."""
+    values = {
+        "threads": spec.tiling.shards,
+        "rank": spec.max_rank,
+        "missing": spec.missing != "ignore",
+        **more,
+    }
+    return {name: np.int64(value) for name, value in values.items()}
+
+
+def _lane(lane: LaneTerms) -> tuple[Array, Array]:
+    """The scalars of a lane, in the order of `src/operands.h`."""
+    scalars = [lane.centre, lane.alpha, lane.gram_alpha, lane.scale]
+    return jnp.asarray(lane.fold, jnp.int32), jnp.stack(jnp.broadcast_arrays(*scalars))
+
+
+def _side(factors: Factors, side: int, layout: Compressed, lane: LaneTerms) -> list[Array]:
+    """What `OneSide` of `src/handlers.cpp` reads."""
+    return [
+        factors[side],
+        factors[1 - side],
+        *layout[side],
+        lane.row_reg[side],
+        *lane.columns[side],
+        *lane.columns[1 - side],
+        lane.background,
+        *_lane(lane),
+    ]
+
+
+def _missing(
+    factors: Factors, side: int, lane: LaneTerms, spec: Spec
+) -> tuple[Array, Array, Array]:
+    """`Missing` of `src/operands.h`: sums over all rows of the other side, times α."""
+    other = factors[1 - side]
+    nothing = jnp.zeros_like(other[0])
+    if spec.missing == "ignore":
+        return nothing[:, None] * nothing[None], nothing, nothing
+    alpha = lane.gram_alpha
+    # b is an item's: of items as the own side it multiplies the sum, of the others their rows
+    target = lane.background @ other if side == USER else nothing
+    return alpha * (other.T @ other), alpha * target, alpha * other.sum(0)

@@ -1,0 +1,72 @@
+"""The kernel of compiled loops, for CPUs: compressed rows of both sides, each read once."""
+
+from functools import partial
+
+from mfjax.errors import InputError
+from mfjax.kernels.kernel import Kernel, Loss, OwnRows
+from mfjax.kernels.native import calls
+from mfjax.kernels.native.layout import Compressed, prepare
+from mfjax.kernels.native.library import Missing, library
+from mfjax.kernels.native.visits import visitor
+from mfjax.objective import LaneTerms, background, off_ratings, pin, zero_pinned
+from mfjax.types import Factors, Spec
+
+DTYPES = ("float32", "float64")
+
+
+def native_kernel(spec: Spec) -> Kernel:
+    """Sums over compressed rows, in C++ that XLA calls.
+
+    Derivation: equation (1) of `mfjax.objective` for the gradient, (1) and (2) of
+    `mfjax.kernels.normal` for the rows at their minimum, and `mfjax.kernels.batches`, each as it
+    stands in `src`. The missing entries' part over all entries is XLA's.
+
+    Args:
+      spec: the shapes, the conventions and, in its tiling, the threads of a lane that is alone.
+
+    Returns:
+      The Kernel, of which the same bits come with any number of threads.
+
+    Raises:
+      InputError: where there are no compiled kernels, or none of this dtype.
+    """
+    found = library()
+    if isinstance(found, Missing):
+        raise InputError(found.reason)
+    if spec.dtype not in DTYPES:
+        raise InputError(
+            f"kernel=native: expected dtype {' or '.join(DTYPES)}, got {spec.dtype}; use kernel=xla"
+        )
+    return Kernel(
+        prepare=partial(prepare, spec=spec),
+        gradient=partial(_gradient, spec=spec),
+        objective=partial(_objective, spec=spec),
+        solve_rows=partial(calls.rows, spec=spec),
+        approach_rows=partial(_approach_rows, spec=spec),
+        visitor=partial(visitor, spec),
+        work_bytes=0,
+        shares_rows=False,
+        predict=partial(calls.predictions, threads=spec.tiling.shards),
+    )
+
+
+def _gradient(
+    factors: Factors, layout: Compressed, lane: LaneTerms, spec: Spec
+) -> tuple[Loss, Factors]:
+    loss, grad = calls.gradient(factors, layout, lane, spec)
+    if spec.missing == "ignore":
+        return loss, grad
+    missing, missing_grad = background(pin(factors, lane.columns), lane)
+    sides = zip(grad, zero_pinned(missing_grad, lane.columns), strict=True)
+    return loss + lane.scale * missing, Factors(*(g + lane.scale * m for g, m in sides))
+
+
+def _objective(factors: Factors, layout: Compressed, lane: LaneTerms, spec: Spec) -> Loss:
+    rest, _ = off_ratings(factors, lane, spec)
+    return lane.scale * (calls.loss(factors, layout, lane, spec) + rest)
+
+
+def _approach_rows(
+    factors: Factors, side: int, layout: Compressed, lane: LaneTerms, steps: int, spec: Spec
+) -> OwnRows:
+    return calls.rows(factors, side, layout, lane, spec, steps)

@@ -1,0 +1,90 @@
+// Positive definite systems, a row of registers at a time: A = Rᵀ R, of which only the upper rows are
+// read and written. Matrices are `[n, stride]` with a stride of whole registers.
+#pragma once
+#include "vector.h"
+
+namespace mfjax::MFJAX_ISA {
+
+constexpr int PANEL = 4;  // rows that are taken off the others together
+
+// R in place of A, and 1 / its diagonal; false where A has no such factor.
+template <typename T> MFJAX_INLINE bool factorise(T* a, int64_t n, int64_t stride, T* inverse) {
+  constexpr int L = LANES<T>;
+  for (int64_t k = 0; k < n; k += PANEL) {
+    int64_t end = k + PANEL < n ? k + PANEL : n;
+    int64_t from = k / L * L;
+    for (int64_t i = k; i < end; i++) {
+      T* own = a + i * stride;
+      for (int64_t p = k; p < i; p++) {
+        const T* above = a + p * stride;
+        Vector<T> factor = all(above[i]);
+        for (int64_t c = from; c < n; c += L)
+          store(own + c, load(own + c) - factor * load(above + c));
+      }
+      T pivot = own[i];
+      if (!(pivot > 0)) return false;
+      inverse[i] = T(1) / __builtin_sqrt(pivot);
+      Vector<T> scale = all(inverse[i]);
+      for (int64_t c = from; c < n; c += L) store(own + c, load(own + c) * scale);
+    }
+    if (end - k < PANEL) break;
+    const T* panel = a + k * stride;
+    for (int64_t c = end / L * L; c < n; c += L) {
+      Vector<T> of_panel[PANEL];
+#pragma GCC unroll 4
+      for (int p = 0; p < PANEL; p++) of_panel[p] = load(panel + p * stride + c);
+      int64_t rows = c + L < n ? c + L : n;
+#pragma GCC unroll 4
+      for (int64_t i = end; i < rows; i++) {
+        T* x = a + i * stride + c;
+        Vector<T> left = load(x);
+#pragma GCC unroll 4
+        for (int p = 0; p < PANEL; p++) left -= all(panel[p * stride + i]) * of_panel[p];
+        store(x, left);
+      }
+    }
+  }
+  return true;
+}
+
+// The registers of row k from its diagonal on: those entries at and before it are 0.
+template <typename T> MFJAX_INLINE Vector<T> after_diagonal(const T* row, int64_t k) {
+  constexpr int L = LANES<T>;
+  Vector<T> x = load(row + k / L * L);
+  for (int lane = 0; lane <= int(k % L); lane++) x[lane] = 0;
+  return x;
+}
+
+// Rᵀ y = b in place, for COUNT right sides abreast.
+template <typename T, int COUNT>
+MFJAX_INLINE void solve_transposed(const T* r, int64_t n, int64_t stride, const T* inverse,
+                                   T* const (&right)[COUNT]) {
+  constexpr int L = LANES<T>;
+  for (int64_t k = 0; k < n; k++) {
+    const T* row = r + k * stride;
+    Vector<T> y[COUNT];
+    for (int i = 0; i < COUNT; i++) y[i] = all(right[i][k] *= inverse[k]);
+    int64_t c = k / L * L;
+    Vector<T> x = after_diagonal(row, k);
+    for (int i = 0; i < COUNT; i++) store(right[i] + c, load(right[i] + c) - y[i] * x);
+    for (c += L; c < n; c += L) {
+      x = load(row + c);
+      for (int i = 0; i < COUNT; i++) store(right[i] + c, load(right[i] + c) - y[i] * x);
+    }
+  }
+}
+
+// R x = b in place; what stands after the n entries of b is 0.
+template <typename T>
+MFJAX_INLINE void solve_upper(const T* r, int64_t n, int64_t stride, const T* inverse, T* right) {
+  constexpr int L = LANES<T>;
+  for (int64_t k = n - 1; k >= 0; k--) {
+    const T* row = r + k * stride;
+    int64_t c = k / L * L;
+    Vector<T> products = after_diagonal(row, k) * load(right + c);
+    for (c += L; c < n; c += L) products += load(row + c) * load(right + c);
+    right[k] = (right[k] - lane_sum<T>(products)) * inverse[k];
+  }
+}
+
+}  // namespace mfjax::MFJAX_ISA

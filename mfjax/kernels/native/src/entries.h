@@ -1,0 +1,75 @@
+// Some ratings of a row as a lane sees them: `entries_seen` and `on_ratings` of `mfjax.objective`.
+#pragma once
+#include "operands.h"
+#include "vector.h"
+
+namespace mfjax::MFJAX_ISA {
+
+constexpr int32_t LISTED = -3;  // the fold of a missing entry that is listed
+
+// Some ratings side by side, X = Few<T, N>.
+template <typename X> struct Entries {
+  X target;      // the value, less the centre
+  X weight;      // of the lane
+  X alpha;       // what the Gram part says there already; 0 where missing entries cost nothing
+  X background;  // b, less the centre
+};
+
+// The `count` ratings from n on, of a row; those up to N after them weigh nothing. Ratings that a lane holds
+// out, and missing entries that the layout lists, are b of weight α where missing entries cost, and weigh
+// nothing where they do not.
+template <typename T, bool MISSING, int N>
+MFJAX_INLINE Entries<Few<T, N>> read(const Side<T>& side, int64_t row, int64_t n, int count) {
+  using Whole = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  const Ratings<T>& ratings = side.ratings;
+  const Lane<T>& lane = side.lane;
+  Few<T, N> value = {}, weight = {}, background = {};
+  Few<int32_t, N> fold = {};
+  if (count == N) {
+    value = load_few<N>(ratings.value + n);
+    weight = load_few<N>(ratings.weight + n);
+    fold = load_few<N>(ratings.fold + n);
+  } else {
+    for (int b = 0; b < count; b++) {
+      value[b] = ratings.value[n + b];
+      weight[b] = ratings.weight[n + b];
+      fold[b] = ratings.fold[n + b];
+    }
+  }
+  const Few<T, N> nothing = {};
+  Few<T, N> target = value - lane.centre;
+  Few<int32_t, N> is_out = (fold >= 0) & (fold == lane.fold);
+  if constexpr (!MISSING) {
+    weight = __builtin_convertvector(is_out, Few<Whole, N>) ? nothing : weight;
+    return {target, weight, nothing, nothing};
+  } else {
+    for (int b = 0; b < count; b++) background[b] = side.background[side.is_item ? row : ratings.col[n + b]];
+    auto is_missing = __builtin_convertvector(is_out | (fold == LISTED), Few<Whole, N>);
+    Few<T, N> listed = weight > 0 ? nothing + (lane.alpha - lane.gram_alpha) : nothing;
+    weight = is_missing ? listed : weight;
+    Few<T, N> alpha = weight > 0 ? nothing + lane.gram_alpha : nothing;
+    return {is_missing ? background : target, weight, alpha, background};
+  }
+}
+
+// E and twice the loss, given u·v: E = w (u·v − r) − α (u·v − b), without s.
+template <bool MISSING, typename X>
+MFJAX_INLINE X error_of(X prediction, const Entries<X>& seen, X& loss) {
+  X residual = prediction - seen.target;
+  X error = seen.weight * residual;
+  loss += error * residual;
+  if constexpr (MISSING) {
+    X gap = prediction - seen.background;
+    X counted = seen.alpha * gap;
+    error -= counted;
+    loss -= counted * gap;
+  }
+  return error;
+}
+
+// As it is where the ratings' values and b count as 0.
+template <typename X> MFJAX_INLINE Entries<X> without_values(const Entries<X>& seen) {
+  return {X{}, seen.weight, seen.alpha, X{}};
+}
+
+}  // namespace mfjax::MFJAX_ISA

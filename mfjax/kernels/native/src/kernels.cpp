@@ -1,0 +1,93 @@
+// The kernels of one instruction set, whose name is MFJAX_ISA: compiled once each.
+#include "kernels.h"
+
+#include "approach.h"
+#include "order.h"
+#include "solve.h"
+#include "visits.h"
+
+namespace mfjax::MFJAX_ISA {
+
+// `call` with the columns of a row, as a constant where rows are floats of a usual rank: the compiler then
+// keeps a whole row in registers, which is worth a third of the time.
+template <typename T, typename Call> auto by_columns(int64_t columns, const Call& call) {
+  using std::integral_constant;
+  if constexpr (sizeof(T) == 4) {
+    if (columns == 16) return call(integral_constant<int, 16>{});
+    if (columns == 18) return call(integral_constant<int, 18>{});
+    if (columns == 64) return call(integral_constant<int, 64>{});
+    if (columns == 66) return call(integral_constant<int, 66>{});
+    if (columns == 128) return call(integral_constant<int, 128>{});
+  }
+  return call(integral_constant<int, 0>{});
+}
+
+template <typename T, typename Call> auto by_missing(bool missing, const Call& call) {
+  return missing ? call(std::true_type{}) : call(std::false_type{});
+}
+
+template <typename T>
+double gradient(const Side<T>& side, int64_t first, int64_t last, T* grad) {
+  return by_columns<T>(side.own.columns, [&](auto columns) {
+    return by_missing<T>(side.lane.missing, [&](auto missing) {
+      return gradient_rows<T, columns(), missing()>(side, first, last, grad);
+    });
+  });
+}
+
+template <typename T> double loss(const Side<T>& side, int64_t first, int64_t last) {
+  return by_columns<T>(side.own.columns, [&](auto columns) {
+    return by_missing<T>(side.lane.missing, [&](auto missing) {
+      return loss_rows<T, columns(), missing()>(side, first, last);
+    });
+  });
+}
+
+template <typename T>
+void solve(const Side<T>& side, const Missing<T>& all, int64_t first, int64_t last, T* rows) {
+  by_missing<T>(side.lane.missing, [&](auto missing) {
+    solve_rows<T, missing()>(side, all, first, last, rows);
+  });
+}
+
+template <typename T>
+void approach(const Side<T>& side, const Missing<T>& all, int64_t steps, int64_t first,
+              int64_t last, T* rows) {
+  by_columns<T>(side.own.columns, [&](auto columns) {
+    by_missing<T>(side.lane.missing, [&](auto missing) {
+      approach_rows<T, columns(), missing()>(side, all, steps, first, last, rows);
+    });
+  });
+}
+
+template <typename T>
+void predict(const Table<const T>& user, const Table<const T>& item, const int32_t* user_of,
+             const int32_t* item_of, int64_t first, int64_t last, T* predictions) {
+  by_columns<T>(user.columns, [&](auto columns) {
+    predict_pairs<T, columns()>(user, item, user_of, item_of, first, last, predictions);
+  });
+}
+
+void order(uint32_t split_seed, uint32_t epoch, int64_t count, int32_t* places) {
+  Permutation(split_seed, epoch, count).write(places);
+}
+
+template <typename T> double visit(const Epoch<T>& epoch) {
+  return by_columns<T>(epoch.user.columns,
+                     [&](auto columns) { return visit_all<T, columns()>(epoch); });
+}
+
+#define MFJAX_TEXT(name) #name
+#define MFJAX_NAME(name) MFJAX_TEXT(name)
+
+template <typename T> const Kernels<T>& kernels() {
+  static const Kernels<T> table = {
+      MFJAX_NAME(MFJAX_ISA), gradient<T>, loss<T>, solve<T>, approach<T>, predict<T>, order, visit<T>,
+  };
+  return table;
+}
+
+template const Kernels<float>& kernels<float>();
+template const Kernels<double>& kernels<double>();
+
+}  // namespace mfjax::MFJAX_ISA

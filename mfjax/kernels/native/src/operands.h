@@ -1,0 +1,113 @@
+// What the kernels are given, under the names of `mfjax.objective`. No instruction set is known here.
+#pragma once
+#include <cstdint>
+
+namespace mfjax {
+
+// A factor table, `[rows, columns]`, the columns of a row side by side.
+template <typename T> struct Table {
+  T* data;
+  int64_t rows;
+  int64_t columns;
+
+  T* row(int64_t i) const { return data + i * columns; }
+};
+
+// `Columns` of one side, `[columns]` each: 1 where a column trains, its pin, its λ.
+template <typename T> struct Columns {
+  const T* free;
+  const T* pin;
+  const T* reg;
+};
+
+// The ratings of one side by its rows: those of row i are `start[i]` up to, and not, `start[i + 1]`.
+template <typename T> struct Ratings {
+  const int32_t* start;
+  const int32_t* col;
+  const T* value;
+  const T* weight;
+  const int32_t* fold;
+};
+
+// The scalars of `LaneTerms`; `missing` says whether missing entries cost anything.
+template <typename T> struct Lane {
+  int32_t fold;
+  T centre;
+  T alpha;
+  T gram_alpha;
+  T scale;
+  bool missing;
+};
+
+// A lane as one side sees it: its own rows, and the other side's beside its ratings.
+template <typename T> struct Side {
+  Table<const T> own;
+  Table<const T> other;
+  Columns<T> own_columns;
+  Columns<T> other_columns;
+  Ratings<T> ratings;
+  const T* row_reg;     // ρ or σ, `[rows]`
+  int64_t rank;         // latent columns; with biases, two more follow
+  const T* background;  // b less the centre, `[items]`
+  bool is_item;         // whether the own rows are the items
+  Lane<T> lane;
+};
+
+// What all missing entries say of a row, times α: `gram` [columns, columns] is Σ v vᵀ over all rows v
+// of the other side, `target` [columns] Σ b v, and `sum` [columns] Σ v, times the row's own b.
+template <typename T> struct Missing {
+  const T* gram;
+  const T* target;
+  const T* sum;
+};
+
+// One rating of `sgd`, as it lies in memory: 16 bytes of float32, one cache line a visit.
+template <typename T> struct Rated {
+  int32_t user;
+  int32_t item;
+  T value;
+  T weight;
+};
+
+// How a row moves, given its gradient g: the rules of optax, by name.
+enum class Rule : int64_t { sgd = 0, momentum = 1, nesterov = 2, adagrad = 3, adam = 4 };
+
+// An epoch of `sgd` over both tables, moved in place.
+template <typename T> struct Epoch {
+  Table<T> user, item;
+  Columns<T> user_columns, item_columns;
+  const T* user_share;  // ρ_i / n_i
+  const T* item_share;  // σ_j / m_j
+  Lane<T> lane;
+  const Rated<T>* ratings;
+  const int32_t* fold;
+  const int32_t* order;  // of the visits, places in `ratings`
+  int64_t visits;
+  int64_t batch_size;
+  const T* rates;  // of each batch
+  Rule rule;
+  const T* options;   // of the rule
+  int64_t updates;    // before this epoch
+  Table<T> first[2];  // moments of users and of items, where the rule has them
+  Table<T> second[2];
+  bool* is_out_of_range;  // set where a rating is of no row
+};
+
+// The kernels of one instruction set. Each works on rows, ratings or visits from `first` up to, and
+// not, `last`, and what it computes of one never depends on the others, so that any number of
+// threads gives the same bits.
+template <typename T> struct Kernels {
+  const char* name;
+  double (*gradient)(const Side<T>& side, int64_t first, int64_t last, T* grad);
+  double (*loss)(const Side<T>& side, int64_t first, int64_t last);
+  void (*solve)(const Side<T>& side, const Missing<T>& missing, int64_t first, int64_t last,
+                T* rows);
+  void (*approach)(const Side<T>& side, const Missing<T>& missing, int64_t steps, int64_t first,
+                   int64_t last, T* rows);
+  void (*predict)(const Table<const T>& user, const Table<const T>& item, const int32_t* user_of,
+                  const int32_t* item_of, int64_t first, int64_t last, T* predictions);
+  void (*order)(uint32_t split_seed, uint32_t epoch, int64_t count, int32_t* places);
+  double (*visit)(const Epoch<T>& epoch);
+};
+
+}  // namespace mfjax

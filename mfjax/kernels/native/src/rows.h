@@ -1,0 +1,253 @@
+// Sums over the ratings of one row, and what is made of them: the gradient, the loss, and steps of
+// conjugate gradients.
+//
+// With u the row and v_j the rows of the other side that it has rated, the sum is
+//
+//     Σ_j E_j v_j        E_j of `entries.h`        equation (1) of `mfjax.objective`
+//
+// by groups of ratings: their products u·v_j are summed over columns together, and their rows,
+// in cache by then, are added up a few columns at a time.
+#pragma once
+#include <cstddef>
+
+#include "entries.h"
+
+namespace mfjax::MFJAX_ISA {
+
+// Ratings of a group: so many as their rows stay in registers, where a row's columns are known.
+template <typename T, int C> constexpr int group_size() {
+  constexpr int vectors = (C + LANES<T> - 1) / LANES<T>;
+  if (vectors <= 1 || LANES<T> <= 4) return LANES<T>;
+  return vectors <= 5 ? 4 : 2;
+}
+template <typename T>
+constexpr int FEW = LANES<T> < 4 ? LANES<T> : 4;  // ratings of the last groups of a row
+constexpr int ABREAST = 4;                        // registers that a sum is added up in
+constexpr int FETCHED = 16;                       // ratings by which a row is fetched ahead
+
+// A row as the sums want it, its columns times the other side's `free`, so that a pinned column of the
+// other side is never read; `pinned` is what its pins add to every product.
+template <typename T, int C> struct Operand {
+  Row<T, C> shape;
+  Vector<T>* u;
+  T pinned;
+};
+
+template <typename T> struct Sums {
+  T error;  // Σ E_j
+  double loss;
+};
+
+// The same on the way, of groups of N ratings.
+template <typename T, int N> struct Totals {
+  Few<T, N> error, loss;
+
+  Sums<T> sums() const {
+    Sums<T> sums = {};
+    for (int b = 0; b < N; b++) sums.error += error[b];
+    for (int b = 0; b < N; b++) sums.loss += double(loss[b]) / 2;
+    return sums;
+  }
+};
+
+template <typename T, int C> MFJAX_INLINE void prefetch(const Row<T, C>& shape, const T* row) {
+  for (int64_t c = 0; c < shape.columns(); c += 64 / int64_t(sizeof(T))) __builtin_prefetch(row + c);
+}
+
+template <typename T, int C, int N>
+MFJAX_INLINE Few<T, N> products(const Operand<T, C>& at, const T* const* rows) {
+  Vector<T> partial[N];
+#pragma GCC unroll 16
+  for (int b = 0; b < N; b++) {
+    partial[b] = at.shape.get(rows[b], 0) * at.u[0];
+    for (int64_t v = 1; v < at.shape.vectors(); v++)
+      partial[b] += at.shape.get(rows[b], v) * at.u[v];
+  }
+  return few_sums<T, N>(partial) + at.pinned;
+}
+
+// sum[v] += Σ_b error_b rows_b[v] for `WIDE` registers from v on, in enough chains to hide latency.
+template <typename T, int C, int N, int WIDE>
+MFJAX_INLINE void add_up(const Row<T, C>& shape, const T* const* rows, const T* error, int64_t v,
+                         Vector<T>* sum) {
+  constexpr int CHAINS = WIDE >= ABREAST || N < ABREAST ? 1 : ABREAST / WIDE;
+  Vector<T> part[CHAINS][WIDE] = {};
+  for (int i = 0; i < WIDE; i++) part[0][i] = sum[v + i];
+#pragma GCC unroll 16
+  for (int b = 0; b < N; b++)
+    for (int i = 0; i < WIDE; i++)
+      part[b % CHAINS][i] += all(error[b]) * shape.get(rows[b], v + i);
+  for (int i = 0; i < WIDE; i++) {
+    for (int chain = 1; chain < CHAINS; chain++) part[0][i] += part[chain][i];
+    sum[v + i] = part[0][i];
+  }
+}
+
+template <typename T, int C, int N>
+MFJAX_INLINE void add_up(const Row<T, C>& shape, const T* const* rows, const T* error,
+                         Vector<T>* sum) {
+  int64_t v = 0;
+  for (; v + ABREAST <= shape.vectors(); v += ABREAST)
+    add_up<T, C, N, ABREAST>(shape, rows, error, v, sum);
+  for (; v < shape.vectors(); v++) add_up<T, C, N, 1>(shape, rows, error, v, sum);
+}
+
+// Ratings n to n + count of a row, at most N.
+template <typename T, int C, int N, bool MISSING, bool ADDS>
+MFJAX_INLINE void add_group(const Side<T>& side, const Operand<T, C>& at, int64_t row, int64_t n,
+                            int count, bool of_values, Vector<T>* sum, Totals<T, N>& totals) {
+  const T* rows[N];
+  for (int b = 0; b < N; b++)
+    rows[b] = side.other.data + side.ratings.col[n + (b < count ? b : 0)] * at.shape.columns();
+  Entries<Few<T, N>> entries = read<T, MISSING, N>(side, row, n, count);
+  if (!of_values) entries = without_values(entries);
+  Few<T, N> errors = error_of<MISSING>(products<T, C, N>(at, rows), entries, totals.loss);
+  totals.error += errors;
+  if constexpr (ADDS) {
+    T error[N];
+    __builtin_memcpy(error, &errors, sizeof error);
+    add_up<T, C, N>(at.shape, rows, error, sum);
+  }
+}
+
+// sum += Σ_j E_j v_j over the ratings of a row; without `of_values`, ratings and b count as 0.
+template <typename T, int C, bool MISSING, bool ADDS>
+MFJAX_INLINE Sums<T> sum_row(const Side<T>& side, const Operand<T, C>& at, int64_t row,
+                             bool of_values, Vector<T>* sum) {
+  constexpr int N = group_size<T, C>();
+  int64_t n = side.ratings.start[row], end = side.ratings.start[row + 1];
+  int64_t last = side.ratings.start[side.own.rows];
+  Totals<T, N> totals = {};
+  Totals<T, FEW<T>> few = {};
+  for (; n + N <= end; n += N) {
+    if (at.shape.vectors() > 1 && n + FETCHED + N <= last)
+      for (int b = 0; b < N; b++)
+        prefetch(at.shape, side.other.data +
+                               side.ratings.col[n + FETCHED + b] * at.shape.columns());
+    add_group<T, C, N, MISSING, ADDS>(side, at, row, n, N, of_values, sum, totals);
+  }
+  for (; n < end; n += FEW<T>) {
+    int count = end - n < FEW<T> ? int(end - n) : FEW<T>;
+    add_group<T, C, FEW<T>, MISSING, ADDS>(side, at, row, n, count, of_values, sum, few);
+  }
+  Sums<T> most = totals.sums(), rest = few.sums();
+  return {most.error + rest.error, most.loss + rest.loss};
+}
+
+// `count` numbers, which nobody has set.
+template <typename X> class Memory {
+ public:
+  explicit Memory(int64_t count)
+      : begin_(static_cast<X*>(__builtin_malloc(size_t(count) * sizeof(X) + 1))) {}
+  ~Memory() { __builtin_free(begin_); }
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+
+  X& operator[](int64_t i) { return begin_[i]; }
+
+ private:
+  X* begin_;
+};
+
+// Room for some rows of registers, on the stack where they are narrow.
+template <typename T, int COUNT> class Room {
+ public:
+  explicit Room(int64_t vectors) : vectors_(vectors), far_(nullptr) {
+    if (COUNT * vectors > NEAR) {
+      size_t bytes = size_t(COUNT * vectors) * sizeof(Vector<T>);
+      far_ = static_cast<Vector<T>*>(__builtin_malloc(bytes + BYTES));
+      begin_ = reinterpret_cast<Vector<T>*>((reinterpret_cast<uintptr_t>(far_) + BYTES - 1) /
+                                            BYTES * BYTES);
+    } else {
+      begin_ = near_;
+    }
+  }
+  ~Room() { __builtin_free(far_); }
+  Room(const Room&) = delete;
+  Room& operator=(const Room&) = delete;
+
+  Vector<T>* operator[](int nth) { return begin_ + nth * vectors_; }
+
+ private:
+  static constexpr int NEAR = 64;
+  int64_t vectors_;
+  Vector<T>* far_;
+  Vector<T>* begin_;
+  Vector<T> near_[NEAR];
+};
+
+// The Operand of a row that has its pins; `u` is where its registers go.
+template <typename T, int C>
+MFJAX_INLINE Operand<T, C> operand(const Side<T>& side, const Row<T, C>& shape, const T* row,
+                                   bool has_pins, Vector<T>* pinned, Vector<T>* u) {
+  Vector<T> from_pins = {};
+  for (int64_t v = 0; v < shape.vectors(); v++) {
+    Vector<T> x = shape.get(row, v);
+    if (has_pins) x = x * shape.get(side.own_columns.free, v) + shape.get(side.own_columns.pin, v);
+    pinned[v] = x;
+    u[v] = x * shape.get(side.other_columns.free, v);
+    from_pins += x * shape.get(side.other_columns.pin, v);
+  }
+  return {shape, u, lane_sum<T>(from_pins)};
+}
+
+// The gradient of L in the rows of one side, `grad` [rows, columns], and the loss of their
+// regulariser, with that of their ratings on the users' side alone; both times s.
+template <typename T, int C, bool MISSING>
+double gradient_rows(const Side<T>& side, int64_t first, int64_t last, T* grad) {
+  const Row<T, C> shape(side.own.columns);
+  const int64_t vectors = shape.vectors();
+  Room<T, 3> room(vectors);
+  Vector<T>*row = room[0], *u = room[1], *sum = room[2];
+  double loss = 0;
+  for (int64_t i = first; i < last; i++) {
+    Operand<T, C> at = operand<T, C>(side, shape, side.own.row(i), true, row, u);
+    for (int64_t v = 0; v < vectors; v++) sum[v] = Vector<T>{};
+    Sums<T> sums = sum_row<T, C, MISSING, true>(side, at, i, true, sum);
+    Vector<T> ridge = {};
+    for (int64_t v = 0; v < vectors; v++) {
+      Vector<T> decay = all(side.row_reg[i]) * shape.get(side.own_columns.reg, v) * row[v];
+      ridge += decay * row[v];
+      Vector<T> from_ratings = sum[v] * shape.get(side.other_columns.free, v) +
+                               all(sums.error) * shape.get(side.other_columns.pin, v);
+      Vector<T> whole = (from_ratings + decay) * shape.get(side.own_columns.free, v);
+      shape.set(grad + i * shape.columns(), v, all(side.lane.scale) * whole);
+    }
+    loss += double(lane_sum<T>(ridge)) / 2 + (side.is_item ? 0 : sums.loss);
+  }
+  return double(side.lane.scale) * loss;
+}
+
+// The loss of the ratings of some rows, without s.
+template <typename T, int C, bool MISSING>
+double loss_rows(const Side<T>& side, int64_t first, int64_t last) {
+  const Row<T, C> shape(side.own.columns);
+  Room<T, 2> room(shape.vectors());
+  double loss = 0;
+  for (int64_t i = first; i < last; i++) {
+    Operand<T, C> at = operand<T, C>(side, shape, side.own.row(i), true, room[0], room[1]);
+    loss += sum_row<T, C, MISSING, false>(side, at, i, true, nullptr).loss;
+  }
+  return loss;
+}
+
+// u_i·v_j of some pairs.
+template <typename T, int C>
+void predict_pairs(const Table<const T>& user, const Table<const T>& item, const int32_t* user_of,
+                   const int32_t* item_of, int64_t first, int64_t last, T* predictions) {
+  constexpr int N = LANES<T>;
+  const Row<T, C> shape(user.columns);
+  for (int64_t n = first; n < last; n += N) {
+    Vector<T> partial[N];
+    for (int b = 0; b < N; b++) {
+      int64_t pair = n + b < last ? n + b : last - 1;
+      const T *u = user.row(user_of[pair]), *v = item.row(item_of[pair]);
+      partial[b] = shape.get(u, 0) * shape.get(v, 0);
+      for (int64_t c = 1; c < shape.vectors(); c++) partial[b] += shape.get(u, c) * shape.get(v, c);
+    }
+    int count = last - n < N ? int(last - n) : N;
+    store(predictions + n, sums<T, N>(partial), Mask<T>(count));
+  }
+}
+
+}  // namespace mfjax::MFJAX_ISA

@@ -1,0 +1,65 @@
+"""The kernel in XLA alone, for every platform: tiles of ratings, and batches of them."""
+
+from functools import partial
+
+from mfjax.kernels.batches import visitor
+from mfjax.kernels.conjugate import approach_rows
+from mfjax.kernels.kernel import Kernel, Loss, OwnRows
+from mfjax.kernels.layout import Tiles, prepare
+from mfjax.kernels.normal import solve_rows
+from mfjax.kernels.predictions import predict
+from mfjax.kernels.tiles import error_sums, in_rows, tables, views, work_bytes
+from mfjax.objective import LaneTerms, off_ratings, pin, zero_pinned
+from mfjax.types import Factors, Spec
+
+
+def xla_kernel(spec: Spec) -> Kernel:
+    """Sums over tiles of ratings, and batches of ratings, in XLA.
+
+    Derivation: equation (1) of `mfjax.kernels.tiles` for the gradient, (1) and (2) of
+    `mfjax.kernels.normal` for the rows at their minimum, and `mfjax.kernels.batches`.
+
+    Args:
+      spec: the shapes, the conventions and the tiling.
+
+    Returns:
+      The Kernel; its `prepare` refuses ratings whose tiles would not fit in memory.
+    """
+    return Kernel(
+        prepare=partial(prepare, spec=spec),
+        gradient=partial(_gradient, spec=spec),
+        objective=partial(_objective, spec=spec),
+        solve_rows=partial(_solve_rows, spec=spec),
+        approach_rows=partial(approach_rows, spec=spec),
+        visitor=partial(visitor, spec),
+        work_bytes=work_bytes(spec),
+        shares_rows=True,
+        predict=predict,
+    )
+
+
+def _gradient(factors: Factors, layout: Tiles, lane: LaneTerms, spec: Spec) -> tuple[Loss, Factors]:
+    factors = pin(factors, lane.columns)
+    both = views(tables(factors, lane, layout, spec), lane, layout, spec)
+    loss, user_sums = error_sums(both.user, lane, spec)
+    _, item_sums = error_sums(both.item, lane, spec)
+    rest, grad = off_ratings(factors, lane, spec)
+    user = grad.user + in_rows(user_sums, both.user, spec)
+    item = grad.item + in_rows(item_sums, both.item, spec)
+    scaled = Factors(lane.scale * user, lane.scale * item)
+    return lane.scale * (loss + rest), zero_pinned(scaled, lane.columns)
+
+
+def _objective(factors: Factors, layout: Tiles, lane: LaneTerms, spec: Spec) -> Loss:
+    # from residuals: the minimum by its equations is a difference of large sums
+    users = views(tables(factors, lane, layout, spec), lane, layout, spec).user
+    loss, _ = error_sums(users, lane, spec)
+    rest, _ = off_ratings(factors, lane, spec)
+    return lane.scale * (loss + rest)
+
+
+def _solve_rows(factors: Factors, side: int, layout: Tiles, lane: LaneTerms, spec: Spec) -> OwnRows:
+    view = views(tables(factors, lane, layout, spec), lane, layout, spec)[side]
+    rows = in_rows(solve_rows(view, lane, spec), view, spec)
+    columns = lane.columns[side]
+    return rows * columns.free[None] + columns.pin[None]
