@@ -108,7 +108,7 @@ def epoch(
     split_seed: Int[AnyArray, ""] | int,
     number: Int[AnyArray, ""] | int,
     attributes: dict[str, np.int64],
-) -> tuple[Factors, list[Factors], Loss]:
+) -> tuple[Factors, list[Factors], Loss, Int[Array, " n"]]:
     """An epoch of stochastic gradient descent.
 
     Args:
@@ -124,7 +124,8 @@ def epoch(
       attributes: those of `attributes`, with strata, batch_size, rule and moments.
 
     Returns:
-      The factors and the moments after it, and s times the loss as the batches saw it.
+      The factors and the moments after it, s times the loss as the batches saw it, and the order
+      in which it visited the ratings, of each block its own places.
     """
     tables = [*factors, *(side for moment in moments for side in moment)]
     scalars = (updates, split_seed, number)
@@ -147,9 +148,9 @@ def epoch(
         (user, item, _scalar(factors.user), *of_moments, order),
         input_output_aliases={0: 0, 1: 1, **{first + i: 3 + i for i in range(len(of_moments))}},
     )
-    user, item, loss, *moved, _ = call(*operands, *tables[2:], **attributes)
+    user, item, loss, *moved, visits = call(*operands, *tables[2:], **attributes)
     pairs = zip(moved[::2], moved[1::2], strict=True)
-    return Factors(user, item), [Factors(*pair) for pair in pairs], loss
+    return Factors(user, item), [Factors(*pair) for pair in pairs], loss, visits
 
 
 def _call(name: str, results: Any, **options: Any) -> Callable:

@@ -116,7 +116,7 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
         before = field_of(memory, "count")
         updates = jnp.zeros((), jnp.int32) if before is None else before
         rates = _rates(optimizer.rule, hparams, batches, updates, spec)
-        factors, moments, loss = calls.epoch(
+        factors, moments, loss, _ = calls.epoch(
             state.factors,
             moments,
             (layout.fold, layout.rated, layout.block),
