@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import method_of
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from mfjax import GRADIENTS, KERNELS, Hparams, InputError, Ratings, Spec, Tiling, optimizer
@@ -131,11 +132,11 @@ def test_it_works_under_vmap_map_and_shard_map(ratings):
     def of_scale(scale):
         return gradient.value_and_grad(jax.tree.map(lambda x: scale * x, factors), layout, HPARAMS)
 
-    one_by_one = [of_scale(scale) for scale in scales]
+    one_by_one = [jax.jit(of_scale)(scale) for scale in scales]
     stacked = jax.tree.map(lambda *each: jnp.stack(each), *one_by_one)
     assert_same(jax.jit(jax.vmap(of_scale))(scales), stacked)
     assert_same(jax.jit(partial(jax.lax.map, of_scale))(scales), stacked)
-    mesh = jax.make_mesh((1,), ("lane",))
+    mesh = Mesh(np.array(jax.devices()[:1]), ("lane",))
     mapped = jax.shard_map(
         partial(jax.lax.map, of_scale),
         mesh=mesh,

@@ -86,10 +86,10 @@ MFJAX_INLINE void add_up(const Row<T, C>& shape, const T* const* rows, const T* 
 template <typename T, int C, int N>
 MFJAX_INLINE void add_up(const Row<T, C>& shape, const T* const* rows, const T* error,
                          Vector<T>* sum) {
-  int64_t v = 0;
-  for (; v + ABREAST <= shape.vectors(); v += ABREAST)
+  const int64_t vectors = shape.vectors(), whole = vectors / ABREAST * ABREAST;
+  for (int64_t v = 0; v < whole; v += ABREAST)
     add_up<T, C, N, ABREAST>(shape, rows, error, v, sum);
-  for (; v < shape.vectors(); v++) add_up<T, C, N, 1>(shape, rows, error, v, sum);
+  for (int64_t v = whole; v < vectors; v++) add_up<T, C, N, 1>(shape, rows, error, v, sum);
 }
 
 // Ratings n to n + count of a row, at most N.
