@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-os.environ.setdefault("PJRT_NPROC", "1")  # before jax is imported
+os.environ.setdefault("PJRT_NPROC", "2")  # before jax is imported
 import jax
 import numpy as np
 from common import (

@@ -19,6 +19,7 @@ from mfjax.types import AnyArray, Factors, Spec
 
 Loss = Float[Array, ""]
 EXACT = -1  # steps of `rows`
+LINE = 64  # bytes of a cache line
 
 
 def gradient(
@@ -143,12 +144,16 @@ def epoch(
     first = len(operands)  # of the moments
     order = jax.ShapeDtypeStruct(ratings[0].shape, jnp.int32)
     user, item, *of_moments = map(_like, tables)
+    is_apart = not moments  # the biases, from the columns that a visit moves
+    columns = attributes["rank"] if is_apart else factors.user.shape[1]
+    rooms = [_on_whole_lines(table, int(columns)) for table in tables]
     call = _call(
         "mfjax_epoch",
-        (user, item, _scalar(factors.user), *of_moments, order),
+        (user, item, _scalar(factors.user), *of_moments, order, *rooms),
         input_output_aliases={0: 0, 1: 1, **{first + i: 3 + i for i in range(len(of_moments))}},
     )
-    user, item, loss, *moved, visits = call(*operands, *tables[2:], **attributes)
+    user, item, loss, *rest = call(*operands, *tables[2:], **attributes)
+    moved, visits = rest[: len(of_moments)], rest[len(of_moments)]
     pairs = zip(moved[::2], moved[1::2], strict=True)
     return Factors(user, item), [Factors(*pair) for pair in pairs], loss, visits
 
@@ -159,6 +164,13 @@ def _call(name: str, results: Any, **options: Any) -> Callable:
 
 def _like(rows: Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(rows.shape, rows.dtype)
+
+
+def _on_whole_lines(rows: Array, columns: int) -> jax.ShapeDtypeStruct:
+    """A table of so many columns whose rows stand on whole cache lines."""
+    of_line = LINE // rows.dtype.itemsize
+    lines = max(-(-columns // of_line), 1)
+    return jax.ShapeDtypeStruct((rows.shape[0], lines * of_line), rows.dtype)
 
 
 def _scalar(rows: Array) -> jax.ShapeDtypeStruct:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from math import isqrt
 from typing import Any, NamedTuple
 
 import jax
@@ -16,9 +17,10 @@ from mfjax.kernels.native import calls
 from mfjax.objective import FoldSums, LaneTerms, fold_sums
 from mfjax.types import Factors, Hparams, Optimizer, Ratings, Rule, Spec, State
 
-# where threads share an epoch; both are a part of the order of visits
+# where threads share an epoch; these decide the order of visits
 STRATA = 8  # of each side
-SLICES = 8  # of a block, each visited in a turn of its own
+SLICES = 2  # of a block, each visited in a turn of its own
+SHARED_FROM = 500_000  # ratings; below, threads wait for each other longer than they save
 
 
 class Visited(NamedTuple):
@@ -88,7 +90,8 @@ def moves_of(optimizer: Optimizer) -> Moves:
 def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
     """Batches of `batch_size` ratings, in the order of `mfjax.kernels.order`.
 
-    One pair at a time by plain SGD, the threads of a lane that is alone share an epoch: users and
+    One pair at a time by plain SGD, the threads of a lane that is alone share an epoch of
+    `SHARED_FROM` ratings or more: users and
     items are dealt to strata, and blocks that share no row are visited side by side (Gemulla,
     Nijkamp, Haas and Sismanis, "Large-Scale Matrix Factorization with Distributed Stochastic
     Gradient Descent", 2011, section 4).
@@ -97,7 +100,7 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
       InputError: the kernel does not know the optimiser.
     """
     moves = moves_of(optimizer)
-    strata = STRATA if spec.tiling.shards > 1 and batch_size == 1 and moves is PLAIN else 1
+    may_share = spec.tiling.shards > 1 and batch_size == 1 and moves is PLAIN
 
     def init(factors: Factors, layout: Visited, hparams: Hparams) -> State:
         batches = len(layout.fold) // batch_size
@@ -112,6 +115,7 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
     ) -> tuple[State, Loss]:
         memory = state.optimizer
         batches = len(layout.fold) // batch_size
+        strata = isqrt(len(layout.block) - 1)
         moments = [field_of(memory, name) for name in moves.moments]
         before = field_of(memory, "count")
         updates = jnp.zeros((), jnp.int32) if before is None else before
@@ -139,12 +143,14 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
         fields = dict(zip(moves.moments, moments, strict=True))
         return State(factors, with_fields(memory, fields | {"count": updates + batches})), loss
 
-    return Visitor(partial(prepare, spec=spec, batch_size=batch_size, strata=strata), init, visit)
+    lay_out = partial(prepare, spec=spec, batch_size=batch_size, may_share=may_share)
+    return Visitor(lay_out, init, visit)
 
 
-def prepare(ratings: Ratings, spec: Spec, batch_size: int, strata: int) -> Visited:
+def prepare(ratings: Ratings, spec: Spec, batch_size: int, *, may_share: bool) -> Visited:
     """The ratings by strata, with padding that fills the last batch up."""
     n = len(ratings.value)
+    strata = STRATA if may_share and n >= SHARED_FROM else 1
     padded = ratings.padded(n + -n % batch_size)
     user = _stratum(padded.user, spec.num_users, strata)
     item = _stratum(padded.item, spec.num_items, strata)

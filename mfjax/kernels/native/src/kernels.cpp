@@ -8,18 +8,23 @@
 
 namespace mfjax::MFJAX_ISA {
 
-// `call` with the columns of a row, as a constant where rows are floats of a usual rank: the compiler then
-// keeps a whole row in registers, which is worth a third of the time.
-template <typename T, typename Call> auto by_columns(int64_t columns, const Call& call) {
-  using std::integral_constant;
-  if constexpr (sizeof(T) == 4) {
-    if (columns == 16) return call(integral_constant<int, 16>{});
-    if (columns == 18) return call(integral_constant<int, 18>{});
-    if (columns == 64) return call(integral_constant<int, 64>{});
-    if (columns == 66) return call(integral_constant<int, 66>{});
-    if (columns == 128) return call(integral_constant<int, 128>{});
-  }
-  return call(integral_constant<int, 0>{});
+template <typename T, int FIRST, int... REST, typename Call>
+auto by_known(int64_t columns, const Call& call) {
+  if (columns == FIRST) return call(std::integral_constant<int, FIRST>{});
+  if constexpr (sizeof...(REST) > 0)
+    return by_known<T, REST...>(columns, call);
+  else
+    return call(std::integral_constant<int, 0>{});
+}
+
+// `call` with the columns of a row, as a constant where rows are floats and their columns are among
+// KNOWN, those of usual ranks: the compiler then keeps a row in registers, which is worth a third of the time.
+template <typename T, int... KNOWN, typename Call>
+auto by_columns(int64_t columns, const Call& call) {
+  if constexpr (sizeof(T) == 4 && sizeof...(KNOWN) > 0)
+    return by_known<T, KNOWN...>(columns, call);
+  else
+    return call(std::integral_constant<int, 0>{});
 }
 
 template <typename T, typename Call> auto by_missing(bool missing, const Call& call) {
@@ -28,7 +33,7 @@ template <typename T, typename Call> auto by_missing(bool missing, const Call& c
 
 template <typename T>
 double gradient(const Side<T>& side, int64_t first, int64_t last, T* grad) {
-  return by_columns<T>(side.own.columns, [&](auto columns) {
+  return by_columns<T, 16, 18, 64, 66, 128>(side.own.columns, [&](auto columns) {
     return by_missing<T>(side.lane.missing, [&](auto missing) {
       return gradient_rows<T, columns(), missing()>(side, first, last, grad);
     });
@@ -36,7 +41,7 @@ double gradient(const Side<T>& side, int64_t first, int64_t last, T* grad) {
 }
 
 template <typename T> double loss(const Side<T>& side, int64_t first, int64_t last) {
-  return by_columns<T>(side.own.columns, [&](auto columns) {
+  return by_columns<T, 16, 18, 64, 66, 128>(side.own.columns, [&](auto columns) {
     return by_missing<T>(side.lane.missing, [&](auto missing) {
       return loss_rows<T, columns(), missing()>(side, first, last);
     });
@@ -53,7 +58,7 @@ void solve(const Side<T>& side, const Missing<T>& all, int64_t first, int64_t la
 template <typename T>
 void approach(const Side<T>& side, const Missing<T>& all, int64_t steps, int64_t first,
               int64_t last, T* rows) {
-  by_columns<T>(side.own.columns, [&](auto columns) {
+  by_columns<T, 16, 18, 64, 66, 128>(side.own.columns, [&](auto columns) {
     by_missing<T>(side.lane.missing, [&](auto missing) {
       approach_rows<T, columns(), missing()>(side, all, steps, first, last, rows);
     });
@@ -63,7 +68,7 @@ void approach(const Side<T>& side, const Missing<T>& all, int64_t steps, int64_t
 template <typename T>
 void predict(const Table<const T>& user, const Table<const T>& item, const int32_t* user_of,
              const int32_t* item_of, int64_t first, int64_t last, T* predictions) {
-  by_columns<T>(user.columns, [&](auto columns) {
+  by_columns<T, 16, 18, 64, 66>(user.columns, [&](auto columns) {
     predict_pairs<T, columns()>(user, item, user_of, item_of, first, last, predictions);
   });
 }
@@ -73,7 +78,7 @@ void order(uint32_t split_seed, uint32_t epoch, int64_t count, int32_t* places) 
 }
 
 template <typename T> double visit(const Epoch<T>& epoch) {
-  return by_columns<T>(epoch.user.columns,
+  return by_columns<T, 16, 32, 64, 128>(epoch.user.columns,
                      [&](auto columns) { return visit_all<T, columns()>(epoch); });
 }
 

@@ -72,9 +72,17 @@ template <typename T> struct Rated {
 // How a row moves, given its gradient g: the rules of optax, by name.
 enum class Rule : int64_t { sgd = 0, momentum = 1, nesterov = 2, adagrad = 3, adam = 4 };
 
+// The biases of an epoch where they stand apart from the rows; null where they are columns of them.
+template <typename T> struct Biases {
+  T* user;
+  T* item;
+  T user_reg, item_reg;
+};
+
 // An epoch of `sgd` over both tables, moved in place.
 template <typename T> struct Epoch {
   Table<T> user, item;
+  Biases<T> bias;
   Columns<T> user_columns, item_columns;
   const T* user_share;  // ρ_i / n_i
   const T* item_share;  // σ_j / m_j

@@ -75,6 +75,26 @@ template <typename T, int C> class Kept {
   Vector<T> kept_[VECTORS];
 };
 
+// A number of a user and one of an item.
+template <typename T> struct Pair {
+  T user, item;
+};
+
+template <typename T>
+MFJAX_INLINE Pair<T> biases_of(const Epoch<T>& epoch, const Rated<T>& rating) {
+  if (!epoch.bias.user) return {T(0), T(0)};
+  return {epoch.bias.user[rating.user], epoch.bias.item[rating.item]};
+}
+
+// Takes a step off both biases of a rating, and what decays of them, given what they were.
+template <typename T>
+MFJAX_INLINE void move_biases(const Epoch<T>& epoch, const Rated<T>& rating, Pair<T> before, T step,
+                              Pair<T> decay) {
+  if (!epoch.bias.user) return;
+  epoch.bias.user[rating.user] -= step + decay.user * epoch.bias.user_reg * before.user;
+  epoch.bias.item[rating.item] -= step + decay.item * epoch.bias.item_reg * before.item;
+}
+
 // One pair at a time, x ← x − rate ∂: each visit sees the rows as the last one left them. The epoch is a
 // copy, so that the compiler knows that no row lies in it.
 template <typename T, int C> double visit_pairs(const Epoch<T> epoch) {
@@ -91,13 +111,17 @@ template <typename T, int C> double visit_pairs(const Epoch<T> epoch) {
     if (!is_of_rows(epoch, rating)) break;
     T* user = epoch.user.data + rating.user * shape.columns();
     T* item = epoch.item.data + rating.item * shape.columns();
-    T residual = product(shape, user, item) - (rating.value - epoch.lane.centre);
+    const Pair<T> bias = biases_of(epoch, rating);
+    T residual = product(shape, user, item) + bias.user + bias.item;
+    residual -= rating.value - epoch.lane.centre;
     T error = weight * residual;
     loss += double(error) * double(residual);
     T rate = epoch.rates[visit] * epoch.lane.scale;
+    const Pair<T> decay = {rate * epoch.user_share[rating.user],
+                           rate * epoch.item_share[rating.item]};
+    move_biases(epoch, rating, bias, rate * error, decay);
     Vector<T> step = all(rate * error);
-    Vector<T> user_decay = all(rate * epoch.user_share[rating.user]);
-    Vector<T> item_decay = all(rate * epoch.item_share[rating.item]);
+    Vector<T> user_decay = all(decay.user), item_decay = all(decay.item);
     for (int64_t v = 0; v < shape.vectors(); v++) {
       Vector<T> u = shape.get(user, v), w = shape.get(item, v);
       Vector<T> of_user = step * w + user_decay * user_reg[v] * u;
@@ -111,8 +135,9 @@ template <typename T, int C> double visit_pairs(const Epoch<T> epoch) {
 
 // A visit that waits for the end of its batch.
 template <typename T> struct Waiting {
-  T *user, *item;
-  T step, user_decay, item_decay;
+  Rated<T> rating;
+  Pair<T> bias, decay;
+  T step;
 };
 
 // Batches by x ← x − rate ∂: the rows of a batch are copied before any of them moves.
@@ -144,20 +169,26 @@ template <typename T, int C> double visit_plain_batches(const Epoch<T> epoch) {
         w[v] = shape.get(item, v);
         products += u[v] * w[v];
       }
-      T residual = lane_sum<T>(products) - (rating.value - epoch.lane.centre);
+      const Pair<T> bias = biases_of(epoch, rating);
+      T residual = lane_sum<T>(products) + bias.user + bias.item;
+      residual -= rating.value - epoch.lane.centre;
       T error = weight * residual;
       loss += double(error) * double(residual);
-      waiting[count++] = {user, item, rate * error, rate * epoch.user_share[rating.user],
-                          rate * epoch.item_share[rating.item]};
+      const Pair<T> decay = {rate * epoch.user_share[rating.user],
+                             rate * epoch.item_share[rating.item]};
+      waiting[count++] = {rating, bias, decay, rate * error};
     }
     for (int64_t nth = 0; nth < count; nth++) {
       const Waiting<T> one = waiting[nth];
       const Vector<T>*u = before[0] + 2 * nth * vectors, *w = u + vectors;
+      T* user = epoch.user.data + one.rating.user * shape.columns();
+      T* item = epoch.item.data + one.rating.item * shape.columns();
+      move_biases(epoch, one.rating, one.bias, one.step, one.decay);
       for (int64_t v = 0; v < vectors; v++) {
-        Vector<T> of_user = all(one.step) * w[v] + all(one.user_decay) * user_reg[v] * u[v];
-        Vector<T> of_item = all(one.step) * u[v] + all(one.item_decay) * item_reg[v] * w[v];
-        shape.set(one.user, v, shape.get(one.user, v) - of_user * user_free[v]);
-        shape.set(one.item, v, shape.get(one.item, v) - of_item * item_free[v]);
+        Vector<T> of_user = all(one.step) * w[v] + all(one.decay.user) * user_reg[v] * u[v];
+        Vector<T> of_item = all(one.step) * u[v] + all(one.decay.item) * item_reg[v] * w[v];
+        shape.set(user, v, shape.get(user, v) - of_user * user_free[v]);
+        shape.set(item, v, shape.get(item, v) - of_item * item_free[v]);
       }
     }
   }

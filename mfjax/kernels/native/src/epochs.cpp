@@ -1,0 +1,205 @@
+// An epoch of stochastic gradient descent, as XLA calls it.
+#include <cstring>
+
+#include "handling.h"
+
+namespace mfjax {
+namespace {
+
+constexpr int64_t LINE = 64;  // bytes that a processor moves at once
+
+// A table whose rows stand on whole lines while an epoch moves them: a row that shares its lines with
+// its neighbours takes half as long again. Its first `kept` columns do; its bias, where it stands apart,
+// is in `bias`.
+template <typename T> class Aligned {
+ public:
+  Aligned(Buffer<T> table, Buffer<T> room, int64_t kept, int64_t bias_column)
+      : bias(bias_column < 0 ? 0 : size_t(table.shape[0])),
+        table_{table.data, table.shape[0], table.shape[1]},
+        room_{room.data, table.shape[0], room.shape[1]},
+        kept_(kept),
+        bias_column_(bias_column) {}
+
+  std::vector<T> bias;
+
+  const Table<T>& rows() const { return room_; }
+
+  void read(int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i++) {
+      std::memcpy(room_.row(i), table_.row(i), size_t(kept_) * sizeof(T));
+      for (int64_t c = kept_; c < room_.columns; c++) room_.row(i)[c] = 0;
+      if (bias_column_ >= 0) bias[size_t(i)] = table_.row(i)[bias_column_];
+    }
+  }
+  void write(int64_t first, int64_t last) {
+    for (int64_t i = first; i < last; i++) {
+      std::memcpy(table_.row(i), room_.row(i), size_t(kept_) * sizeof(T));
+      if (bias_column_ >= 0) table_.row(i)[bias_column_] = bias[size_t(i)];
+    }
+  }
+
+ private:
+  Table<T> table_, room_;
+  int64_t kept_, bias_column_;
+};
+
+// `Columns` of a row in its room: the first `kept`, and zeros.
+template <typename T> struct Wide {
+  std::vector<T> values[3];
+
+  Wide(const Columns<T>& narrow, int64_t kept, int64_t wide) {
+    const T* const given[] = {narrow.free, narrow.pin, narrow.reg};
+    for (int i = 0; i < 3; i++) {
+      values[i].assign(given[i], given[i] + kept);
+      values[i].resize(size_t(wide), T(0));
+    }
+  }
+  Columns<T> whole() const { return {values[0].data(), values[1].data(), values[2].data()}; }
+};
+
+// The ratings lie in strata × strata blocks, of which those of a turn, (p, p + turn), share no row: threads
+// take them side by side, to the same bits. Each turn visits a slice of its blocks, so that an epoch goes
+// around all of them several times.
+template <typename T> class EpochOfBlocks {
+ public:
+  explicit EpochOfBlocks(Call& call)
+      : call_(call),
+        operands_(call),
+        moments_(call.attribute("moments")),
+        strata_(call.attribute("strata")),
+        slices_(call.attribute("slices")),
+        threads_(call.attribute("threads")) {
+    call.expect(20 + 2 * moments_, 6 + 4 * moments_);
+    auto user = table<T>(operands_, "user"), item = table<T>(operands_, "item");
+    if (item.columns != user.columns) throw Refusal("user and item: expected as many columns");
+    const int64_t rank = call.attribute("rank");
+    epoch_.rule = Rule(call.attribute("rule"));
+    const bool is_apart = epoch_.rule == Rule::sgd && rank < user.columns;
+    kept_ = is_apart ? rank : user.columns;
+    constexpr int64_t OF_LINE = LINE / sizeof(T);
+    wide_ = kept_ > 0 ? (kept_ + OF_LINE - 1) / OF_LINE * OF_LINE : OF_LINE;
+    auto fold = operands_.next<int32_t>("fold", {Axis("ratings")});
+    constexpr int64_t WORDS = sizeof(Rated<T>) / sizeof(int32_t);
+    Axes axes = {Axis("ratings", fold.size), Axis("words", WORDS)};
+    auto rated = operands_.next<int32_t>("rated", axes);
+    block_ = operands_.next<int32_t>("block", {Axis("bounds", strata_ * strata_ + 1)});
+    epoch_.user_share = operands_.next<T>("share of users", {Axis("users", user.rows)}).data;
+    epoch_.item_share = operands_.next<T>("share of items", {Axis("items", item.rows)}).data;
+    const Columns<T> of_user = columns<T>(operands_, user.columns);
+    const Columns<T> of_item = columns<T>(operands_, user.columns);
+    user_columns_.emplace_back(of_user, kept_, wide_);
+    item_columns_.emplace_back(of_item, kept_, wide_);
+    epoch_.user_columns = user_columns_[0].whole();
+    epoch_.item_columns = item_columns_[0].whole();
+    epoch_.lane = lane<T>(operands_, call);
+    epoch_.batch_size = call.attribute("batch_size");
+    auto rates = operands_.next<T>("rates", {Axis("batches")});
+    epoch_.options = operands_.next<T>("options of the rule", {Axis("options", 4)}).data;
+    epoch_.updates = operands_.scalar<int32_t>("updates");
+    split_seed_ = uint32_t(operands_.scalar<int32_t>("split_seed"));
+    number_ = uint32_t(operands_.scalar<int32_t>("epoch"));
+    epoch_.ratings = reinterpret_cast<const Rated<T>*>(rated.data);
+    epoch_.fold = fold.data;
+    epoch_.rates = rates.data;
+    order_ = call.output<int32_t>(3 + 2 * moments_, "order", {Axis("ratings", fold.size)}).data;
+    if (epoch_.batch_size < 1 || rates.size * epoch_.batch_size < fold.size)
+      throw Refusal("rates: expected one of each batch");
+    for (int64_t i = 0; i < strata_ * strata_; i++)
+      if (block_[i] < 0 || block_[i] > block_[i + 1] || block_[i + 1] > fold.size)
+        throw Refusal("block: expected rising numbers from 0");
+    align(user, item, is_apart ? rank : -1);
+    if (is_apart)
+      epoch_.bias = {tables_[0].bias.data(), tables_[1].bias.data(), of_user.reg[rank],
+                     of_item.reg[rank + 1]};
+  }
+
+  void run() {
+    const int64_t blocks = strata_ * strata_;
+    losses_.assign(size_t(blocks), 0);
+    are_out_.assign(size_t(blocks), 0);
+    over_rows([](Aligned<T>& table, int64_t first, int64_t last) { table.read(first, last); });
+    parallel(call_, threads_, blocks, [&](int64_t nth) {
+      kernels<T>().order(split_seed_, number_, block_[nth + 1] - block_[nth], order_ + block_[nth]);
+    });
+    for (int64_t turn = 0; turn < slices_ * strata_; turn++)
+      parallel(call_, threads_, strata_, [&](int64_t p) {
+        visit(p * strata_ + (p + turn) % strata_, turn / strata_);
+      });
+    for (char is_out : are_out_)
+      if (is_out) throw Refusal("rated: expected users and items of the tables");
+    over_rows([](Aligned<T>& table, int64_t first, int64_t last) { table.write(first, last); });
+    call_.output<T>(2, "loss", {})[0] = T(double(epoch_.lane.scale) * total(losses_));
+  }
+
+ private:
+  Call& call_;
+  Operands operands_;
+  const int64_t moments_, strata_, slices_, threads_;
+  int64_t kept_, wide_;
+  uint32_t split_seed_, number_;
+  Buffer<const int32_t> block_;
+  std::vector<Wide<T>> user_columns_, item_columns_;
+  int32_t* order_;
+  Epoch<T> epoch_{};
+  std::vector<Aligned<T>> tables_;  // of users and items: factors, then moments
+  std::vector<double> losses_;
+  std::vector<char> are_out_;
+
+  // The tables on whole lines, in the room that XLA gives beside the results.
+  void align(const Table<const T>& user, const Table<const T>& item, int64_t bias_column) {
+    tables_.reserve(size_t(2 + 2 * moments_));
+    for (int64_t nth = 0; nth < 2 + 2 * moments_; nth++) {
+      int64_t rows = nth % 2 ? item.rows : user.rows;
+      int64_t input = nth < 2 ? nth : operands_.read() + nth - 2;
+      int64_t output = nth < 2 ? nth : nth + 1;
+      Axes axes = {Axis("rows", rows), Axis("columns", user.columns)};
+      auto table = call_.updated<T>(input, output, "table", axes);
+      Axes of_room = {Axis("rows", rows), Axis("columns of whole lines", wide_)};
+      auto room = call_.output<T>(4 + 2 * moments_ + nth, "room", of_room);
+      tables_.emplace_back(table, room, kept_, bias_column < 0 ? -1 : bias_column + nth % 2);
+    }
+    epoch_.user = tables_[0].rows();
+    epoch_.item = tables_[1].rows();
+    for (size_t side = 0; side < 2; side++) {
+      if (moments_ > 0) epoch_.first[side] = tables_[2 + side].rows();
+      if (moments_ > 1) epoch_.second[side] = tables_[4 + side].rows();
+    }
+  }
+
+  template <typename F> void over_rows(const F& function) {
+    constexpr int64_t CHUNK = 1024;
+    for (Aligned<T>& table : tables_) {
+      int64_t rows = table.rows().rows;
+      parallel(call_, threads_, (rows + CHUNK - 1) / CHUNK, [&](int64_t chunk) {
+        int64_t first = chunk * CHUNK;
+        function(table, first, first + CHUNK < rows ? first + CHUNK : rows);
+      });
+    }
+  }
+
+  void visit(int64_t nth, int64_t slice) {
+    int64_t begin = block_[nth], count = block_[nth + 1] - begin;
+    int64_t first = count * slice / slices_, last = count * (slice + 1) / slices_;
+    Epoch<T> part = epoch_;
+    bool is_out = false;
+    part.order = order_ + begin + first;
+    part.visits = last - first;
+    part.ratings += begin;
+    part.fold += begin;
+    part.rates += (begin + first) / epoch_.batch_size;
+    part.is_out_of_range = &is_out;
+    losses_[size_t(nth)] += kernels<T>().visit(part);
+    are_out_[size_t(nth)] |= char(is_out);
+  }
+};
+
+}  // namespace
+
+void epoch(Call& call) {
+  if (call.input_type(0) == ffi::ElementType::float64)
+    EpochOfBlocks<double>(call).run();
+  else
+    EpochOfBlocks<float>(call).run();
+}
+
+}  // namespace mfjax
