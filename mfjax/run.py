@@ -1,10 +1,14 @@
 """`python -m mfjax.run`, and the console script `mfjax`."""
 
+import atexit
+import gc
 import io
 import os
 import signal
 import sys
 import time
+from functools import cache
+from types import ModuleType
 
 BEGAN = time.perf_counter()  # before the imports: they are part of what a user waits for
 
@@ -12,10 +16,12 @@ from mfjax.app.help import help_text  # noqa: E402
 from mfjax.app.names import wrong_name  # noqa: E402
 
 ASKING = {"--help", "-h"}  # Hydra's own takes longer, and loads all that the command may need
+GARBAGE = 50_000  # new objects between two searches for garbage, which would take half a second
 
 
 def main() -> None:
     """Run the command line. Without any argument it shows the help."""
+    atexit.register(gc.freeze)  # or all there is would be searched for garbage at the end
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # of a terminal that lacks a character
     try:
@@ -47,9 +53,19 @@ def _main(arguments: list[str]) -> None:
     from mfjax.app.quoting import misread
 
     _refuse(misread(arguments))
+    _command().main(BEGAN)
+
+
+@cache
+def _command() -> ModuleType:
+    """The command, with all that it needs, of which nothing is garbage."""
+    gc.disable()
     from mfjax.app import command
 
-    command.main(BEGAN)
+    gc.freeze()
+    gc.set_threshold(GARBAGE)
+    gc.enable()
+    return command
 
 
 def _refuse(message: str | None) -> None:

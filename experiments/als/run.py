@@ -22,7 +22,7 @@ from mfjax.kernels.layout import ALS_OVERHEAD, GRADIENT_OVERHEAD
 from mfjax.objective import mean_rating
 from mfjax.reporting.course import say, waiting
 from mfjax.reporting.files import write_csv
-from mfjax.reporting.plots.style import legend_below, line_style, log_ticks, panels, styled
+from mfjax.reporting.style import legend_below, line_style, log_ticks, panels, styled
 
 FOLDER = Path(__file__).parent
 RANKS = (8, 16, 32, 64, 128)

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mfjax.reporting.plots.style import GUIDE, SMALL, line_style, log_ticks, panels, styled
+from mfjax.reporting.style import GUIDE, SMALL, line_style, log_ticks, panels, styled
 
 TOGETHER = 16  # settings that the full sweep trains before the next point of its curve
 ORDERS = 200  # of the settings, over which its curve is averaged

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import mfjax
-from mfjax.reporting.plots.style import BELOW, BLUE, SMALL, VERMILLION, styled
+from mfjax.reporting.style import BELOW, BLUE, SMALL, VERMILLION, styled
 
 EPOCHS = 20  # of each setting of the sweep
 CLOSE = 0.002  # a test error this near the best of all counts as reached

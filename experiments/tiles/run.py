@@ -22,7 +22,7 @@ import mfjax
 from mfjax.kernels.gather import gathered
 from mfjax.reporting.course import say, waiting
 from mfjax.reporting.files import write_csv
-from mfjax.reporting.plots.style import SMALLER, line_style, styled
+from mfjax.reporting.style import SMALLER, line_style, styled
 from mfjax.types import WIDTHS
 
 FOLDER = Path(__file__).parent

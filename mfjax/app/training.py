@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from omegaconf import DictConfig
 
 from mfjax.app import terminal
+from mfjax.app.ahead import importing
 from mfjax.app.build import Experiment
 from mfjax.app.folders import finished_result
 from mfjax.memory import refuse_beyond_memory
@@ -16,6 +17,7 @@ from mfjax.training.checkpoint import Checkpoints, another_run, differing
 from mfjax.training.protocol import Outcome, tune_jobs
 
 PLOTTED = 150  # bytes that a plot of predictions takes a rating
+BACKENDS = {"png": "agg"}  # of matplotlib, where they are not called as their format
 
 
 class Trained(NamedTuple):
@@ -42,7 +44,10 @@ def train(
     began = time.perf_counter()
     lanes = _in_words(experiments)
     cfg = cfgs[0]
-    with terminal.progress(sweep, f"{cfg.method.name}, {lanes}") as on_progress:
+    with (
+        terminal.progress(sweep, f"{cfg.method.name}, {lanes}") as shown,
+        importing(_needed_later(cfg), shown) as on_progress,
+    ):
         jobs = [experiment.lanes for experiment in experiments]
         outcomes = tune_jobs(sweep, jobs, cfg.refit, on_progress, first.halving)
     if checkpoints and checkpoints.restored:
@@ -58,6 +63,16 @@ def train(
         Trained(experiment, outcome, dict(seconds), len(experiments))
         for experiment, outcome in zip(experiments, outcomes, strict=True)
     ]
+
+
+def _needed_later(cfg: DictConfig) -> list[str]:
+    """The modules that intervals and plots need, which take as long to import as jax."""
+    needed = ["scipy.special"]
+    if cfg.plots.draw:
+        backends = [BACKENDS.get(kind, kind) for kind in cfg.plots.format]
+        needed += ["mfjax.reporting.plots"]
+        needed += [f"matplotlib.backends.backend_{name}" for name in backends]
+    return needed
 
 
 def _refuse_large_plots(cfg: DictConfig, experiment: Experiment) -> None:

@@ -10,6 +10,8 @@ from mfjax.types import Factors, Hparams, Optimizer, PredictFn, PrepareFn, State
 
 USER, ITEM = 0, 1  # the places of the sides in `Sides` and `Factors`
 
+BATCH_SIZE = 256  # small enough to learn as single ratings do, and large enough for vectors
+
 Loss = Float[Array, ""]
 OwnRows = Float[Array, "rows columns"]  # of one side
 
@@ -88,6 +90,7 @@ class Kernel(NamedTuple):
       solve_rows: the rows of one side at their minimum.
       approach_rows: the same nearer to it.
       visitor: `(optimizer, batch_size) -> Visitor`, on a layout of its own.
+      usual_batch_size: of an optimiser, where none is asked for.
       work_bytes: an estimate of the temporaries of one lane.
       shares_rows: whether devices may share the rows of a lane that is alone; where they do not,
         its threads do.
@@ -100,6 +103,7 @@ class Kernel(NamedTuple):
     solve_rows: SolveRowsFn
     approach_rows: ApproachRowsFn
     visitor: Callable[[Optimizer, int], Visitor]
+    usual_batch_size: Callable[[Optimizer], int]
     work_bytes: int
     shares_rows: bool
     predict: PredictFn

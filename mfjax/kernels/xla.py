@@ -4,7 +4,7 @@ from functools import partial
 
 from mfjax.kernels.batches import visitor
 from mfjax.kernels.conjugate import approach_rows
-from mfjax.kernels.kernel import Kernel, Loss, OwnRows
+from mfjax.kernels.kernel import BATCH_SIZE, Kernel, Loss, OwnRows
 from mfjax.kernels.layout import Tiles, prepare
 from mfjax.kernels.normal import solve_rows
 from mfjax.kernels.predictions import predict
@@ -32,6 +32,7 @@ def xla_kernel(spec: Spec) -> Kernel:
         solve_rows=partial(_solve_rows, spec=spec),
         approach_rows=partial(approach_rows, spec=spec),
         visitor=partial(visitor, spec),
+        usual_batch_size=lambda optimizer: BATCH_SIZE,
         work_bytes=work_bytes(spec),
         shares_rows=True,
         predict=predict,

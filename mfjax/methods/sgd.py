@@ -16,7 +16,11 @@ from mfjax.types import Factors, Hparams, Info, Method, Optimizer, Spec, State
 
 
 def sgd(
-    spec: Spec, *, optimizer: Optimizer, kernel: Kernel | None = None, batch_size: int = 256
+    spec: Spec,
+    *,
+    optimizer: Optimizer,
+    kernel: Kernel | None = None,
+    batch_size: int | None = None,
 ) -> Method:
     """One epoch visits every rating once, `batch_size` at a time, in the order of `split_seed`.
 
@@ -31,7 +35,8 @@ def sgd(
       spec: the shapes and the conventions.
       optimizer: one with a learning rate.
       kernel: what visits the ratings, made for `spec`; None: `best_kernel`.
-      batch_size: the ratings of one update; 1 is one pair at a time.
+      batch_size: the ratings of one update; 1 is one pair at a time; None: the kernel's, 1 of plain
+        SGD in `native` and else 256, which reach the same errors.
 
     Returns:
       A Method that takes the ratings, and the padding of the last batch, in the order of
@@ -43,6 +48,7 @@ def sgd(
     """
     _refuse_what_batches_cannot(spec, optimizer)
     kernel = kernel or best_kernel(spec, optimizer)
+    batch_size = batch_size or kernel.usual_batch_size(optimizer)
     visitor = kernel.visitor(optimizer, batch_size)
 
     def init(key: Array, layout: Any, hparams: Hparams, factors: Factors | None = None, /) -> State:

@@ -218,8 +218,19 @@ def lengthened(track: Track, epochs: int) -> Track:
 
 
 def stacked(trees: Iterable[T]) -> T:
-    """One tree of the leaves of all, `[lanes, …]`, on the host."""
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *trees)
+    """One tree of the leaves of all, `[lanes, …]`, on the host.
+
+    Of leaves that are one and the same it is a view, which is not to be written to: the lanes of a
+    block that has not begun would take a while to write out.
+    """
+
+    def together(*leaves: Any) -> np.ndarray:
+        first, *others = leaves
+        if all(leaf is first for leaf in others):
+            return np.broadcast_to(first, (len(leaves), *np.shape(first)))
+        return np.stack(leaves)
+
+    return jax.tree.map(together, *trees)
 
 
 def unstacked(tree: T, places: Iterable[int]) -> list[T]:
@@ -251,7 +262,3 @@ class Places(NamedTuple):
         places_left = self.lanes - len(of_lanes)
         padded = [*of_lanes, *[padding] * places_left]
         return [padded[lane] for lane in np.argsort(self.of_lanes)]
-
-    def undealt(self, block: T, lanes: int) -> list[T]:
-        """What is of each of the first so many lanes; `block` is stacked by place."""
-        return unstacked(block, self.of_lanes[:lanes].tolist())

@@ -106,6 +106,7 @@ class Program:
         last_epoch = np.asarray(arrays.last_epoch)
         blank = self.blank_track(len(tracks[0].history["loss"]))
         runs, history = stacked(self.places.dealt(tracks, blank))
+        history = jax.tree.map(np.copy, history)  # which is written to
         epoch = int(runs.epoch.max())
         if not self.by_row:
             with in_memory(self._name):
@@ -223,11 +224,16 @@ class Program:
 
     def _tracks(self, lanes: int, runs: Run, history: History) -> list[Track]:
         """The tracks of the first so many lanes, in their order."""
-        block = Track(
-            run=jax.tree.map(np.asarray, runs),
-            history=jax.tree.map(np.copy, history),  # which the next chunk is written to
-        )
-        return self.places.undealt(block, lanes)
+        leaves, tree = jax.tree.flatten(runs)
+        by_place = list(map(rows_on_host, leaves))
+        history = jax.tree.map(np.copy, history)  # which the next chunk is written to
+        return [
+            Track(
+                run=tree.unflatten([rows[place] for rows in by_place]),
+                history=jax.tree.map(itemgetter(place), history),
+            )
+            for place in self.places.of_lanes[:lanes].tolist()
+        ]
 
     def _progress(
         self, runs: Run, latest: History, last_epoch: Int[np.ndarray, " lanes"]
@@ -252,6 +258,14 @@ def on_host(runs: Run) -> Run:
     """The scalars of every lane, on the host; not the factors."""
     scalars = {name: np.asarray(getattr(runs, name)) for name in SCALARS}
     return runs._replace(**scalars)
+
+
+def rows_on_host(array: jax.Array) -> list[np.ndarray | np.generic]:
+    """The rows of an array on the host: views of them where a CPU's devices hold whole rows."""
+    if array.sharding.shard_shape(array.shape)[1:] != array.shape[1:]:
+        return list(np.asarray(array))
+    shards = sorted(array.addressable_shards, key=lambda shard: shard.index[0].start or 0)
+    return [row for shard in shards for row in np.asarray(shard.data)]
 
 
 def write_chunk(history: History, latest: History, epoch: int) -> None:

@@ -195,6 +195,8 @@ def test_a_wheel_that_was_built_with_a_compiler_brings_its_kernels(tmp_path):
         ("mfjax", "jax, numpy, hydra, omegaconf"),
         ("mfjax.data", "polars, hydra, omegaconf, matplotlib"),
         ("mfjax.training", "polars, hydra, omegaconf, matplotlib"),
+        ("mfjax.reporting.figures", "jax, polars, hydra, omegaconf"),
+        ("mfjax.app.jobs.train", "polars, scipy, matplotlib, fontTools"),
     ],
 )
 def test_importing_loads_no_more_than_it_needs(tmp_path, module, heavy):

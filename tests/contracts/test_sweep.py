@@ -26,7 +26,7 @@ from mfjax import (
     tune,
 )
 from mfjax.training.fitting import num_bytes, padded_bytes
-from mfjax.training.lanes import rank_group
+from mfjax.training.lanes import rank_group, stacked
 from mfjax.training.prepared import padded_together
 from mfjax.training.program import Program
 from mfjax.training.protocol import predictions
@@ -138,6 +138,31 @@ def test_the_history_is_what_the_factors_give(sweep, fits):
                 mae = np.abs(error[rows]).mean()
                 assert fit.at_best(f"{part}_rmse") == pytest.approx(rmse, rel=1e-5)
                 assert fit.at_best(f"{part}_mae") == pytest.approx(mae, rel=1e-5)
+
+
+def test_tracks_stay_as_they_were_taken_while_the_program_goes_on(sweep):
+    program = other_programs(sweep)._program(16, 3)
+    lanes = LANES[:3]
+    taken = []
+
+    def on_chunk(now, tracks):
+        track = tracks()[1]
+        taken.append((track, jax.tree.map(np.copy, track)))
+
+    program.run(lanes, [program.blank_track(12)] * 3, on_chunk)
+    assert len(taken) == 3  # of 5 epochs each
+    for track, as_it_was in taken:
+        assert_bitwise(track, as_it_was)
+    assert [track.run.epoch for track, _ in taken] == [5, 10, 12]
+
+
+def test_what_is_the_same_of_every_lane_is_not_written_out():
+    one, other = np.zeros(4), np.ones(4)
+    same, different = stacked([(one, one), (one, other)])
+    np.testing.assert_array_equal(same, [one, one])
+    np.testing.assert_array_equal(different, [one, other])
+    assert np.shares_memory(same, one)
+    assert not np.shares_memory(different, one)
 
 
 def test_on_progress_is_told_of_every_epoch(sweep):

@@ -15,6 +15,7 @@
 
 extern "C" {
 const mfjax::ffi::NamedHandler* mfjax_handlers();
+// of the sanitizers, where there is one; NOLINTNEXTLINE(bugprone-reserved-identifier)
 void __sanitizer_set_death_callback(void (*callback)()) __attribute__((weak));
 }
 

@@ -18,7 +18,7 @@ from mfjax.kernels.native import build, library
 
 HERE = Path(__file__).parent
 REPO = HERE.parents[1]
-TESTS = ("tests/contracts", "-k", "native")
+TESTS = ("tests/contracts/test_native.py", "tests/contracts/test_native_shapes.py")
 FLAGS = ("-std=c++17", "-fPIC", "-pthread", "-w")  # warnings are the install's
 SANITIZERS = {
     "address,undefined": ("-fno-sanitize-recover=all",),

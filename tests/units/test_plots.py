@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from mfjax import Bounds, Factors, Hparams, Lane, plots
 from mfjax.reporting.formats import printable
-from mfjax.reporting.plots.style import VERMILLION
+from mfjax.reporting.style import VERMILLION
 from mfjax.training.lanes import Fit
 from mfjax.training.protocol import Outcome, settings_of
 

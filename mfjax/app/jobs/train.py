@@ -1,9 +1,9 @@
 """The main job: train a sweep, choose on validation, report test once, and write it all down."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -14,7 +14,7 @@ from mfjax.app import tables, terminal
 from mfjax.app.adopted import provenance_of
 from mfjax.app.build import Experiment, build, plain_section
 from mfjax.app.contracts import hold_to_contracts
-from mfjax.app.drawing import saving_of
+from mfjax.app.drawing import drawing_apart, saving_of
 from mfjax.app.folders import RESULTS
 from mfjax.app.handover import Failed, Finished, Nothing, Ready, handed_over
 from mfjax.app.identity import flat, run_identity
@@ -26,6 +26,7 @@ from mfjax.app.training import Trained, is_finished, train
 from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
 from mfjax.model import Model
+from mfjax.reporting.apart import Apart
 from mfjax.reporting.files import (
     all_fits,
     as_json,
@@ -35,10 +36,12 @@ from mfjax.reporting.files import (
     write_json,
 )
 from mfjax.reporting.provenance import digest_of_run, provenance
-from mfjax.reporting.saving import Saving
 from mfjax.training.checkpoint import FOLDER, Checkpoints, finishing_the_chunk, remove
 from mfjax.training.protocol import Outcome, predictions
 from mfjax.training.whole import read_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DENSE = 60  # users and items of a problem small enough to show as matrices
 
@@ -79,17 +82,18 @@ def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
         )
     terminal.say_data(experiment.dataset)
     say_kernel(experiment.method)
-    with finishing_the_chunk() as stop:
-        checkpoints = Checkpoints(
-            folder,
-            identity,
-            every=cfg.checkpoint.every,
-            resume=cfg.resume,
-            stop=stop,
-        )
-        (trained,) = train([cfg], [experiment], checkpoints)
-    trained = trained._replace(seconds=before | trained.seconds)
-    return write_and_show(cfg, folder, trained, began, own_checkpoints=True)
+    with drawing_apart(cfg) as apart:
+        with finishing_the_chunk() as stop:
+            checkpoints = Checkpoints(
+                folder,
+                identity,
+                every=cfg.checkpoint.every,
+                resume=cfg.resume,
+                stop=stop,
+            )
+            (trained,) = train([cfg], [experiment], checkpoints)
+        trained = trained._replace(seconds=before | trained.seconds)
+        return write_and_show(cfg, folder, trained, began, apart, own_checkpoints=True)
 
 
 def say_kernel(method: Mapping[str, Any]) -> None:
@@ -111,6 +115,7 @@ def write_and_show(
     folder: Path,
     trained: Trained,
     began: float,
+    apart: Apart | None = None,
     *,
     own_checkpoints: bool = False,
 ) -> bool:
@@ -121,7 +126,7 @@ def write_and_show(
     """
     if jax.process_index() > 0:
         return True
-    results = write(cfg, folder, trained, began)
+    results = write(cfg, folder, trained, began, apart)
     if own_checkpoints:
         remove(folder)
     show(trained, results, folder)
@@ -133,7 +138,13 @@ def write_and_show(
 # what is written
 
 
-def write(cfg: DictConfig, folder: Path, trained: Trained, began: float) -> dict[str, Any]:
+def write(
+    cfg: DictConfig,
+    folder: Path,
+    trained: Trained,
+    began: float,
+    apart: Apart | None = None,
+) -> dict[str, Any]:
     """Measure what was trained, and write it all to `folder`; the content of its results.json.
 
     What a job of a multirun measured on the test ratings is sealed until one is chosen.
@@ -149,7 +160,7 @@ def write(cfg: DictConfig, folder: Path, trained: Trained, began: float) -> dict
         seal(folder, measure(experiment, outcome))
     write_files(experiment, shown, folder)
     drawing = time.perf_counter()
-    draw(cfg, experiment, shown, folder)
+    draw(cfg, experiment, shown, folder, apart)
     now = time.perf_counter()
     after = {"evaluate": drawing - evaluating, "plots": now - drawing}
     results = summarise(cfg, experiment, shown) | {
@@ -228,33 +239,44 @@ def write_files(experiment: Experiment, outcome: Outcome, folder: Path) -> None:
     model.write(folder / "factors.npz")
 
 
-def draw(cfg: DictConfig, experiment: Experiment, outcome: Outcome, folder: Path) -> None:
-    """The plots of an outcome, where there are to be any.
-
-    Those of predictions are of its first final fit.
-    """
+def draw(
+    cfg: DictConfig,
+    experiment: Experiment,
+    outcome: Outcome,
+    folder: Path,
+    apart: Apart | None = None,
+) -> None:
+    """The plots of an outcome, where there are to be any, saved by `apart` if there is one."""
     if not (cfg.plots.draw and outcome.chosen.alive):
         return
     from mfjax.reporting import plots
 
     saving = saving_of(cfg)
+    save = apart.save if apart else plots.save
+    for name, figure in figures_of(experiment, outcome):
+        save(figure, folder, name, saving)
+    if apart:
+        apart.finish()
+
+
+def figures_of(experiment: Experiment, outcome: Outcome) -> Iterator[tuple[str, "Figure"]]:
+    """The figures of an outcome by name; those of predictions are of its first final fit."""
+    from mfjax.reporting import plots
+
     dataset = experiment.dataset
     fit = outcome.final[0]
-    plots.save(plots.learning_curves(outcome), folder, "learning_curves", saving)
+    yield "learning_curves", plots.learning_curves(outcome)
     if heat_map := plots.heat_map(outcome, experiment.axes):
-        plots.save(heat_map, folder, "heat_map", saving)
-    draw_predictions(experiment, outcome, folder, saving)
+        yield "heat_map", heat_map
+    yield "predictions", predictions_of(experiment, outcome)
     if max(dataset.num_users, dataset.num_items) <= DENSE:
         actual = ratings_matrix(dataset)
         user, item = (np.asarray(table, np.float64) for table in fit.factors)
         predicted = user @ item.T + fit.mean
-        figure = plots.matrices(actual, predicted, np.isnan(actual))
-        plots.save(figure, folder, "matrices", saving)
+        yield "matrices", plots.matrices(actual, predicted, np.isnan(actual))
 
 
-def draw_predictions(
-    experiment: Experiment, outcome: Outcome, folder: Path, saving: Saving
-) -> None:
+def predictions_of(experiment: Experiment, outcome: Outcome) -> "Figure":
     """The first final fit's predictions of the test ratings, else of the others."""
     from mfjax.reporting import plots
 
@@ -266,8 +288,7 @@ def draw_predictions(
     part = "test" if is_of_test else "training"
     label = f"{part} ratings, split_seed {split_seed}"
     clipped = np.clip(predictions(fit, ratings), *problem.bounds)
-    figure = plots.predictions(clipped, ratings.value, problem.bounds, label)
-    plots.save(figure, folder, "predictions", saving)
+    return plots.predictions(clipped, ratings.value, problem.bounds, label)
 
 
 def ratings_matrix(dataset: Dataset) -> Float[np.ndarray, "users items"]:

@@ -7,7 +7,7 @@ from mfjax.kernels.kernel import Kernel, Loss, OwnRows
 from mfjax.kernels.native import calls
 from mfjax.kernels.native.layout import Compressed, prepare
 from mfjax.kernels.native.library import Missing, library
-from mfjax.kernels.native.visits import visitor
+from mfjax.kernels.native.visits import usual_batch_size, visitor
 from mfjax.objective import LaneTerms, background, off_ratings, pin, zero_pinned
 from mfjax.types import Factors, Spec
 
@@ -44,6 +44,7 @@ def native_kernel(spec: Spec) -> Kernel:
         solve_rows=partial(calls.rows, spec=spec),
         approach_rows=partial(_approach_rows, spec=spec),
         visitor=partial(visitor, spec),
+        usual_batch_size=usual_batch_size,
         work_bytes=0,
         shares_rows=False,
         predict=partial(calls.predictions, threads=spec.tiling.shards),

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Array, Float, Int
-from scipy.sparse import coo_array
 
+from mfjax.kernels.layout import order_by
 from mfjax.memory import refuse_beyond_memory
 from mfjax.objective import FoldSums, with_few_missing
 from mfjax.types import Ratings, Spec
@@ -56,11 +56,9 @@ def prepare(ratings: Ratings, spec: Spec) -> Compressed:
 
 def _rows(ratings: Ratings, num_rows: int, spec: Spec) -> Rows:
     """The rows of the side that is `ratings.user` here."""
-    n = len(ratings.value)
-    places = (ratings.user, np.arange(n))
-    by_row = coo_array((np.ones(n, np.int8), places), (num_rows, max(n, 1))).tocsr()
-    order = by_row.indices
-    start = by_row.indptr
+    order = order_by(ratings.user, num_rows)
+    count = np.bincount(ratings.user, minlength=num_rows)
+    start = np.concatenate([[0], np.cumsum(count)])
     work = start + ROW_COST * np.arange(num_rows + 1)
     chunk = np.searchsorted(work, np.linspace(0, work[-1], CHUNKS + 1))
     chunk[-1] = num_rows

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from mfjax.errors import InputError
 from mfjax.kernels.batches import shares
-from mfjax.kernels.kernel import Loss, Visitor
+from mfjax.kernels.kernel import BATCH_SIZE, Loss, Visitor
 from mfjax.kernels.native import calls
 from mfjax.objective import FoldSums, LaneTerms, fold_sums
 from mfjax.types import Factors, Hparams, Optimizer, Ratings, Rule, Spec, State
@@ -85,6 +85,11 @@ def moves_of(optimizer: Optimizer) -> Moves:
             f"kernel=native knows no {', '.join(sorted(unknown))} of {rule.name}; use kernel=xla"
         )
     return moves
+
+
+def usual_batch_size(optimizer: Optimizer) -> int:
+    """One pair at a time by plain SGD, which is the fastest here; moments are of batches."""
+    return 1 if moves_of(optimizer) is PLAIN else BATCH_SIZE
 
 
 def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from mfjax.metrics import label, metric_of
 from mfjax.reporting.formats import in_figure
-from mfjax.reporting.plots.style import (
+from mfjax.reporting.style import (
     BLUE,
     THIN,
     Values,

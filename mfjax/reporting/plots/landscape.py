@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from mfjax.metrics import Metric
-from mfjax.reporting.plots.style import (
+from mfjax.reporting.style import (
     DECADE,
     Values,
     capitalized,

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from mfjax.metrics import label, metric_of
 from mfjax.reporting.formats import in_figure
 from mfjax.reporting.plots.landscape import JOB, SETTING, Landscape, Scored, draw_landscape
-from mfjax.reporting.plots.style import (
+from mfjax.reporting.style import (
     BLUE,
     DECADE,
     VERMILLION,

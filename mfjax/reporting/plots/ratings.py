@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mfjax.metrics import METRICS, measured
-from mfjax.reporting.plots.style import (
+from mfjax.reporting.style import (
     BLUE,
     SKY,
     VERMILLION,

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mfjax.reporting.formats import in_figure
-from mfjax.reporting.plots.style import (
+from mfjax.reporting.style import (
     BLUE,
     GREEN,
     GUIDE,

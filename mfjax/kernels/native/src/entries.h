@@ -43,7 +43,8 @@ MFJAX_INLINE Entries<Few<T, N>> read(const Side<T>& side, int64_t row, int64_t n
     weight = __builtin_convertvector(is_out, Few<Whole, N>) ? nothing : weight;
     return {target, weight, nothing, nothing};
   } else {
-    for (int b = 0; b < count; b++) background[b] = side.background[side.is_item ? row : ratings.col[n + b]];
+    for (int b = 0; b < count; b++)
+      background[b] = side.background[side.is_item ? row : ratings.col[n + b]];
     auto is_missing = __builtin_convertvector(is_out | (fold == LISTED), Few<Whole, N>);
     Few<T, N> listed = weight > 0 ? nothing + (lane.alpha - lane.gram_alpha) : nothing;
     weight = is_missing ? listed : weight;

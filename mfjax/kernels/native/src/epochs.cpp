@@ -16,9 +16,7 @@ template <typename T> class Aligned {
   Aligned(Buffer<T> table, Buffer<T> room, int64_t kept, int64_t bias_column)
       : bias(bias_column < 0 ? 0 : size_t(table.shape[0])),
         table_{table.data, table.shape[0], table.shape[1]},
-        room_{room.data, table.shape[0], room.shape[1]},
-        kept_(kept),
-        bias_column_(bias_column) {}
+        room_{room.data, table.shape[0], room.shape[1]}, kept_(kept), bias_column_(bias_column) {}
 
   std::vector<T> bias;
 
@@ -63,11 +61,8 @@ template <typename T> struct Wide {
 template <typename T> class EpochOfBlocks {
  public:
   explicit EpochOfBlocks(Call& call)
-      : call_(call),
-        operands_(call),
-        moments_(call.attribute("moments")),
-        strata_(call.attribute("strata")),
-        slices_(call.attribute("slices")),
+      : call_(call), operands_(call), moments_(call.attribute("moments")),
+        strata_(call.attribute("strata")), slices_(call.attribute("slices")),
         threads_(call.attribute("threads")) {
     call.expect(20 + 2 * moments_, 6 + 4 * moments_);
     auto user = table<T>(operands_, "user"), item = table<T>(operands_, "item");
@@ -122,9 +117,8 @@ template <typename T> class EpochOfBlocks {
       kernels<T>().order(split_seed_, number_, block_[nth + 1] - block_[nth], order_ + block_[nth]);
     });
     for (int64_t turn = 0; turn < slices_ * strata_; turn++)
-      parallel(call_, threads_, strata_, [&](int64_t p) {
-        visit(p * strata_ + (p + turn) % strata_, turn / strata_);
-      });
+      parallel(call_, threads_, strata_,
+               [&](int64_t p) { visit(p * strata_ + (p + turn) % strata_, turn / strata_); });
     for (char is_out : are_out_)
       if (is_out) throw Refusal("rated: expected users and items of the tables");
     over_rows([](Aligned<T>& table, int64_t first, int64_t last) { table.write(first, last); });

@@ -20,13 +20,15 @@ template <typename T> void gradient_of(Call& call) {
   auto terms = lane<T>(operands, call);
   int64_t rank = call.attribute("rank");
   if (item.columns != user.columns) throw Refusal("user and item: expected as many columns");
-  Side<T> of_user{user,      item,          user_columns, item_columns,    by_user.ratings,
-                  user_reg.data, rank, background.data,    false, terms};
-  Side<T> of_item{item,      user,          item_columns, user_columns,    by_item.ratings,
-                  item_reg.data, rank, background.data,    true,  terms};
+  Side<T> of_user{user,          item, user_columns,    item_columns, by_user.ratings,
+                  user_reg.data, rank, background.data, false,        terms};
+  Side<T> of_item{item,          user, item_columns,    user_columns, by_item.ratings,
+                  item_reg.data, rank, background.data, true,         terms};
   auto loss = call.output<T>(0, "loss", {});
-  auto user_grad = call.output<T>(1, "gradient of users", {Axis("users", user.rows), Axis("columns", user.columns)});
-  auto item_grad = call.output<T>(2, "gradient of items", {Axis("items", item.rows), Axis("columns", user.columns)});
+  auto user_grad = call.output<T>(1, "gradient of users",
+                                  {Axis("users", user.rows), Axis("columns", user.columns)});
+  auto item_grad = call.output<T>(2, "gradient of items",
+                                  {Axis("items", item.rows), Axis("columns", user.columns)});
   std::vector<double> parts(size_t(by_user.chunks() + by_item.chunks()));
   by_chunk(call, by_user, of_user, [&](int64_t chunk, int64_t first, int64_t last) {
     parts[size_t(chunk)] = kernels<T>().gradient(of_user, first, last, user_grad.data);
@@ -45,8 +47,7 @@ template <typename T> struct OneSide {
   Side<T> side;
 
   OneSide(Operands& operands, const Call& call)
-      : own(table<T>(operands, "own")),
-        other(table<T>(operands, "other")),
+      : own(table<T>(operands, "own")), other(table<T>(operands, "other")),
         rows(operands, own.rows) {
     if (own.columns != other.columns) throw Refusal("own and other: expected as many columns");
     bool is_item = call.attribute("is_item") != 0;
@@ -58,8 +59,8 @@ template <typename T> struct OneSide {
     int64_t rank = call.attribute("rank");
     if (rank != own.columns && rank != own.columns - 2)
       throw Refusal("rank: expected the columns, or those less 2 for the biases");
-    side = {own,  other,           own_columns, other_columns,     rows.ratings,
-            row_reg.data, rank, background.data, is_item, lane<T>(operands, call)};
+    side = {own,          other, own_columns,     other_columns, rows.ratings,
+            row_reg.data, rank,  background.data, is_item,       lane<T>(operands, call)};
   }
 };
 
@@ -111,7 +112,8 @@ template <typename T> void predictions_of(Call& call) {
 }
 
 void gradient(Call& call) {
-  call.input_type(0) == ffi::ElementType::float64 ? gradient_of<double>(call) : gradient_of<float>(call);
+  call.input_type(0) == ffi::ElementType::float64 ? gradient_of<double>(call)
+                                                  : gradient_of<float>(call);
 }
 void loss(Call& call) {
   call.input_type(0) == ffi::ElementType::float64 ? loss_of<double>(call) : loss_of<float>(call);

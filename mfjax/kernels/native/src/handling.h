@@ -90,8 +90,7 @@ template <typename T> struct Rows {
 template <typename T> Lane<T> lane(Operands& operands, const Call& call) {
   auto fold = operands.scalar<int32_t>("lane's fold");
   auto scalars = operands.next<T>("centre, alpha, gram_alpha and scale", {Axis("scalars", 4)});
-  return {fold,       scalars[0], scalars[1],
-          scalars[2], scalars[3], call.attribute("missing") != 0};
+  return {fold, scalars[0], scalars[1], scalars[2], scalars[3], call.attribute("missing") != 0};
 }
 
 // Whether the ratings of some rows are of rows that the other side has; asked by who reads them.

@@ -31,8 +31,7 @@ template <typename T, typename Call> auto by_missing(bool missing, const Call& c
   return missing ? call(std::true_type{}) : call(std::false_type{});
 }
 
-template <typename T>
-double gradient(const Side<T>& side, int64_t first, int64_t last, T* grad) {
+template <typename T> double gradient(const Side<T>& side, int64_t first, int64_t last, T* grad) {
   return by_columns<T, 16, 18, 64, 66, 128>(side.own.columns, [&](auto columns) {
     return by_missing<T>(side.lane.missing, [&](auto missing) {
       return gradient_rows<T, columns(), missing()>(side, first, last, grad);
@@ -50,9 +49,8 @@ template <typename T> double loss(const Side<T>& side, int64_t first, int64_t la
 
 template <typename T>
 void solve(const Side<T>& side, const Missing<T>& all, int64_t first, int64_t last, T* rows) {
-  by_missing<T>(side.lane.missing, [&](auto missing) {
-    solve_rows<T, missing()>(side, all, first, last, rows);
-  });
+  by_missing<T>(side.lane.missing,
+                [&](auto missing) { solve_rows<T, missing()>(side, all, first, last, rows); });
 }
 
 template <typename T>
@@ -78,8 +76,8 @@ void order(uint32_t split_seed, uint32_t epoch, int64_t count, int32_t* places) 
 }
 
 template <typename T> double visit(const Epoch<T>& epoch) {
-  return by_columns<T, 16, 32, 64, 128>(epoch.user.columns,
-                     [&](auto columns) { return visit_all<T, columns()>(epoch); });
+  return by_columns<T, 16, 32, 64, 128>(
+      epoch.user.columns, [&](auto columns) { return visit_all<T, columns()>(epoch); });
 }
 
 #define MFJAX_TEXT(name) #name
@@ -87,7 +85,8 @@ template <typename T> double visit(const Epoch<T>& epoch) {
 
 template <typename T> const Kernels<T>& kernels() {
   static const Kernels<T> table = {
-      MFJAX_NAME(MFJAX_ISA), gradient<T>, loss<T>, solve<T>, approach<T>, predict<T>, order, visit<T>,
+      MFJAX_NAME(MFJAX_ISA), gradient<T>, loss<T>, solve<T>,
+      approach<T>,           predict<T>,  order,   visit<T>,
   };
   return table;
 }

@@ -51,7 +51,8 @@ template <typename T, int N> struct Totals {
 };
 
 template <typename T, int C> MFJAX_INLINE void prefetch(const Row<T, C>& shape, const T* row) {
-  for (int64_t c = 0; c < shape.columns(); c += 64 / int64_t(sizeof(T))) __builtin_prefetch(row + c);
+  for (int64_t c = 0; c < shape.columns(); c += 64 / int64_t(sizeof(T)))
+    __builtin_prefetch(row + c);
 }
 
 template <typename T, int C, int N>
@@ -75,8 +76,7 @@ MFJAX_INLINE void add_up(const Row<T, C>& shape, const T* const* rows, const T* 
   for (int i = 0; i < WIDE; i++) part[0][i] = sum[v + i];
 #pragma GCC unroll 16
   for (int b = 0; b < N; b++)
-    for (int i = 0; i < WIDE; i++)
-      part[b % CHAINS][i] += all(error[b]) * shape.get(rows[b], v + i);
+    for (int i = 0; i < WIDE; i++) part[b % CHAINS][i] += all(error[b]) * shape.get(rows[b], v + i);
   for (int i = 0; i < WIDE; i++) {
     for (int chain = 1; chain < CHAINS; chain++) part[0][i] += part[chain][i];
     sum[v + i] = part[0][i];
@@ -87,8 +87,7 @@ template <typename T, int C, int N>
 MFJAX_INLINE void add_up(const Row<T, C>& shape, const T* const* rows, const T* error,
                          Vector<T>* sum) {
   const int64_t vectors = shape.vectors(), whole = vectors / ABREAST * ABREAST;
-  for (int64_t v = 0; v < whole; v += ABREAST)
-    add_up<T, C, N, ABREAST>(shape, rows, error, v, sum);
+  for (int64_t v = 0; v < whole; v += ABREAST) add_up<T, C, N, ABREAST>(shape, rows, error, v, sum);
   for (int64_t v = whole; v < vectors; v++) add_up<T, C, N, 1>(shape, rows, error, v, sum);
 }
 
@@ -122,8 +121,8 @@ MFJAX_INLINE Sums<T> sum_row(const Side<T>& side, const Operand<T, C>& at, int64
   for (; n + N <= end; n += N) {
     if (at.shape.vectors() > 1 && n + FETCHED + N <= last)
       for (int b = 0; b < N; b++)
-        prefetch(at.shape, side.other.data +
-                               side.ratings.col[n + FETCHED + b] * at.shape.columns());
+        prefetch(at.shape,
+                 side.other.data + side.ratings.col[n + FETCHED + b] * at.shape.columns());
     add_group<T, C, N, MISSING, ADDS>(side, at, row, n, N, of_values, sum, totals);
   }
   for (; n < end; n += FEW<T>) {

@@ -16,20 +16,19 @@
 
 namespace mfjax::MFJAX_ISA {
 
-constexpr int BLOCK = 64;        // ratings that are packed together
-constexpr double TINY = 1e-30;   // keeps a row of zeros regular
-constexpr double ROUNDING = 4;   // the ridge of a λ of 0, in ε times the sum of A's diagonal
-constexpr double STEP = 16;      // by which the ridge is raised where rounding leaves no factor
+constexpr int BLOCK = 64;       // ratings that are packed together
+constexpr double TINY = 1e-30;  // keeps a row of zeros regular
+constexpr double ROUNDING = 4;  // the ridge of a λ of 0, in ε times the sum of A's diagonal
+constexpr double STEP = 16;     // by which the ridge is raised where rounding leaves no factor
 
-template <typename T> constexpr T EPSILON = sizeof(T) == 4 ? T(1.1920929e-07) : T(2.220446049250313e-16);
+template <typename T>
+constexpr T EPSILON = sizeof(T) == 4 ? T(1.1920929e-07) : T(2.220446049250313e-16);
 
 // The system of one row, and what it is packed from.
 template <typename T> class System {
  public:
   explicit System(const Side<T>& side)
-      : side_(side),
-        rank_(side.rank),
-        size_((side.rank + LANES<T> - 1) / LANES<T> * LANES<T>),
+      : side_(side), rank_(side.rank), size_((side.rank + LANES<T> - 1) / LANES<T> * LANES<T>),
         has_bias_(side.own.columns > side.rank),
         room_((2 * size_ * size_ + 2 * BLOCK * size_ + 8 * (size_ + BLOCK)) / LANES<T> + 1) {
     T* at = reinterpret_cast<T*>(room_[0]);
@@ -88,7 +87,8 @@ template <typename T> class System {
       const T* other = side_.other.row(side_.ratings.col[n + b]);
       T c_j = has_bias_ ? other[other_bias()] : T(0);
       weight[b] = seen.weight[0] - seen.alpha[0];
-      target[b] = seen.weight[0] * (seen.target[0] - c_j) - seen.alpha[0] * (seen.background[0] - c_j);
+      target[b] =
+          seen.weight[0] * (seen.target[0] - c_j) - seen.alpha[0] * (seen.background[0] - c_j);
       T* to = pack + b * size_;
       for (int64_t c = 0; c < rank_; c++) to[c] = side_.other_columns.free[c] * other[c];
       for (int64_t c = rank_; c < size_; c++) to[c] = 0;
@@ -100,7 +100,8 @@ template <typename T> class System {
     for (int64_t c = 0; c < size_; c++) right[c] = border[c] = 0;
     corner = right_of_bias = 0;
     if constexpr (MISSING) begin_with_missing(missing, i);
-    for (int64_t n = side_.ratings.start[i], end = side_.ratings.start[i + 1]; n < end; n += BLOCK) {
+    for (int64_t n = side_.ratings.start[i], end = side_.ratings.start[i + 1]; n < end;
+         n += BLOCK) {
       int count = end - n < BLOCK ? int(end - n) : BLOCK;
       gather<MISSING>(i, n, count);
       for (int b = 0; b < count; b++) {
@@ -242,7 +243,8 @@ template <typename T> class System {
 #pragma GCC unroll 16
           for (int b = 0; b < L; b++) partial[b] += own * load(pack + (q + b) * size_ + c);
         }
-        Vector<T> products = sums<T, L>(partial) + all(inverse_of_bias * weight[r]) * load(weight + q);
+        Vector<T> products =
+            sums<T, L>(partial) + all(inverse_of_bias * weight[r]) * load(weight + q);
         store(inner + r * stride + q, products);
       }
     for (int r = 0; r < n; r++) inner[r * stride + r] += T(1);

@@ -99,8 +99,10 @@ MFJAX_INLINE void move_biases(const Epoch<T>& epoch, const Rated<T>& rating, Pai
 // copy, so that the compiler knows that no row lies in it.
 template <typename T, int C> double visit_pairs(const Epoch<T> epoch) {
   const Row<T, C> shape(epoch.user.columns);
-  const Kept<T, C> user_free(shape, epoch.user_columns.free), user_reg(shape, epoch.user_columns.reg);
-  const Kept<T, C> item_free(shape, epoch.item_columns.free), item_reg(shape, epoch.item_columns.reg);
+  const Kept<T, C> user_free(shape, epoch.user_columns.free),
+      user_reg(shape, epoch.user_columns.reg);
+  const Kept<T, C> item_free(shape, epoch.item_columns.free),
+      item_reg(shape, epoch.item_columns.reg);
   double loss = 0;
   for (int64_t visit = 0; visit < epoch.visits; visit++) {
     fetch_ahead(epoch, shape, visit);
@@ -143,8 +145,10 @@ template <typename T> struct Waiting {
 // Batches by x ← x − rate ∂: the rows of a batch are copied before any of them moves.
 template <typename T, int C> double visit_plain_batches(const Epoch<T> epoch) {
   const Row<T, C> shape(epoch.user.columns);
-  const Kept<T, C> user_free(shape, epoch.user_columns.free), user_reg(shape, epoch.user_columns.reg);
-  const Kept<T, C> item_free(shape, epoch.item_columns.free), item_reg(shape, epoch.item_columns.reg);
+  const Kept<T, C> user_free(shape, epoch.user_columns.free),
+      user_reg(shape, epoch.user_columns.reg);
+  const Kept<T, C> item_free(shape, epoch.item_columns.free),
+      item_reg(shape, epoch.item_columns.reg);
   const int64_t vectors = shape.vectors();
   Room<T, 1> before(2 * epoch.batch_size * vectors);
   Memory<Waiting<T>> waiting(epoch.batch_size);
@@ -261,10 +265,7 @@ template <typename T, int C> class Mover {
 template <typename T> class Touched {
  public:
   Touched(int64_t rows, int64_t batch_size, int64_t vectors)
-      : vectors_(vectors),
-        room_(2 * batch_size * vectors),
-        count_(0),
-        slots_(rows),
+      : vectors_(vectors), room_(2 * batch_size * vectors), count_(0), slots_(rows),
         rows_(2 * batch_size) {
     for (int64_t row = 0; row < rows; row++) slots_[row] = -1;
   }
