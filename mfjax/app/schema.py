@@ -308,7 +308,7 @@ class GradientsJob(ComparingJob):
     """The gradient comparison.
 
     Args:
-      gradients: which of GRADIENTS; all where they are not given.
+      gradients: which of GRADIENTS; all that this machine can compute where they are not given.
       step: of the differences.
       shares: of the users, to time on.
       tolerance: the most that max|a - b| / max|b| may be against the differences.

@@ -1,5 +1,6 @@
 """Which kernel computes: the compiled one on a CPU where it can, and XLA's elsewhere."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import jax
@@ -50,6 +51,19 @@ def choice(asked: str = AUTO, optimizer: Optimizer | None = None) -> Choice:
         except InputError as error:
             return Choice("xla", str(error).partition(";")[0])
     return Choice("native", f"compiled for {found.isa}")
+
+
+def available(names: Iterable[str]) -> list[str]:
+    """Those of some kernels or gradients that this machine can compute.
+
+    Args:
+      names: rows of KERNELS or of `mfjax.gradients.GRADIENTS`.
+
+    Returns:
+      All but `native`, and that where `choice` takes it.
+    """
+    has_native = choice().name == "native"
+    return [name for name in names if name != "native" or has_native]
 
 
 def best_kernel(spec: Spec, optimizer: Optimizer | None = None) -> Kernel:

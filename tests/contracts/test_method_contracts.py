@@ -7,6 +7,7 @@ import pytest
 
 from mfjax import GRADIENTS, KERNELS, METHODS, optimizer
 from mfjax.errors import InputError
+from mfjax.kernels.choice import available
 from mfjax.kernels.native.visits import moves_of
 from mfjax.testing import method_checks
 
@@ -48,7 +49,7 @@ def kernels_of(make, opt):
     """The kernels that a method is tried with; `native` knows no optimiser that moves every row."""
     if "kernel" not in inspect.signature(make).parameters:
         return ["xla"]
-    return [name for name in KERNELS if name == "xla" or knows(OPTIMIZERS.get(opt))]
+    return [name for name in available(KERNELS) if name == "xla" or knows(OPTIMIZERS.get(opt))]
 
 
 def knows(opt):

@@ -24,6 +24,7 @@ from mfjax.data import from_ids
 from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
+from mfjax.kernels.choice import available
 from mfjax.reporting.files import write_csv, write_text
 from mfjax.reporting.formats import Shown, cells, latex, markdown
 from mfjax.reporting.saving import Saving
@@ -131,7 +132,7 @@ def unexpected(cfg: DictConfig, figures: Mapping[str, Any]) -> list[str]:
 def _names(cfg: DictConfig) -> list[str]:
     """The variants that are asked for. Raises InputError for one that there is not."""
     if cfg.job.gradients is None:
-        return list(GRADIENTS)
+        return available(GRADIENTS)
     for name in cfg.job.gradients:
         choose("job.gradients", GRADIENTS, name)
     return list(cfg.job.gradients)

@@ -6,7 +6,6 @@ from mfjax.errors import InputError
 from mfjax.kernels.kernel import Kernel, Loss, OwnRows
 from mfjax.kernels.native import calls
 from mfjax.kernels.native.layout import Compressed, prepare
-from mfjax.kernels.native.library import Missing, library
 from mfjax.kernels.native.visits import usual_batch_size, visitor
 from mfjax.objective import LaneTerms, background, off_ratings, pin, zero_pinned
 from mfjax.types import Factors, Spec
@@ -25,14 +24,12 @@ def native_kernel(spec: Spec) -> Kernel:
       spec: the shapes, the conventions and, in its tiling, the threads of a lane that is alone.
 
     Returns:
-      The Kernel, of which the same bits come with any number of threads.
+      The Kernel, of which the same bits come with any number of threads; what prepares a layout
+      for it raises InputError where there are no compiled kernels.
 
     Raises:
-      InputError: where there are no compiled kernels, or none of this dtype.
+      InputError: there are none of this dtype.
     """
-    found = library()
-    if isinstance(found, Missing):
-        raise InputError(found.reason)
     if spec.dtype not in DTYPES:
         raise InputError(
             f"kernel=native: expected dtype {' or '.join(DTYPES)}, got {spec.dtype}; use kernel=xla"

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mfjax.kernels.layout import order_by
+from mfjax.kernels.native.library import require
 from mfjax.memory import refuse_beyond_memory
 from mfjax.objective import FoldSums, with_few_missing
 from mfjax.types import Ratings, Spec
@@ -38,7 +39,11 @@ class Compressed(NamedTuple):
 
 
 def prepare(ratings: Ratings, spec: Spec) -> Compressed:
-    """The rows of both sides. Raises OutOfMemory where they would not fit."""
+    """The rows of both sides.
+
+    Raises InputError without compiled kernels, and OutOfMemory where they would not fit.
+    """
+    require()
     entries, sums = with_few_missing(ratings, spec)
     real = entries.weight > 0
     entries = Ratings(*(column[real] for column in entries))

@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from mfjax.errors import InputError
 from mfjax.kernels.native.build import HERE, LIBRARY, PURE, stamp
 
 PATH = HERE / LIBRARY
@@ -54,6 +55,13 @@ def library() -> Library | Missing:
         what, remedy = unusable.args
         return Missing(f"no compiled kernels: {what}, so that {COST}; {remedy}")
     return Library(PATH, loaded.mfjax_isa().decode(), names)
+
+
+def require() -> None:
+    """Raises InputError with the reason where there are no compiled kernels."""
+    found = library()
+    if isinstance(found, Missing):
+        raise InputError(found.reason)
 
 
 class _Unusable(Exception):

@@ -14,6 +14,7 @@ from mfjax.errors import InputError
 from mfjax.kernels.batches import shares
 from mfjax.kernels.kernel import BATCH_SIZE, Loss, Visitor
 from mfjax.kernels.native import calls
+from mfjax.kernels.native.library import require
 from mfjax.objective import FoldSums, LaneTerms, fold_sums
 from mfjax.types import Factors, Hparams, Optimizer, Ratings, Rule, Spec, State
 
@@ -153,7 +154,11 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
 
 
 def prepare(ratings: Ratings, spec: Spec, batch_size: int, *, may_share: bool) -> Visited:
-    """The ratings by strata, with padding that fills the last batch up."""
+    """The ratings by strata, with padding that fills the last batch up.
+
+    Raises InputError without compiled kernels.
+    """
+    require()
     n = len(ratings.value)
     strata = STRATA if may_share and n >= SHARED_FROM else 1
     padded = ratings.padded(n + -n % batch_size)

@@ -66,9 +66,9 @@ template <typename T> class EpochOfBlocks {
         threads_(call.attribute("threads")) {
     call.expect(20 + 2 * moments_, 6 + 4 * moments_);
     auto user = table<T>(operands_, "user"), item = table<T>(operands_, "item");
-    if (item.columns != user.columns) throw Refusal("user and item: expected as many columns");
-    const int64_t rank = call.attribute("rank");
-    epoch_.rule = Rule(call.attribute("rule"));
+    check_alike(user, item);
+    const int64_t rank = rank_of(call, user.columns);
+    epoch_.rule = rule_of(call.attribute("rule"));
     const bool is_apart = epoch_.rule == Rule::sgd && rank < user.columns;
     kept_ = is_apart ? rank : user.columns;
     constexpr int64_t OF_LINE = LINE / sizeof(T);
@@ -138,6 +138,13 @@ template <typename T> class EpochOfBlocks {
   std::vector<Aligned<T>> tables_;  // of users and items: factors, then moments
   std::vector<double> losses_;
   std::vector<char> are_out_;
+
+  Rule rule_of(int64_t rule) const {
+    constexpr int64_t MOMENTS[] = {0, 1, 1, 1, 2};  // of each rule
+    if (rule < 0 || rule > 4 || moments_ != MOMENTS[rule] || strata_ < 1 || slices_ < 1)
+      throw Refusal("rule: expected 0 to 4 with its moments, and a stratum and a slice at least");
+    return Rule(rule);
+  }
 
   // The tables on whole lines, in the room that XLA gives beside the results.
   void align(const Table<const T>& user, const Table<const T>& item, int64_t bias_column) {

@@ -11,6 +11,7 @@ template <typename T> void gradient_of(Call& call) {
   call.expect(25, 3);
   Operands operands(call);
   auto user = table<T>(operands, "user"), item = table<T>(operands, "item");
+  check_alike(user, item);
   Rows<T> by_user(operands, user.rows), by_item(operands, item.rows);
   auto user_reg = operands.next<T>("row_reg of users", {Axis("users", user.rows)});
   auto item_reg = operands.next<T>("row_reg of items", {Axis("items", item.rows)});
@@ -18,8 +19,7 @@ template <typename T> void gradient_of(Call& call) {
   auto item_columns = columns<T>(operands, user.columns);
   auto background = operands.next<T>("background", {Axis("items", item.rows)});
   auto terms = lane<T>(operands, call);
-  int64_t rank = call.attribute("rank");
-  if (item.columns != user.columns) throw Refusal("user and item: expected as many columns");
+  int64_t rank = rank_of(call, user.columns);
   Side<T> of_user{user,          item, user_columns,    item_columns, by_user.ratings,
                   user_reg.data, rank, background.data, false,        terms};
   Side<T> of_item{item,          user, item_columns,    user_columns, by_item.ratings,
@@ -49,16 +49,14 @@ template <typename T> struct OneSide {
   OneSide(Operands& operands, const Call& call)
       : own(table<T>(operands, "own")), other(table<T>(operands, "other")),
         rows(operands, own.rows) {
-    if (own.columns != other.columns) throw Refusal("own and other: expected as many columns");
+    check_alike(own, other);
     bool is_item = call.attribute("is_item") != 0;
     auto row_reg = operands.next<T>("row_reg", {Axis("rows", own.rows)});
     auto own_columns = columns<T>(operands, own.columns);
     auto other_columns = columns<T>(operands, own.columns);
     int64_t items = is_item ? own.rows : other.rows;
     auto background = operands.next<T>("background", {Axis("items", items)});
-    int64_t rank = call.attribute("rank");
-    if (rank != own.columns && rank != own.columns - 2)
-      throw Refusal("rank: expected the columns, or those less 2 for the biases");
+    int64_t rank = rank_of(call, own.columns);
     side = {own,          other, own_columns,     other_columns, rows.ratings,
             row_reg.data, rank,  background.data, is_item,       lane<T>(operands, call)};
   }
@@ -98,6 +96,7 @@ template <typename T> void predictions_of(Call& call) {
   call.expect(4, 1);
   Operands operands(call);
   auto user = table<T>(operands, "user"), item = table<T>(operands, "item");
+  check_alike(user, item);
   auto user_of = operands.next<int32_t>("user of each rating", {Axis("ratings")});
   auto item_of = operands.next<int32_t>("item of each rating", {Axis("ratings", user_of.size)});
   check_indices(user_of, user.rows, "user of each rating");

@@ -117,6 +117,18 @@ void by_chunk(const Call& call, const Rows<T>& rows, const Side<T>& side, const 
       throw Refusal("col: expected rows from 0 to " + std::to_string(side.other.rows - 1));
 }
 
+// The latent columns of a table: all, or all but the two of the biases.
+inline int64_t rank_of(const Call& call, int64_t columns) {
+  int64_t rank = call.attribute("rank");
+  if (rank != columns && rank != columns - 2)
+    throw Refusal("rank: expected the columns, or those less 2 for the biases");
+  return rank;
+}
+
+template <typename T> void check_alike(const Table<const T>& one, const Table<const T>& other) {
+  if (one.columns != other.columns) throw Refusal("tables: expected as many columns in both");
+}
+
 inline double total(const std::vector<double>& parts) {
   double sum = 0;
   for (double part : parts) sum += part;

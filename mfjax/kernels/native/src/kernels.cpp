@@ -2,9 +2,10 @@
 #include "kernels.h"
 
 #include "approach.h"
+#include "moments.h"
 #include "order.h"
+#include "pairs.h"
 #include "solve.h"
-#include "visits.h"
 
 namespace mfjax::MFJAX_ISA {
 
@@ -76,8 +77,11 @@ void order(uint32_t split_seed, uint32_t epoch, int64_t count, int32_t* places) 
 }
 
 template <typename T> double visit(const Epoch<T>& epoch) {
-  return by_columns<T, 16, 32, 64, 128>(
-      epoch.user.columns, [&](auto columns) { return visit_all<T, columns()>(epoch); });
+  return by_columns<T, 16, 32, 64, 128>(epoch.user.columns, [&](auto columns) {
+    if (epoch.rule != Rule::sgd) return visit_batches<T, columns()>(epoch);
+    if (epoch.batch_size > 1) return visit_plain_batches<T, columns()>(epoch);
+    return visit_pairs<T, columns()>(epoch);
+  });
 }
 
 #define MFJAX_TEXT(name) #name

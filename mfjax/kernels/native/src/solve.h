@@ -11,7 +11,7 @@
 // for rows of few ratings: equations (1) and (2) of `mfjax.kernels.normal`. The bias is eliminated: with
 // A = [G q; qᵀ w], and z, z' the solutions of Rᵀ z = c, Rᵀ z' = q, b_i = (c_b − z'z) / (w + λ_b − z'z').
 #pragma once
-#include "cholesky.h"
+#include "matrices.h"
 #include "rows.h"
 
 namespace mfjax::MFJAX_ISA {
@@ -20,9 +20,6 @@ constexpr int BLOCK = 64;       // ratings that are packed together
 constexpr double TINY = 1e-30;  // keeps a row of zeros regular
 constexpr double ROUNDING = 4;  // the ridge of a λ of 0, in ε times the sum of A's diagonal
 constexpr double STEP = 16;     // by which the ridge is raised where rounding leaves no factor
-
-template <typename T>
-constexpr T EPSILON = sizeof(T) == 4 ? T(1.1920929e-07) : T(2.220446049250313e-16);
 
 // The system of one row, and what it is packed from.
 template <typename T> class System {
@@ -115,27 +112,8 @@ template <typename T> class System {
           store(right + c, load(right + c) + all(target[b]) * row);
         }
       }
-      add_products(count);
+      add_products(gram, pack, weighted, size_, count);
     }
-  }
-
-  // gram += Σ_b (w φ)_b φ_bᵀ, a square of registers at a time, on and above the diagonal.
-  void add_products(int count) {
-    constexpr int L = LANES<T>;
-    for (int64_t c = 0; c < size_; c += L)
-      for (int64_t r = 0; r <= c; r += L) {
-        Vector<T> square[L];
-#pragma GCC unroll 16
-        for (int i = 0; i < L; i++) square[i] = load(gram + (r + i) * size_ + c);
-        for (int b = 0; b < count; b++) {
-          Vector<T> row = load(pack + b * size_ + c);
-          const T* scaled = weighted + b * size_ + r;
-#pragma GCC unroll 16
-          for (int i = 0; i < L; i++) square[i] += all(scaled[i]) * row;
-        }
-#pragma GCC unroll 16
-        for (int i = 0; i < L; i++) store(gram + (r + i) * size_ + c, square[i]);
-      }
   }
 
   // What all missing entries say, with b_i − c_j for y: the own pinned column is 1 against c_j.
@@ -192,12 +170,9 @@ template <typename T> class System {
       z[c] = is_free ? right[c] : T(0);
       of_border[c] = is_free ? border[c] : T(0);
     }
-    if (!has_bias_) {
-      T* const sides[1] = {z};
-      solve_transposed<T, 1>(factor, size_, size_, inverse, sides);
-    } else {
-      T* const sides[2] = {z, of_border};
-      solve_transposed<T, 2>(factor, size_, size_, inverse, sides);
+    T* const sides[2] = {z, of_border};
+    solve_transposed<T, 2>(factor, size_, size_, inverse, sides);
+    if (has_bias_) {
       T shared = 0, square = 0;
       for (int64_t c = 0; c < size_; c++) {
         shared += of_border[c] * z[c];
@@ -217,7 +192,7 @@ template <typename T> class System {
     constexpr int L = LANES<T>;
     const Columns<T>& columns = side_.own_columns;
     const int64_t stride = (n + L - 1) / L * L;
-    T* inner = factor;
+    T *inner = factor, *of_ratings = right, *of_inner = border;
     gather<false>(i, first, n);
     for (int64_t c = 0; c < size_; c++) {
       bool is_free = c < rank_ && columns.free[c] > 0;
@@ -248,7 +223,6 @@ template <typename T> class System {
         store(inner + r * stride + q, products);
       }
     for (int r = 0; r < n; r++) inner[r * stride + r] += T(1);
-    T *of_ratings = right, *of_inner = border;
     for (int b = 0; b < stride; b++) of_ratings[b] = target[b];
     factorise(inner, n, stride, of_inner);
     T* const sides[1] = {of_ratings};

@@ -1,9 +1,33 @@
-// Positive definite systems, a row of registers at a time: A = Rᵀ R, of which only the upper rows are
-// read and written. Matrices are `[n, stride]` with a stride of whole registers.
+// Sums of products and positive definite systems, a row of registers at a time: A = Rᵀ R, of which only
+// the upper rows are read and written. Matrices are `[n, stride]` with a stride of whole registers.
 #pragma once
 #include "vector.h"
 
 namespace mfjax::MFJAX_ISA {
+
+// gram += Σ_b left_b right_bᵀ over `count` rows of `size` columns, on and above the diagonal: a square of
+// registers at a time.
+template <typename T>
+MFJAX_INLINE void add_products(T* gram, const T* right, const T* left, int64_t size, int count) {
+  constexpr int L = LANES<T>;
+  for (int64_t c = 0; c < size; c += L)
+    for (int64_t r = 0; r <= c; r += L) {
+      Vector<T> square[L];
+#pragma GCC unroll 16
+      for (int i = 0; i < L; i++) square[i] = load(gram + (r + i) * size + c);
+      for (int b = 0; b < count; b++) {
+        Vector<T> row = load(right + b * size + c);
+        const T* factor = left + b * size + r;
+#pragma GCC unroll 16
+        for (int i = 0; i < L; i++) square[i] += all(factor[i]) * row;
+      }
+#pragma GCC unroll 16
+      for (int i = 0; i < L; i++) store(gram + (r + i) * size + c, square[i]);
+    }
+}
+
+template <typename T>
+constexpr T EPSILON = sizeof(T) == 4 ? T(1.1920929e-07) : T(2.220446049250313e-16);
 
 constexpr int PANEL = 4;  // rows that are taken off the others together
 
