@@ -24,8 +24,8 @@ def native_kernel(spec: Spec) -> Kernel:
       spec: the shapes, the conventions and, in its tiling, the threads of a lane that is alone.
 
     Returns:
-      The Kernel, of which the same bits come with any number of threads; what prepares a layout
-      for it raises InputError where there are no compiled kernels.
+      The Kernel, of which the same bits come with any number of threads; its `prepare` refuses
+      ratings where there are no compiled kernels.
 
     Raises:
       InputError: there are none of this dtype.
