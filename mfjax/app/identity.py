@@ -7,7 +7,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mfjax.app.adopted import provenance_of
-from mfjax.app.build import kernel_of, plain_section
+from mfjax.app.build import plain_section
 from mfjax.app.schema import CHANGES_NO_NUMBER, leaves
 from mfjax.data.dataset import Dataset
 
@@ -30,7 +30,7 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
     """
     whole = plain_section(cfg)
     counting = {key: value for key, value in whole.items() if key not in CHANGES_NO_NUMBER}
-    values = dict(sorted(leaves(counting | {"kernel": kernel_of(cfg).name})))
+    values = dict(sorted(leaves(counting)))
     digests = {f"{key}, sha256": of["sha256"] for key, of in provenance_of(values).items()}
     return values | digests
 

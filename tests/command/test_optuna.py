@@ -90,7 +90,7 @@ def test_a_search_of_nothing_is_refused(command, tmp_path, arguments, message):
 
 @pytest.mark.slow
 def test_trials_under_way_when_a_run_ended_are_its_first_with_resume(command, succeeded, tmp_path):
-    long = ("epochs=400", "epochs_per_call=4", "checkpoint.every=1", NO_PLOTS)
+    long = ("epochs=4000", "epochs_per_call=40", "checkpoint.every=1", "eval_every=40", NO_PLOTS)
     arguments = (*SEARCH, *AXES[1:2], "hparams.learning_rate=0.001,0.002", *long)
     done = stopped_at_a_checkpoint(tmp_path, signal.SIGTERM, *arguments)
     assert done.returncode == 128 + signal.SIGTERM
@@ -107,4 +107,4 @@ def test_trials_under_way_when_a_run_ended_are_its_first_with_resume(command, su
     # the second batch has the programs of the first
     assert results[0]["seconds"]["compile"] > 0 == results[5]["seconds"]["compile"]
     other = command(tmp_path, *arguments, "epochs=300")
-    assert_refused(other, "differ in epochs=300, epochs=400")
+    assert_refused(other, "differ in epochs=300, epochs=4000")

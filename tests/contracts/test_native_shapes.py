@@ -27,6 +27,7 @@ pytestmark = pytest.mark.skipif(
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}  # relative; sums of up to 300 products of 130
 SIZES = [(1, 1, 1), (6, 5, 16), (3, 140, 331), (140, 3, 331), (7, 4, 0)]  # users, items, ratings
 RANKS = [1, 2, 3, 5, 8, 9, 15, 16, 17, 31, 33, 64, 65, 80, 128, 130]
+OFTEN = [1, 17, 64, 130]  # the others are slow tests
 LAZY = ["sgd", "lazy_adagrad", "lazy_adam"]  # of conf/optimizer
 
 
@@ -56,7 +57,8 @@ def specs():
             dtype=dtype,
             tiling=Tiling(shards=1 + n % 2),
         )
-        yield pytest.param((spec, count), id=f"native-{rank}-{dtype}-{users}x{items}")
+        marks = () if rank in OFTEN else pytest.mark.slow
+        yield pytest.param((spec, count), id=f"native-{rank}-{dtype}-{users}x{items}", marks=marks)
 
 
 @functools.cache

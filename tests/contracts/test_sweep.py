@@ -176,7 +176,7 @@ def test_on_progress_is_told_of_every_epoch(sweep):
 
 
 TILED = {  # trained by their own layout of tiles
-    "als": lambda spec: method_of("als", spec),
+    "als": lambda spec: method_of("als", spec, kernel="xla"),
     "descent": lambda spec: method_of("descent", spec, gradient="tiles", opt=optimizer("adam")),
 }
 

@@ -19,6 +19,7 @@ from mfjax.kernels.native import build, library
 HERE = Path(__file__).parent
 REPO = HERE.parents[1]
 TESTS = ("tests/contracts/test_native.py", "tests/contracts/test_native_shapes.py")
+RECORDING = ("-p", "native.recording")
 FLAGS = ("-std=c++17", "-fPIC", "-pthread", "-w")  # warnings are the install's
 SANITIZERS = {
     "address,undefined": ("-fno-sanitize-recover=all",),
@@ -48,7 +49,7 @@ def recorded(folder: Path, tests: Sequence[str]) -> list[Path]:
         "MFJAX_RECORDED": str(library.PATH),
         "MFJAX_CALLS": str(folder / "calls"),
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "native.recording", *tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-m", "slow or not slow", *RECORDING, *tests]
     path = os.pathsep.join([str(REPO / "tests"), os.environ.get("PYTHONPATH", "")])
     environment = os.environ | of_record | {"PYTHONPATH": path}
     subprocess.run(command, cwd=REPO, env=environment, check=True)

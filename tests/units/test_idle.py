@@ -170,7 +170,9 @@ def comes_to(cfg):
     first = next(iter(plan.problems.values()))
     parameters = inspect.signature(METHODS[cfg.method.name]).parameters
     given = [key for key in ("optimizer", "gradient") if key in parameters]
-    made_of = OmegaConf.to_container(OmegaConf.masked_copy(cfg, ["method", "epochs", *given]))
+    made_of = OmegaConf.to_container(
+        OmegaConf.masked_copy(cfg, ["method", "epochs", "kernel", *given])
+    )
     made_of = json.dumps([made_of, len(first.ratings.value), plan.warm is None])
     EXPERIMENTS.setdefault(made_of, experiment)
     text, read = program(made_of, plan.spec)
