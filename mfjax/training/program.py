@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -206,21 +207,41 @@ class Program:
           data: `[splits, …]`.
           lanes: `[lanes, …]`.
         """
-        advance = epochs(self.method, self.spec, self.plan.schedule)
+        of_lane = partial(self._train_lane, data)
+        if self.lane_batch > 1:
+            return jax.lax.map(lambda of: of_lane(*of), (runs, lanes), batch_size=self.lane_batch)
 
-        def of_lane(run_and_lane: tuple[Run, Lanes]) -> tuple[Run, History]:
-            run, lane = run_and_lane
+        def in_place(runs: Run, turn: tuple[Int[Array, ""], Lanes]) -> tuple[Run, History]:
+            place, lane = turn
+            run, history = of_lane(jax.tree.map(itemgetter(place), runs), lane)
+            return jax.tree.map(lambda all, one: all.at[place].set(one), runs, run), history
+
+        # `map` would write every lane's factors to a new place, those of ended lanes too
+        places = jnp.arange(len(lanes.split))
+        return jax.lax.scan(in_place, runs, (places, lanes))
+
+    def _train_lane(self, data: Data, run: Run, lane: Lanes) -> tuple[Run, History]:
+        """As `_train_chunk`, of one lane; of one that has ended nothing is read."""
+        schedule = self.plan.schedule
+        begins = (run.epoch == 0) & (lane.last_epoch > 0)
+
+        def trained(run: Run) -> tuple[Run, History]:
             own_data = jax.tree.map(itemgetter(lane.split), data)
             run = jax.lax.cond(
-                (run.epoch == 0) & (lane.last_epoch > 0),
+                begins,
                 lambda run: start(self.method, own_data, lane.hparams),
                 lambda run: run,
                 run,
             )
+            advance = epochs(self.method, self.spec, schedule)
             return advance(run, own_data, lane.hparams, lane.last_epoch)
 
-        batch = self.lane_batch if self.lane_batch > 1 else None
-        return jax.lax.map(of_lane, (runs, lanes), batch_size=batch)
+        def ended(run: Run) -> tuple[Run, History]:
+            history = blank_history(schedule.epochs_per_call, self.spec.dtype)
+            return run, jax.tree.map(jnp.asarray, history)
+
+        goes_on = begins | is_live(run, schedule, lane.last_epoch)
+        return jax.lax.cond(goes_on, trained, ended, run)
 
     def _tracks(self, lanes: int, runs: Run, history: History) -> list[Track]:
         """The tracks of the first so many lanes, in their order."""
