@@ -192,7 +192,7 @@ class Tiling:
       width: ratings of a row in one tile; `tile_width` chooses one of `WIDTHS`.
       chunk: ratings worked on at once, so many as stay in cache.
       group: rows whose normal equations are solved at once, a multiple of 8.
-      shards: devices that share the rows of one fit; its program sets how many.
+      shards: devices, or threads, that share the rows of one fit; its program sets how many.
     """
 
     width: int = 8

@@ -361,10 +361,11 @@ def method_in_values(cfg: DictConfig) -> dict[str, Any]:
     if "gradient" in asked:
         said["gradient"] = gradient_of(cfg)
     if "kernel" in asked:
-        said["kernel"] = kernel_of(cfg)._asdict()
-    if "kernel" in asked and said.get("batch_size", 0) is None:
-        kernel = KERNELS[kernel_of(cfg).name](build_spec(cfg, 1, 1))
-        said["batch_size"] = kernel.usual_batch_size(build_optimizer(cfg))
+        chosen = kernel_of(cfg)
+        said["kernel"] = chosen._asdict()
+        if said.get("batch_size", 0) is None:
+            kernel = KERNELS[chosen.name](build_spec(cfg, 1, 1))
+            said["batch_size"] = kernel.usual_batch_size(build_optimizer(cfg))
     if "optimizer" in asked:
         said["optimizer"] = plain_section(cfg.optimizer)
     return said

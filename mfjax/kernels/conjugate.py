@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mfjax.kernels.kernel import USER, Loss, OwnRows
+from mfjax.kernels.kernel import USER, OwnRows
 from mfjax.kernels.layout import Tiles
 from mfjax.kernels.tiles import error_sums, in_rows, tables, views
 from mfjax.objective import LaneTerms, off_ratings
@@ -24,15 +24,14 @@ def approach_rows(
     without_values = lane._replace(background=jnp.zeros_like(lane.background))
 
     def product(direction: OwnRows) -> OwnRows:
-        at = with_side(factors, side, direction)
-        _, image = side_gradient(at, side, layout, without_values, spec, of_values=False)
-        return image
+        at = _with_side(factors, side, direction)
+        return _side_gradient(at, side, layout, without_values, spec, of_values=False)
 
-    _, slope = side_gradient(factors, side, layout, lane, spec)
+    slope = _side_gradient(factors, side, layout, lane, spec)
     return _conjugate_gradients(product, factors[side], -slope, steps)
 
 
-def side_gradient(
+def _side_gradient(
     factors: Factors,
     side: int,
     layout: Tiles,
@@ -40,16 +39,16 @@ def side_gradient(
     spec: Spec,
     *,
     of_values: bool = True,
-) -> tuple[Loss, OwnRows]:
-    """L and its gradient in the rows of one side alone, without s."""
+) -> OwnRows:
+    """The gradient of L in the rows of one side alone, without s."""
     view = views(tables(factors, lane, layout, spec), lane, layout, spec)[side]
-    loss, sums = error_sums(view, lane, spec, of_values=of_values)
-    rest, grad = off_ratings(factors, lane, spec)
+    _, sums = error_sums(view, lane, spec, of_values=of_values)
+    _, grad = off_ratings(factors, lane, spec)
     rows = grad[side] + in_rows(sums, view, spec)
-    return loss + rest, rows * lane.columns[side].free[None]
+    return rows * lane.columns[side].free[None]
 
 
-def with_side(factors: Factors, side: int, rows: OwnRows) -> Factors:
+def _with_side(factors: Factors, side: int, rows: OwnRows) -> Factors:
     """The factors with one side replaced."""
     if side == USER:
         return factors._replace(user=rows)

@@ -40,10 +40,10 @@ class SolveRowsFn(Protocol):
 
 @runtime_checkable
 class ApproachRowsFn(Protocol):
-    """`(factors, side, layout, lane, steps) -> rows`: so many conjugate gradients nearer to it."""
+    """`(factors, side, layout, lane, steps=…) -> rows`: so many conjugate gradients nearer."""
 
     def __call__(
-        self, factors: Factors, side: int, layout: Any, lane: LaneTerms, steps: int, /
+        self, factors: Factors, side: int, layout: Any, lane: LaneTerms, /, *, steps: int
     ) -> OwnRows: ...
 
 

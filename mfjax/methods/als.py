@@ -12,9 +12,9 @@ from jaxtyping import Array, Int
 from mfjax.errors import InputError
 from mfjax.kernels import Kernel
 from mfjax.kernels.choice import best_kernel
-from mfjax.kernels.kernel import ITEM, USER, OwnRows, SolveRowsFn
+from mfjax.kernels.kernel import ITEM, USER, SolveRowsFn
 from mfjax.methods.initial import initial_factors
-from mfjax.objective import LaneTerms, held_out, lane_terms
+from mfjax.objective import held_out, lane_terms
 from mfjax.types import (
     CheckFn,
     Factors,
@@ -77,13 +77,7 @@ def als_cg(spec: Spec, *, kernel: Kernel | None = None, cg_steps: int = 3) -> Me
       A Method that reads no learning rate.
     """
     kernel = kernel or best_kernel(spec)
-    return _alternating(partial(_approach, kernel, cg_steps), kernel, spec)
-
-
-def _approach(
-    kernel: Kernel, steps: int, factors: Factors, side: int, layout: Any, lane: LaneTerms
-) -> OwnRows:
-    return kernel.approach_rows(factors, side, layout, lane, steps)
+    return _alternating(partial(kernel.approach_rows, steps=cg_steps), kernel, spec)
 
 
 def _alternating(half_sweep: SolveRowsFn, kernel: Kernel, spec: Spec) -> Method:

@@ -15,6 +15,7 @@ from mfjax import GRADIENTS, KERNELS, Hparams, InputError, Ratings, Spec, Tiling
 from mfjax.kernels.kernel import ITEM, USER
 from mfjax.kernels.native import calls
 from mfjax.kernels.native.library import Missing, library
+from mfjax.kernels.native.visits import STRATA, STRATA_FROM
 from mfjax.kernels.order import order
 from mfjax.objective import lane_terms, pin
 from mfjax.testing import random_factors
@@ -23,16 +24,26 @@ pytestmark = pytest.mark.skipif(
     isinstance(library(), Missing), reason="there are no compiled kernels here"
 )
 SPEC = Spec(200, 150, max_rank=18)
+LARGER = Spec(500, 300, max_rank=18)
 HPARAMS = Hparams.of(rank=18, fold=0, reg=0.1, reg_bias=0.05)
 LAZY = optimizer("adam", lazy=True)
 
 
 @pytest.fixture(scope="module")
 def ratings():
+    return random_ratings(SPEC, 6000)
+
+
+@pytest.fixture(scope="module")
+def many_ratings():
+    return random_ratings(LARGER, STRATA_FROM)
+
+
+def random_ratings(spec, count):
     rng = np.random.default_rng(5)
-    place = rng.choice(200 * 150, 6000, replace=False)
-    user, item = np.divmod(place, 150)
-    return Ratings.of(user, item, rng.normal(3, 1, 6000), fold=rng.integers(-1, 2, 6000))
+    place = rng.choice(spec.num_users * spec.num_items, count, replace=False)
+    user, item = np.divmod(place, spec.num_items)
+    return Ratings.of(user, item, rng.normal(3, 1, count), fold=rng.integers(-1, 2, count))
 
 
 def assert_same(ours, theirs):
@@ -59,7 +70,9 @@ def test_any_number_of_threads_gives_the_same_bits(ratings, missing):
         lane = lane_terms(layout.sums, HPARAMS, spec)
         factors = pin(random_factors(spec), lane.columns)
         rows = [kernel.solve_rows(factors, side, layout, lane) for side in (USER, ITEM)]
-        nearer = [kernel.approach_rows(factors, side, layout, lane, 2) for side in (USER, ITEM)]
+        nearer = [
+            kernel.approach_rows(factors, side, layout, lane, steps=2) for side in (USER, ITEM)
+        ]
         told = kernel.predict(factors, *map(jnp.asarray, (ratings.user, ratings.item)))
         return kernel.gradient(factors, layout, lane), rows, nearer, told
 
@@ -68,12 +81,26 @@ def test_any_number_of_threads_gives_the_same_bits(ratings, missing):
         assert_same(results(3), alone)
 
 
-def test_strata_give_the_same_bits_on_any_number_of_threads(ratings):
+def test_strata_give_the_same_bits_on_any_number_of_threads(many_ratings):
     def after(threads):
-        method, state, layout = epoch_of(with_threads(threads), ratings, batch_size=1)
-        return jax.jit(method.step)(state, layout, HPARAMS, 0)
+        spec = replace(LARGER, tiling=Tiling(shards=threads))
+        method, state, layout = epoch_of(spec, many_ratings, batch_size=1)
+        assert len(layout.block) == STRATA**2 + 1
+        return jax.jit(method.step)(state, layout, HPARAMS, 1)
 
-    assert_same(after(2), after(3))
+    alone = after(1)
+    assert_same(after(2), alone)
+    assert_same(after(3), alone)
+
+
+def test_strata_visit_each_rating_once(many_ratings):
+    still = HPARAMS._replace(learning_rate=np.float32(0))
+
+    def loss(batch_size):
+        method, state, layout = epoch_of(LARGER, many_ratings, batch_size=batch_size)
+        return jax.jit(method.step)(state, layout, still, 1)[1].loss
+
+    np.testing.assert_allclose(loss(1), loss(16), rtol=1e-6)
 
 
 @pytest.mark.parametrize("opt, batch_size", [(None, 1), (None, 16), (LAZY, 16)])
@@ -95,7 +122,7 @@ def test_the_tables_are_moved_in_place(ratings, opt, batch_size):
 
 
 def test_the_order_is_that_of_numpy():
-    for n in (1, 2, 7, 100, 6000, 65_537):
+    for n in (1, 2, 7, 100, 6000, 40_001):
         places = visited(n)
         np.testing.assert_array_equal(places, order(n, 3, 11, np))
 
@@ -110,7 +137,7 @@ def visited(n):
     *_, places = calls.epoch(
         factors,
         [],
-        (layout.fold, layout.rated, layout.block),
+        layout[:-1],
         [one[None], one[None]],
         lane,
         rates=jnp.zeros(n, "float32"),

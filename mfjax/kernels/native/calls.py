@@ -12,12 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mfjax.kernels.kernel import USER
+from mfjax.kernels.kernel import USER, Loss
 from mfjax.kernels.native.layout import Compressed
 from mfjax.objective import LaneTerms
 from mfjax.types import AnyArray, Factors, Spec
 
-Loss = Float[Array, ""]
 EXACT = -1  # steps of `rows`
 LINE = 64  # bytes of a cache line
 
@@ -99,7 +98,7 @@ def predictions(
 def epoch(
     factors: Factors,
     moments: Sequence[Factors],
-    ratings: tuple[Array, Array, Array],
+    ratings: Sequence[Array],
     shares: Sequence[Array],
     lane: LaneTerms,
     *,
@@ -115,8 +114,8 @@ def epoch(
     Args:
       factors: pinned; moved in place.
       moments: tables of their shapes, as many as the rule has; moved in place.
-      ratings: fold, rated and block of `mfjax.kernels.native.visits.Visited`.
-      shares: of users and of items.
+      ratings: those of `mfjax.kernels.native.visits.Visited`, without the sums.
+      shares: of users and of items, by place.
       lane: the constants of L.
       rates: the learning rate of each batch.
       options: of the rule.

@@ -3,7 +3,7 @@
 from functools import partial
 
 from mfjax.errors import InputError
-from mfjax.kernels.kernel import Kernel, Loss, OwnRows
+from mfjax.kernels.kernel import Kernel, Loss
 from mfjax.kernels.native import calls
 from mfjax.kernels.native.layout import Compressed, prepare
 from mfjax.kernels.native.visits import usual_batch_size, visitor
@@ -39,7 +39,7 @@ def native_kernel(spec: Spec) -> Kernel:
         gradient=partial(_gradient, spec=spec),
         objective=partial(_objective, spec=spec),
         solve_rows=partial(calls.rows, spec=spec),
-        approach_rows=partial(_approach_rows, spec=spec),
+        approach_rows=partial(calls.rows, spec=spec),
         visitor=partial(visitor, spec),
         usual_batch_size=usual_batch_size,
         work_bytes=0,
@@ -62,9 +62,3 @@ def _gradient(
 def _objective(factors: Factors, layout: Compressed, lane: LaneTerms, spec: Spec) -> Loss:
     rest, _ = off_ratings(factors, lane, spec)
     return lane.scale * (calls.loss(factors, layout, lane, spec) + rest)
-
-
-def _approach_rows(
-    factors: Factors, side: int, layout: Compressed, lane: LaneTerms, steps: int, spec: Spec
-) -> OwnRows:
-    return calls.rows(factors, side, layout, lane, spec, steps)

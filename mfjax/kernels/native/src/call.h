@@ -153,20 +153,26 @@ class Work {  // what `parallel` runs: chunk by chunk
   virtual void chunk(int64_t i) const = 0;
 };
 
-void parallel(const Call& call, int64_t threads, int64_t chunks, const Work& work);
+void parallel(const Call& call, int64_t threads, int64_t turns, int64_t chunks, const Work& work);
 
-// function(0) … function(chunks - 1), each once, on up to `threads` threads of XLA's.
+// function(0) … function(turns · chunks - 1), each once, on up to `threads` threads of XLA's: those of a turn
+// side by side, the next turn's after all of them.
 //
 // What a chunk computes must not depend on who computes it. The calling thread takes chunks too and
 // waits for those alone that another has begun, so that a pool that is busy or absent is no harm.
 template <typename F>
-void parallel(const Call& call, int64_t threads, int64_t chunks, const F& function) {
+void parallel(const Call& call, int64_t threads, int64_t turns, int64_t chunks, const F& function) {
   struct Of final : Work {
     explicit Of(const F& function) : function(function) {}
     void chunk(int64_t i) const override { function(i); }
     const F& function;
   };
-  parallel(call, threads, chunks, static_cast<const Work&>(Of(function)));
+  parallel(call, threads, turns, chunks, static_cast<const Work&>(Of(function)));
+}
+
+template <typename F>
+void parallel(const Call& call, int64_t threads, int64_t chunks, const F& function) {
+  parallel(call, threads, 1, chunks, function);
 }
 
 // The border

@@ -1,5 +1,6 @@
 // An epoch of stochastic gradient descent, as XLA calls it.
 #include <cstring>
+#include <optional>
 
 #include "handling.h"
 
@@ -8,14 +9,14 @@ namespace {
 
 constexpr int64_t LINE = 64;  // bytes that a processor moves at once
 
-// A table whose rows stand on whole lines while an epoch moves them: a row that shares its lines with
-// its neighbours takes half as long again. Its first `kept` columns do; its bias, where it stands apart,
-// is in `bias`.
+// A table whose rows stand on whole lines, those of a stratum side by side, while an epoch moves them: a row
+// or a bias that shares its line with one that another thread moves takes twice as long. Its first `kept`
+// columns do; its bias, where it stands apart, is in `bias`. Place p is row `row_at[p]` of the table.
 template <typename T> class Aligned {
  public:
-  Aligned(Buffer<T> table, Buffer<T> room, int64_t kept, int64_t bias_column)
+  Aligned(Buffer<T> table, const int32_t* row_at, Buffer<T> room, int64_t kept, int64_t bias_column)
       : bias(bias_column < 0 ? 0 : size_t(table.shape[0])),
-        table_{table.data, table.shape[0], table.shape[1]},
+        table_{table.data, table.shape[0], table.shape[1]}, row_at_(row_at),
         room_{room.data, table.shape[0], room.shape[1]}, kept_(kept), bias_column_(bias_column) {}
 
   std::vector<T> bias;
@@ -23,21 +24,25 @@ template <typename T> class Aligned {
   const Table<T>& rows() const { return room_; }
 
   void read(int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; i++) {
-      std::memcpy(room_.row(i), table_.row(i), size_t(kept_) * sizeof(T));
-      for (int64_t c = kept_; c < room_.columns; c++) room_.row(i)[c] = 0;
-      if (bias_column_ >= 0) bias[size_t(i)] = table_.row(i)[bias_column_];
+    for (int64_t p = first; p < last; p++) {
+      const T* row = table_.row(row_at_[p]);
+      std::memcpy(room_.row(p), row, size_t(kept_) * sizeof(T));
+      for (int64_t c = kept_; c < room_.columns; c++) room_.row(p)[c] = 0;
+      if (bias_column_ >= 0) bias[size_t(p)] = row[bias_column_];
     }
   }
   void write(int64_t first, int64_t last) {
-    for (int64_t i = first; i < last; i++) {
-      std::memcpy(table_.row(i), room_.row(i), size_t(kept_) * sizeof(T));
-      if (bias_column_ >= 0) table_.row(i)[bias_column_] = bias[size_t(i)];
+    for (int64_t p = first; p < last; p++) {
+      T* row = table_.row(row_at_[p]);
+      std::memcpy(row, room_.row(p), size_t(kept_) * sizeof(T));
+      if (bias_column_ >= 0) row[bias_column_] = bias[size_t(p)];
     }
   }
 
  private:
-  Table<T> table_, room_;
+  Table<T> table_;
+  const int32_t* row_at_;
+  Table<T> room_;
   int64_t kept_, bias_column_;
 };
 
@@ -55,16 +60,16 @@ template <typename T> struct Wide {
   Columns<T> whole() const { return {values[0].data(), values[1].data(), values[2].data()}; }
 };
 
-// The ratings lie in strata × strata blocks, of which those of a turn, (p, p + turn), share no row: threads
-// take them side by side, to the same bits. Each turn visits a slice of its blocks, so that an epoch goes
-// around all of them several times.
+// The ratings lie in strata × strata blocks, of which those of a turn, (p, p + turn + epoch), share no row:
+// threads take them side by side, to the same bits. Each turn visits a slice of its blocks, so that an epoch
+// goes around all of them several times, and each epoch ends with other blocks.
 template <typename T> class EpochOfBlocks {
  public:
   explicit EpochOfBlocks(Call& call)
       : call_(call), operands_(call), moments_(call.attribute("moments")),
         strata_(call.attribute("strata")), slices_(call.attribute("slices")),
         threads_(call.attribute("threads")) {
-    call.expect(20 + 2 * moments_, 6 + 4 * moments_);
+    call.expect(22 + 2 * moments_, 6 + 4 * moments_);
     auto user = table<T>(operands_, "user"), item = table<T>(operands_, "item");
     check_alike(user, item);
     const int64_t rank = rank_of(call, user.columns);
@@ -78,14 +83,20 @@ template <typename T> class EpochOfBlocks {
     Axes axes = {Axis("ratings", fold.size), Axis("words", WORDS)};
     auto rated = operands_.next<int32_t>("rated", axes);
     block_ = operands_.next<int32_t>("block", {Axis("bounds", strata_ * strata_ + 1)});
+    row_at_[0] = operands_.next<int32_t>("rows of users", {Axis("users", user.rows)});
+    row_at_[1] = operands_.next<int32_t>("rows of items", {Axis("items", item.rows)});
+    for (Buffer<const int32_t> row_at : row_at_)
+      for (int64_t p = 0; p < row_at.size; p++)
+        if (row_at[p] < 0 || row_at[p] >= row_at.size)
+          throw Refusal("rows: expected rows of the tables");
     epoch_.user_share = operands_.next<T>("share of users", {Axis("users", user.rows)}).data;
     epoch_.item_share = operands_.next<T>("share of items", {Axis("items", item.rows)}).data;
     const Columns<T> of_user = columns<T>(operands_, user.columns);
     const Columns<T> of_item = columns<T>(operands_, user.columns);
-    user_columns_.emplace_back(of_user, kept_, wide_);
-    item_columns_.emplace_back(of_item, kept_, wide_);
-    epoch_.user_columns = user_columns_[0].whole();
-    epoch_.item_columns = item_columns_[0].whole();
+    user_columns_.emplace(of_user, kept_, wide_);
+    item_columns_.emplace(of_item, kept_, wide_);
+    epoch_.user_columns = user_columns_->whole();
+    epoch_.item_columns = item_columns_->whole();
     epoch_.lane = lane<T>(operands_, call);
     epoch_.batch_size = call.attribute("batch_size");
     auto rates = operands_.next<T>("rates", {Axis("batches")});
@@ -116,9 +127,10 @@ template <typename T> class EpochOfBlocks {
     parallel(call_, threads_, blocks, [&](int64_t nth) {
       kernels<T>().order(split_seed_, number_, block_[nth + 1] - block_[nth], order_ + block_[nth]);
     });
-    for (int64_t turn = 0; turn < slices_ * strata_; turn++)
-      parallel(call_, threads_, strata_,
-               [&](int64_t p) { visit(p * strata_ + (p + turn) % strata_, turn / strata_); });
+    parallel(call_, threads_, slices_ * strata_, strata_, [&](int64_t nth) {
+      int64_t turn = nth / strata_, p = nth % strata_;
+      visit(p * strata_ + (p + turn + number_) % strata_, turn / strata_);
+    });
     for (char is_out : are_out_)
       if (is_out) throw Refusal("rated: expected users and items of the tables");
     over_rows([](Aligned<T>& table, int64_t first, int64_t last) { table.write(first, last); });
@@ -131,8 +143,8 @@ template <typename T> class EpochOfBlocks {
   const int64_t moments_, strata_, slices_, threads_;
   int64_t kept_, wide_;
   uint32_t split_seed_, number_;
-  Buffer<const int32_t> block_;
-  std::vector<Wide<T>> user_columns_, item_columns_;
+  Buffer<const int32_t> block_, row_at_[2];
+  std::optional<Wide<T>> user_columns_, item_columns_;
   int32_t* order_;
   Epoch<T> epoch_{};
   std::vector<Aligned<T>> tables_;  // of users and items: factors, then moments
@@ -157,7 +169,8 @@ template <typename T> class EpochOfBlocks {
       auto table = call_.updated<T>(input, output, "table", axes);
       Axes of_room = {Axis("rows", rows), Axis("columns of whole lines", wide_)};
       auto room = call_.output<T>(4 + 2 * moments_ + nth, "room", of_room);
-      tables_.emplace_back(table, room, kept_, bias_column < 0 ? -1 : bias_column + nth % 2);
+      int64_t bias_of_side = bias_column < 0 ? -1 : bias_column + nth % 2;
+      tables_.emplace_back(table, row_at_[nth % 2].data, room, kept_, bias_of_side);
     }
     epoch_.user = tables_[0].rows();
     epoch_.item = tables_[1].rows();

@@ -39,8 +39,8 @@ template <typename T, int C> class Mover {
   Vector<T> direction(Vector<T> g, T* first, T* second, int64_t v) {
     const T* options = epoch_.options;
     switch (epoch_.rule) {
-      case Rule::sgd:
-        return g;
+      case Rule::sgd:  // of pairs.h
+        break;
       case Rule::momentum:
       case Rule::nesterov: {
         Vector<T> trace = g + all(options[0]) * shape_.get(first, v);
@@ -109,30 +109,27 @@ template <typename T, int C> double visit_batches(const Epoch<T> epoch) {
   double loss = 0;
   for (int64_t begin = 0; begin < epoch.visits; begin += epoch.batch_size) {
     int64_t end = begin + epoch.batch_size < epoch.visits ? begin + epoch.batch_size : epoch.visits;
-    for (int64_t visit = begin; visit < end; visit++) {
-      fetch_ahead(epoch, shape, visit);
-      int64_t place = epoch.order[visit];
-      T weight = weight_of(epoch, place);
-      if (weight == 0) continue;
-      const Rated<T> rating = epoch.ratings[place];
-      if (!is_of_rows(epoch, rating)) break;
-      const T *user = epoch.user.row(rating.user), *item = epoch.item.row(rating.item);
-      T residual = product(shape, user, item) - (rating.value - epoch.lane.centre);
-      T error = weight * residual;
-      loss += double(error) * double(residual);
-      Vector<T> step = all(epoch.lane.scale * error);
-      Vector<T> user_decay = all(epoch.lane.scale * epoch.user_share[rating.user]);
-      Vector<T> item_decay = all(epoch.lane.scale * epoch.item_share[rating.item]);
-      Vector<T>* of_user = touched.gradient(rating.user);
-      Vector<T>* of_item = touched.gradient(users + rating.item);
-      for (int64_t v = 0; v < vectors; v++) {
-        Vector<T> u = shape.get(user, v), w = shape.get(item, v);
-        of_user[v] += (step * w + user_decay * shape.get(epoch.user_columns.reg, v) * u) *
-                      shape.get(epoch.user_columns.free, v);
-        of_item[v] += (step * u + item_decay * shape.get(epoch.item_columns.reg, v) * w) *
-                      shape.get(epoch.item_columns.free, v);
-      }
-    }
+    over_visits(epoch, shape, begin, end,
+                [&](int64_t, const Rated<T>& rating, T weight) __attribute__((always_inline)) {
+                  const T *user = epoch.user.row(rating.user), *item = epoch.item.row(rating.item);
+                  T residual = product(shape, user, item) - (rating.value - epoch.lane.centre);
+                  T error = weight * residual;
+                  loss += double(error) * double(residual);
+                  Vector<T> step = all(epoch.lane.scale * error);
+                  Vector<T> user_decay = all(epoch.lane.scale * epoch.user_share[rating.user]);
+                  Vector<T> item_decay = all(epoch.lane.scale * epoch.item_share[rating.item]);
+                  Vector<T>* of_user = touched.gradient(rating.user);
+                  Vector<T>* of_item = touched.gradient(users + rating.item);
+                  for (int64_t v = 0; v < vectors; v++) {
+                    Vector<T> u = shape.get(user, v), w = shape.get(item, v);
+                    of_user[v] +=
+                        (step * w + user_decay * shape.get(epoch.user_columns.reg, v) * u) *
+                        shape.get(epoch.user_columns.free, v);
+                    of_item[v] +=
+                        (step * u + item_decay * shape.get(epoch.item_columns.reg, v) * w) *
+                        shape.get(epoch.item_columns.free, v);
+                  }
+                });
     mover.begin_batch(begin / epoch.batch_size);
     touched.move_all([&](int64_t row, const Vector<T>* grad) {
       int side = row >= users;

@@ -1,12 +1,13 @@
 // The order of visits: a permutation of n places as a pure function of (split seed, epoch, n), the same
 // integers as `mfjax.kernels.order`, which has the definition and its source.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 
 namespace mfjax::MFJAX_ISA {
 
 constexpr int ROUNDS = 6;
-constexpr int AT_ONCE = 256;  // places, in loops that the compiler turns into vectors
+constexpr uint32_t AT_ONCE = 256;  // places, in loops that the compiler turns into vectors
 
 static inline uint32_t mix(uint32_t x, uint32_t key) {
   x += key;
@@ -21,60 +22,61 @@ static inline uint32_t mix(uint32_t x, uint32_t key) {
 // A Feistel network over pairs (left, right) below (height, width), walked on beyond n.
 class Permutation {
  public:
-  Permutation(uint32_t split_seed, uint32_t epoch, int64_t n) : n_(uint64_t(n)), height_(0) {
+  Permutation(uint32_t split_seed, uint32_t epoch, int64_t n) : n_(uint32_t(n)), height_(0) {
     while (uint64_t(height_) * height_ < n_) height_++;
     width_ = n_ ? uint32_t((n_ + height_ - 1) / height_) : 1;
     uint32_t seed = mix(mix(0x5F, split_seed), epoch);
     for (uint32_t round = 0; round < ROUNDS; round++) keys_[round] = mix(seed, round);
   }
 
-  // The places of all visits.
+  // The places of all visits, AT_ONCE of them together.
   void write(int32_t* places) const {
     uint32_t left[AT_ONCE], right[AT_ONCE];
     uint32_t row = 0, column = 0;
-    for (uint64_t first = 0; first < n_; first += AT_ONCE) {
-      int count = n_ - first < AT_ONCE ? int(n_ - first) : AT_ONCE;
-      for (int i = 0; i < AT_ONCE; i++) {
-        left[i] = row;
-        right[i] = column;
-        if (++column == width_) column = 0, row++;
+    for (uint32_t first = 0; first < n_; first += AT_ONCE) {
+      for (uint32_t filled = 0; filled < AT_ONCE;) {
+        const uint32_t count = std::min(width_ - column, AT_ONCE - filled);
+        for (uint32_t i = 0; i < count; i++) {
+          left[filled + i] = row;
+          right[filled + i] = column + i;
+        }
+        filled += count;
+        column += count;
+        if (column == width_) column = 0, row++;
       }
-      move(left, right);
-      for (int i = 0; i < count; i++) {
-        uint64_t place = uint64_t(left[i]) * width_ + right[i];
-        while (place >= n_) place = walked(place);
-        places[first + i] = int32_t(place);
+      move(left, right, AT_ONCE);
+      for (uint32_t i = 0; i < AT_ONCE; i++) left[i] = place(left[i], right[i]);
+      const uint32_t count = std::min(n_ - first, AT_ONCE);
+      for (uint32_t i = 0; i < count; i++) {
+        while (left[i] >= n_) left[i] = walked(left[i]);
+        places[first + i] = int32_t(left[i]);
       }
     }
   }
 
  private:
-  uint64_t n_;
-  uint32_t height_, width_, keys_[ROUNDS];
+  uint32_t n_, height_, width_, keys_[ROUNDS];
 
   static uint32_t add(uint32_t x, uint32_t other, uint32_t key, uint32_t size) {
     x += (mix(other, key) >> 16) * size >> 16;
     return x < size ? x : x - size;
   }
 
-  void move(uint32_t* left, uint32_t* right) const {
-    const uint32_t height = height_, width = width_;
+  uint32_t place(uint32_t left, uint32_t right) const { return left * width_ + right; }
+
+  void move(uint32_t* left, uint32_t* right, uint32_t count) const {
+    const Permutation at = *this;
     for (int round = 0; round < ROUNDS; round += 2) {
-      const uint32_t even = keys_[round], odd = keys_[round + 1];
-      for (int i = 0; i < AT_ONCE; i++) {
-        left[i] = add(left[i], right[i], even, height);
-        right[i] = add(right[i], left[i], odd, width);
-      }
+      const uint32_t even = at.keys_[round], odd = at.keys_[round + 1];
+      for (uint32_t i = 0; i < count; i++) left[i] = add(left[i], right[i], even, at.height_);
+      for (uint32_t i = 0; i < count; i++) right[i] = add(right[i], left[i], odd, at.width_);
     }
   }
 
-  uint64_t walked(uint64_t place) const {
-    uint32_t left = uint32_t(place / width_), right = uint32_t(place % width_);
-    for (int round = 0; round < ROUNDS; round += 2) {
-      left = add(left, right, keys_[round], height_);
-      right = add(right, left, keys_[round + 1], width_);
-    }
-    return uint64_t(left) * width_ + right;
+  uint32_t walked(uint32_t from) const {
+    uint32_t left = from / width_, right = from % width_;
+    move(&left, &right, 1);
+    return place(left, right);
   }
 };
 

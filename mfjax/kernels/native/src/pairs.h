@@ -52,34 +52,29 @@ template <typename T, int C> double visit_pairs(const Epoch<T> epoch) {
   const Kept<T, C> item_free(shape, epoch.item_columns.free),
       item_reg(shape, epoch.item_columns.reg);
   double loss = 0;
-  for (int64_t visit = 0; visit < epoch.visits; visit++) {
-    fetch_ahead(epoch, shape, visit);
-    int64_t place = epoch.order[visit];
-    T weight = weight_of(epoch, place);
-    if (weight == 0) continue;
-    const Rated<T> rating = epoch.ratings[place];
-    if (!is_of_rows(epoch, rating)) break;
-    T* user = epoch.user.data + rating.user * shape.columns();
-    T* item = epoch.item.data + rating.item * shape.columns();
-    const Pair<T> bias = biases_of(epoch, rating);
-    T residual = product(shape, user, item) + bias.user + bias.item;
-    residual -= rating.value - epoch.lane.centre;
-    T error = weight * residual;
-    loss += double(error) * double(residual);
-    T rate = epoch.rates[visit] * epoch.lane.scale;
-    const Pair<T> decay = {rate * epoch.user_share[rating.user],
-                           rate * epoch.item_share[rating.item]};
-    move_biases(epoch, rating, bias, rate * error, decay);
-    Vector<T> step = all(rate * error);
-    Vector<T> user_decay = all(decay.user), item_decay = all(decay.item);
-    for (int64_t v = 0; v < shape.vectors(); v++) {
-      Vector<T> u = shape.get(user, v), w = shape.get(item, v);
-      Vector<T> of_user = step * w + user_decay * user_reg[v] * u;
-      Vector<T> of_item = step * u + item_decay * item_reg[v] * w;
-      shape.set(user, v, u - of_user * user_free[v]);
-      shape.set(item, v, w - of_item * item_free[v]);
-    }
-  }
+  over_visits(epoch, shape, 0, epoch.visits,
+              [&](int64_t visit, const Rated<T>& rating, T weight) __attribute__((always_inline)) {
+                T* user = epoch.user.data + rating.user * shape.columns();
+                T* item = epoch.item.data + rating.item * shape.columns();
+                const Pair<T> bias = biases_of(epoch, rating);
+                T residual = product(shape, user, item) + bias.user + bias.item;
+                residual -= rating.value - epoch.lane.centre;
+                T error = weight * residual;
+                loss += double(error) * double(residual);
+                T rate = epoch.rates[visit] * epoch.lane.scale;
+                const Pair<T> decay = {rate * epoch.user_share[rating.user],
+                                       rate * epoch.item_share[rating.item]};
+                move_biases(epoch, rating, bias, rate * error, decay);
+                Vector<T> step = all(rate * error);
+                Vector<T> user_decay = all(decay.user), item_decay = all(decay.item);
+                for (int64_t v = 0; v < shape.vectors(); v++) {
+                  Vector<T> u = shape.get(user, v), w = shape.get(item, v);
+                  Vector<T> of_user = step * w + user_decay * user_reg[v] * u;
+                  Vector<T> of_item = step * u + item_decay * item_reg[v] * w;
+                  shape.set(user, v, u - of_user * user_free[v]);
+                  shape.set(item, v, w - of_item * item_free[v]);
+                }
+              });
   return loss / 2;
 }
 
@@ -105,31 +100,26 @@ template <typename T, int C> double visit_plain_batches(const Epoch<T> epoch) {
     int64_t end = begin + epoch.batch_size < epoch.visits ? begin + epoch.batch_size : epoch.visits;
     T rate = epoch.rates[begin / epoch.batch_size] * epoch.lane.scale;
     int64_t count = 0;
-    for (int64_t visit = begin; visit < end; visit++) {
-      fetch_ahead(epoch, shape, visit);
-      int64_t place = epoch.order[visit];
-      T weight = weight_of(epoch, place);
-      if (weight == 0) continue;
-      const Rated<T> rating = epoch.ratings[place];
-      if (!is_of_rows(epoch, rating)) break;
-      T* user = epoch.user.data + rating.user * shape.columns();
-      T* item = epoch.item.data + rating.item * shape.columns();
-      Vector<T>*u = before[0] + 2 * count * vectors, *w = u + vectors;
-      Vector<T> products = {};
-      for (int64_t v = 0; v < vectors; v++) {
-        u[v] = shape.get(user, v);
-        w[v] = shape.get(item, v);
-        products += u[v] * w[v];
-      }
-      const Pair<T> bias = biases_of(epoch, rating);
-      T residual = lane_sum<T>(products) + bias.user + bias.item;
-      residual -= rating.value - epoch.lane.centre;
-      T error = weight * residual;
-      loss += double(error) * double(residual);
-      const Pair<T> decay = {rate * epoch.user_share[rating.user],
-                             rate * epoch.item_share[rating.item]};
-      waiting[count++] = {rating, bias, decay, rate * error};
-    }
+    over_visits(epoch, shape, begin, end,
+                [&](int64_t, const Rated<T>& rating, T weight) __attribute__((always_inline)) {
+                  T* user = epoch.user.data + rating.user * shape.columns();
+                  T* item = epoch.item.data + rating.item * shape.columns();
+                  Vector<T>*u = before[0] + 2 * count * vectors, *w = u + vectors;
+                  Vector<T> products = {};
+                  for (int64_t v = 0; v < vectors; v++) {
+                    u[v] = shape.get(user, v);
+                    w[v] = shape.get(item, v);
+                    products += u[v] * w[v];
+                  }
+                  const Pair<T> bias = biases_of(epoch, rating);
+                  T residual = lane_sum<T>(products) + bias.user + bias.item;
+                  residual -= rating.value - epoch.lane.centre;
+                  T error = weight * residual;
+                  loss += double(error) * double(residual);
+                  const Pair<T> decay = {rate * epoch.user_share[rating.user],
+                                         rate * epoch.item_share[rating.item]};
+                  waiting[count++] = {rating, bias, decay, rate * error};
+                });
     for (int64_t nth = 0; nth < count; nth++) {
       const Waiting<T> one = waiting[nth];
       const Vector<T>*u = before[0] + 2 * nth * vectors, *w = u + vectors;

@@ -1,6 +1,6 @@
 // What visits of stochastic gradient descent have in common; both tables are moved in place.
 //
-// Rating (i, j) has, with e = w (u_i·v_j − r_ij) and the shares of `mfjax.methods.sgd`, the gradient
+// Rating (i, j) has, with e = w (u_i·v_j − r_ij) and the shares of `mfjax.kernels.batches`, the gradient
 //
 //     u_i: s · (e v_j + reg ρ_i/n_i u_i)        v_j: s · (e u_i + reg σ_j/m_j v_j)
 //
@@ -14,7 +14,7 @@
 namespace mfjax::MFJAX_ISA {
 
 constexpr int64_t RATING_AHEAD = 32;  // visits by which a rating is fetched before it is wanted,
-constexpr int64_t ROWS_AHEAD = 8;     // and its rows
+constexpr int64_t ROWS_AHEAD = 4;     // and its rows
 
 template <typename T> MFJAX_INLINE T weight_of(const Epoch<T>& epoch, int64_t place) {
   int32_t fold = epoch.fold[place];
@@ -39,6 +39,22 @@ MFJAX_INLINE void fetch_ahead(const Epoch<T>& epoch, const Row<T, C>& shape, int
     const Rated<T>& rating = epoch.ratings[epoch.order[visit + ROWS_AHEAD]];
     prefetch<T, C>(shape, epoch.user.data + rating.user * shape.columns());
     prefetch<T, C>(shape, epoch.item.data + rating.item * shape.columns());
+  }
+}
+
+// move(visit, rating, weight) for visits `begin` up to, and not, `end`, but for those that weigh nothing; none
+// after a rating of no row.
+template <typename T, int C, typename Move>
+MFJAX_INLINE void over_visits(const Epoch<T>& epoch, const Row<T, C>& shape, int64_t begin,
+                              int64_t end, const Move& move) {
+  for (int64_t visit = begin; visit < end; visit++) {
+    fetch_ahead(epoch, shape, visit);
+    int64_t place = epoch.order[visit];
+    T weight = weight_of(epoch, place);
+    if (weight == 0) continue;
+    const Rated<T> rating = epoch.ratings[place];
+    if (!is_of_rows(epoch, rating)) return;
+    move(visit, rating, weight);
   }
 }
 
