@@ -97,7 +97,7 @@ JOBS = {
     ),
     "sgd": Job(
         data=BOTH,
-        ranks=(16, 64),
+        ranks=RANKS,
         contestants=(
             ours("sgd", "kernel=native", "batch=1", "threads=2"),
             peer("Surprise SVD", "surprise"),
@@ -111,7 +111,7 @@ JOBS = {
     ),
     "als": Job(
         data=BOTH,
-        ranks=(16, 64),
+        ranks=RANKS,
         contestants=(
             ours("als", "kernel=native", "method=als"),
             ours("als_cg", "kernel=native", "method=als_cg"),

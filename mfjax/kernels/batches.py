@@ -19,10 +19,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PyTree, UInt32
 
-from mfjax.kernels.kernel import Loss, Visitor
+from mfjax.kernels.kernel import Visitor
 from mfjax.kernels.order import order
-from mfjax.objective import FoldSums, LaneTerms, fold_sums, train_weight
-from mfjax.types import Factors, Hparams, Optimizer, Ratings, Spec, State
+from mfjax.objective import FoldSums, LaneTerms, fold_sums, regulariser, train_weight
+from mfjax.types import Factors, Hparams, Info, Optimizer, Ratings, Spec, State
 
 
 class Listed(NamedTuple):
@@ -52,13 +52,17 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
         hparams: Hparams,
         lane: LaneTerms,
         epoch: Int[Array, ""] | int,
-    ) -> tuple[State, Loss]:
+    ) -> tuple[State, Info]:
         same = _epoch(make(layout, hparams), lane)
         visits = order(len(layout.ratings.value), hparams.split_seed, epoch)
         ahead = batches(layout.ratings, visits.reshape(-1, batch_size), lane)
         before = (joint(state.factors), state.optimizer)
         table, memory, loss = visit_all(move, same, before, ahead)
-        return State(apart(table, spec), memory), loss
+        after = apart(table, spec)
+        regularised, _ = regulariser(after, lane)
+        change = jax.tree.map(jnp.subtract, after, state.factors)
+        info = Info(loss + lane.scale * regularised, optax.tree.norm(change))
+        return State(after, memory), info
 
     return Visitor(partial(prepare, spec=spec, batch_size=batch_size), init, visit)
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Array, Float, Int
 
 from mfjax.objective import LaneTerms
-from mfjax.types import Factors, Hparams, Optimizer, PredictFn, PrepareFn, State
+from mfjax.types import Factors, Hparams, Info, Optimizer, PredictFn, PrepareFn, State
 
 USER, ITEM = 0, 1  # the places of the sides in `Sides` and `Factors`
 
@@ -49,9 +49,10 @@ class ApproachRowsFn(Protocol):
 
 @runtime_checkable
 class VisitFn(Protocol):
-    """`(state, layout, hparams, lane, epoch) -> (State, loss)`: every rating once, in batches.
+    """`(state, layout, hparams, lane, epoch) -> (State, Info)`: every rating once, in batches.
 
-    The loss is the squared error as the batches saw it, times s.
+    The loss is s times the squared error as the batches saw it and the regulariser of the last
+    factors: a sum of it over every visit would cost a third of the epoch.
     """
 
     def __call__(
@@ -62,7 +63,7 @@ class VisitFn(Protocol):
         lane: LaneTerms,
         epoch: Int[Array, ""] | int,
         /,
-    ) -> tuple[State, Loss]: ...
+    ) -> tuple[State, Info]: ...
 
 
 class Visitor(NamedTuple):

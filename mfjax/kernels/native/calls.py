@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from mfjax.kernels.kernel import USER, Loss
 from mfjax.kernels.native.layout import Compressed
 from mfjax.objective import LaneTerms
-from mfjax.types import AnyArray, Factors, Spec
+from mfjax.types import AnyArray, Factors, Info, Spec
 
 EXACT = -1  # steps of `rows`
 LINE = 64  # bytes of a cache line
@@ -108,7 +108,7 @@ def epoch(
     split_seed: Int[AnyArray, ""] | int,
     number: Int[AnyArray, ""] | int,
     attributes: dict[str, np.int64],
-) -> tuple[Factors, list[Factors], Loss, Int[Array, " n"]]:
+) -> tuple[Factors, list[Factors], Info, Int[Array, " n"]]:
     """An epoch of stochastic gradient descent.
 
     Args:
@@ -124,14 +124,15 @@ def epoch(
       attributes: those of `attributes`, with strata, batch_size, rule and moments.
 
     Returns:
-      The factors and the moments after it, s times the loss as the batches saw it, and the order
-      in which it visited the ratings, of each block its own places.
+      The factors and the moments after it, its Info, and the order in which it visited the
+      ratings, of each block its own places.
     """
     tables = [*factors, *(side for moment in moments for side in moment)]
     scalars = (updates, split_seed, number)
     operands = [
         *factors,
         *ratings,
+        *lane.row_reg,
         *shares,
         *lane.columns.user,
         *lane.columns.item,
@@ -143,18 +144,20 @@ def epoch(
     first = len(operands)  # of the moments
     order = jax.ShapeDtypeStruct(ratings[0].shape, jnp.int32)
     user, item, *of_moments = map(_like, tables)
+    sums = jax.ShapeDtypeStruct((2,), factors.user.dtype)
     is_apart = not moments  # the biases, from the columns that a visit moves
     columns = attributes["rank"] if is_apart else factors.user.shape[1]
     rooms = [_on_whole_lines(table, int(columns)) for table in tables]
     call = _call(
         "mfjax_epoch",
-        (user, item, _scalar(factors.user), *of_moments, order, *rooms),
+        (user, item, sums, *of_moments, order, *rooms),
         input_output_aliases={0: 0, 1: 1, **{first + i: 3 + i for i in range(len(of_moments))}},
     )
-    user, item, loss, *rest = call(*operands, *tables[2:], **attributes)
+    user, item, (loss, squares), *rest = call(*operands, *tables[2:], **attributes)
     moved, visits = rest[: len(of_moments)], rest[len(of_moments)]
     pairs = zip(moved[::2], moved[1::2], strict=True)
-    return Factors(user, item), [Factors(*pair) for pair in pairs], loss, visits
+    info = Info(loss, jnp.sqrt(squares))
+    return Factors(user, item), [Factors(*pair) for pair in pairs], info, visits
 
 
 def _call(name: str, results: Any, **options: Any) -> Callable:

@@ -12,12 +12,12 @@ from jaxtyping import Array, Float, Int
 
 from mfjax.errors import InputError
 from mfjax.kernels.batches import shares
-from mfjax.kernels.kernel import BATCH_SIZE, Loss, Visitor
+from mfjax.kernels.kernel import BATCH_SIZE, Visitor
 from mfjax.kernels.layout import order_by
 from mfjax.kernels.native import calls
 from mfjax.kernels.native.library import require
 from mfjax.objective import FoldSums, LaneTerms, fold_sums
-from mfjax.types import Factors, Hparams, Optimizer, Ratings, Rule, Spec, State
+from mfjax.types import Factors, Hparams, Info, Optimizer, Ratings, Rule, Spec, State
 
 # of an epoch of pairs; these decide the order of visits
 STRATA = 8  # of each side
@@ -122,7 +122,7 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
         hparams: Hparams,
         lane: LaneTerms,
         epoch: Int[Array, ""] | int,
-    ) -> tuple[State, Loss]:
+    ) -> tuple[State, Info]:
         memory = state.optimizer
         batches = len(layout.fold) // batch_size
         strata = isqrt(len(layout.block) - 1)
@@ -130,7 +130,7 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
         counts = [count for _, count in optax.tree.get_all_with_path(memory, "count")]
         updates = counts[0] if counts else jnp.zeros((), jnp.int32)
         rates = _rates(optimizer.rule, hparams, batches, updates, spec)
-        factors, moments, loss, _ = calls.epoch(
+        factors, moments, info, _ = calls.epoch(
             state.factors,
             moments,
             layout[:-1],
@@ -156,7 +156,7 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
         fields = dict(zip(moves.moments, moments, strict=True))
         if counts:
             fields["count"] = updates + batches
-        return State(factors, optax.tree.set(memory, **fields)), loss
+        return State(factors, optax.tree.set(memory, **fields)), info
 
     lay_out = partial(prepare, spec=spec, batch_size=batch_size, strata=strata)
     return Visitor(lay_out, init, visit)

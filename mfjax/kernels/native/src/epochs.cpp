@@ -1,64 +1,12 @@
 // An epoch of stochastic gradient descent, as XLA calls it.
-#include <cstring>
 #include <optional>
 
-#include "handling.h"
+#include "aligned.h"
 
 namespace mfjax {
 namespace {
 
-constexpr int64_t LINE = 64;  // bytes that a processor moves at once
-
-// A table whose rows stand on whole lines, those of a stratum side by side, while an epoch moves them: a row
-// or a bias that shares its line with one that another thread moves takes twice as long. Its first `kept`
-// columns do; its bias, where it stands apart, is in `bias`. Place p is row `row_at[p]` of the table.
-template <typename T> class Aligned {
- public:
-  Aligned(Buffer<T> table, const int32_t* row_at, Buffer<T> room, int64_t kept, int64_t bias_column)
-      : bias(bias_column < 0 ? 0 : size_t(table.shape[0])),
-        table_{table.data, table.shape[0], table.shape[1]}, row_at_(row_at),
-        room_{room.data, table.shape[0], room.shape[1]}, kept_(kept), bias_column_(bias_column) {}
-
-  std::vector<T> bias;
-
-  const Table<T>& rows() const { return room_; }
-
-  void read(int64_t first, int64_t last) {
-    for (int64_t p = first; p < last; p++) {
-      const T* row = table_.row(row_at_[p]);
-      std::memcpy(room_.row(p), row, size_t(kept_) * sizeof(T));
-      for (int64_t c = kept_; c < room_.columns; c++) room_.row(p)[c] = 0;
-      if (bias_column_ >= 0) bias[size_t(p)] = row[bias_column_];
-    }
-  }
-  void write(int64_t first, int64_t last) {
-    for (int64_t p = first; p < last; p++) {
-      T* row = table_.row(row_at_[p]);
-      std::memcpy(row, room_.row(p), size_t(kept_) * sizeof(T));
-      if (bias_column_ >= 0) row[bias_column_] = bias[size_t(p)];
-    }
-  }
-
- private:
-  Table<T> table_;
-  const int32_t* row_at_;
-  Table<T> room_;
-  int64_t kept_, bias_column_;
-};
-
-// `Columns` of a row in its room: the first `kept`, and zeros.
-template <typename T> struct Wide {
-  std::vector<T> values[3];
-
-  Wide(const Columns<T>& narrow, int64_t kept, int64_t wide) {
-    const T* const given[] = {narrow.free, narrow.pin, narrow.reg};
-    for (int i = 0; i < 3; i++) {
-      values[i].assign(given[i], given[i] + kept);
-      values[i].resize(size_t(wide), T(0));
-    }
-  }
-  Columns<T> whole() const { return {values[0].data(), values[1].data(), values[2].data()}; }
-};
+constexpr int64_t CHUNK = 1024;  // rows that a thread takes at once
 
 // The ratings lie in strata × strata blocks, of which those of a turn, (p, p + turn + epoch), share no row:
 // threads take them side by side, to the same bits. Each turn visits a slice of its blocks, so that an epoch
@@ -69,7 +17,7 @@ template <typename T> class EpochOfBlocks {
       : call_(call), operands_(call), moments_(call.attribute("moments")),
         strata_(call.attribute("strata")), slices_(call.attribute("slices")),
         threads_(call.attribute("threads")) {
-    call.expect(22 + 2 * moments_, 6 + 4 * moments_);
+    call.expect(24 + 2 * moments_, 6 + 4 * moments_);
     auto user = table<T>(operands_, "user"), item = table<T>(operands_, "item");
     check_alike(user, item);
     const int64_t rank = rank_of(call, user.columns);
@@ -89,6 +37,8 @@ template <typename T> class EpochOfBlocks {
       for (int64_t p = 0; p < row_at.size; p++)
         if (row_at[p] < 0 || row_at[p] >= row_at.size)
           throw Refusal("rows: expected rows of the tables");
+    row_reg_[0] = operands_.next<T>("ρ", {Axis("users", user.rows)}).data;
+    row_reg_[1] = operands_.next<T>("σ", {Axis("items", item.rows)}).data;
     epoch_.user_share = operands_.next<T>("share of users", {Axis("users", user.rows)}).data;
     epoch_.item_share = operands_.next<T>("share of items", {Axis("items", item.rows)}).data;
     const Columns<T> of_user = columns<T>(operands_, user.columns);
@@ -133,8 +83,13 @@ template <typename T> class EpochOfBlocks {
     });
     for (char is_out : are_out_)
       if (is_out) throw Refusal("rated: expected users and items of the tables");
+    const Change user = change(0, epoch_.user_columns, epoch_.bias.user_reg);
+    const Change item = change(1, epoch_.item_columns, epoch_.bias.item_reg);
     over_rows([](Aligned<T>& table, int64_t first, int64_t last) { table.write(first, last); });
-    call_.output<T>(2, "loss", {})[0] = T(double(epoch_.lane.scale) * total(losses_));
+    double loss = total(losses_) + user.regularised + item.regularised;
+    auto sums = call_.output<T>(2, "loss and squared change", {Axis("sums", 2)});
+    sums[0] = T(double(epoch_.lane.scale) * loss);
+    sums[1] = T(user.squares + item.squares);
   }
 
  private:
@@ -144,6 +99,7 @@ template <typename T> class EpochOfBlocks {
   int64_t kept_, wide_;
   uint32_t split_seed_, number_;
   Buffer<const int32_t> block_, row_at_[2];
+  const T* row_reg_[2];
   std::optional<Wide<T>> user_columns_, item_columns_;
   int32_t* order_;
   Epoch<T> epoch_{};
@@ -181,14 +137,30 @@ template <typename T> class EpochOfBlocks {
   }
 
   template <typename F> void over_rows(const F& function) {
-    constexpr int64_t CHUNK = 1024;
-    for (Aligned<T>& table : tables_) {
-      int64_t rows = table.rows().rows;
-      parallel(call_, threads_, (rows + CHUNK - 1) / CHUNK, [&](int64_t chunk) {
-        int64_t first = chunk * CHUNK;
-        function(table, first, first + CHUNK < rows ? first + CHUNK : rows);
-      });
+    for (Aligned<T>& table : tables_)
+      by_chunk(table, [&](int64_t, int64_t first, int64_t last) { function(table, first, last); });
+  }
+
+  template <typename F> void by_chunk(const Aligned<T>& table, const F& function) {
+    const int64_t rows = table.rows().rows;
+    parallel(call_, threads_, (rows + CHUNK - 1) / CHUNK, [&](int64_t chunk) {
+      int64_t first = chunk * CHUNK;
+      function(chunk, first, first + CHUNK < rows ? first + CHUNK : rows);
+    });
+  }
+
+  Change change(size_t side, const Columns<T>& kept, T bias_reg) {
+    const Aligned<T>& table = tables_[side];
+    std::vector<Change> parts(size_t((table.rows().rows + CHUNK - 1) / CHUNK));
+    by_chunk(table, [&](int64_t chunk, int64_t first, int64_t last) {
+      parts[size_t(chunk)] = table.change(row_reg_[side], kept, bias_reg, first, last);
+    });
+    Change sum = {};
+    for (const Change& part : parts) {
+      sum.squares += part.squares;
+      sum.regularised += part.regularised;
     }
+    return sum;
   }
 
   void visit(int64_t nth, int64_t slice) {

@@ -2,6 +2,7 @@
 #include "kernels.h"
 
 #include "approach.h"
+#include "change.h"
 #include "moments.h"
 #include "order.h"
 #include "pairs.h"
@@ -91,6 +92,7 @@ template <typename T> const Kernels<T>& kernels() {
   static const Kernels<T> table = {
       MFJAX_NAME(MFJAX_ISA), gradient<T>, loss<T>, solve<T>,
       approach<T>,           predict<T>,  order,   visit<T>,
+      change_of<T>,
   };
   return table;
 }

@@ -101,6 +101,21 @@ template <typename T> struct Epoch {
   bool* is_out_of_range;  // set where a rating is of no row
 };
 
+// The rows of one side after an epoch, and before it: place p of `now` was row `row_at[p]` of `before`, of
+// which it has the first `kept` columns.
+template <typename T> struct Moved {
+  Table<const T> before, now;
+  const int32_t* row_at;
+  int64_t kept;
+  const T* row_reg;  // ρ or σ, by row
+  const T* reg;      // λ, by column
+};
+
+// Σ (x − x₀)² of what moved from x₀ to x, and the regulariser ½ Σ ρ λ x² of where it is.
+struct Change {
+  double squares, regularised;
+};
+
 // The kernels of one instruction set. Each works on rows, ratings or visits from `first` up to, and
 // not, `last`, and what it computes of one never depends on the others, so that any number of
 // threads gives the same bits.
@@ -116,6 +131,7 @@ template <typename T> struct Kernels {
                   const int32_t* item_of, int64_t first, int64_t last, T* predictions);
   void (*order)(uint32_t split_seed, uint32_t epoch, int64_t count, int32_t* places);
   double (*visit)(const Epoch<T>& epoch);
+  Change (*change)(const Moved<T>& side, int64_t first, int64_t last);
 };
 
 }  // namespace mfjax

@@ -1,0 +1,24 @@
+// What an epoch has done to the rows of one side, and what the regulariser says of where they are.
+#pragma once
+#include "vector.h"
+
+namespace mfjax::MFJAX_ISA {
+
+// Of places `first` up to, and not, `last`. Columns beyond `kept` are zeros of a room.
+template <typename T> Change change_of(const Moved<T>& side, int64_t first, int64_t last) {
+  const Row<T, 0> narrow(side.kept), wide(side.now.columns);
+  Vector<T> squares = {}, regularised = {};
+  for (int64_t p = first; p < last; p++) {
+    const int32_t row = side.row_at[p];
+    const T *before = side.before.row(row), *now = side.now.row(p);
+    const Vector<T> row_reg = all(side.row_reg[row]);
+    for (int64_t v = 0; v < narrow.vectors(); v++) {
+      const Vector<T> x = wide.get(now, v), by = x - narrow.get(before, v);
+      squares += by * by;
+      regularised += row_reg * wide.get(side.reg, v) * x * x;
+    }
+  }
+  return {double(lane_sum<T>(squares)), double(lane_sum<T>(regularised)) / 2};
+}
+
+}  // namespace mfjax::MFJAX_ISA
