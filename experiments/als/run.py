@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-os.environ.setdefault("PJRT_NPROC", "1")  # as the command sets it, before jax is imported
+os.environ.setdefault("PJRT_NPROC", str(os.cpu_count()))  # XLA's threads, before jax is imported
 import jax
 import numpy as np
 from matplotlib.axes import Axes
@@ -50,7 +50,8 @@ def main() -> None:
     add = parser.add_argument
     calls_help = f"epochs timed, of which the median is taken; at most {EPOCHS}"
     add("--calls", type=int, default=5, choices=range(1, EPOCHS + 1), help=calls_help)
-    add("--devices", type=int, default=os.cpu_count(), help="CPU devices that share the rows")
+    add("--devices", type=int, default=os.cpu_count(), help="CPU devices, or threads, to share rows")
+    add("--kernel", choices=mfjax.KERNELS, default="native", help="which kernel")
     add("--ranks", type=int, nargs="+", default=RANKS, help="at which ranks")
     add("--output", type=Path, default=FOLDER, help="folder of the results")
     arguments = parser.parse_args()
@@ -108,7 +109,7 @@ def data_of(dataset: mfjax.Dataset, reg: float) -> Data:
 
 def compared(data: Data, rank: int, arguments: argparse.Namespace) -> Row:
     """What both methods take and reach, trained in turn."""
-    fits = {method: Fit(method, data, rank, arguments.devices) for method in LABELS}
+    fits = {method: Fit(method, data, rank, arguments) for method in LABELS}
     for _ in range(EPOCHS):
         for fit in fits.values():
             fit.epoch()
@@ -125,11 +126,11 @@ def compared(data: Data, rank: int, arguments: argparse.Namespace) -> Row:
 class Fit:
     """One fit, epoch after epoch, its rows shared out over the devices."""
 
-    def __init__(self, name: str, data: Data, rank: int, devices: int):
+    def __init__(self, name: str, data: Data, rank: int, arguments: argparse.Namespace):
         self.problem = data.problem
         ratings = data.problem.ratings
         spec = mfjax.Spec(*data.shape, max_rank=rank)
-        method = made(name, tiled(name, spec, ratings, devices))
+        method = made(name, tiled(name, spec, ratings, arguments), arguments.kernel)
         layout = method.prepare(ratings)
         hparams = mfjax.Hparams.of(rank=rank, reg=data.reg, fold=-2)
         init = jax.jit(method.init)
@@ -162,16 +163,18 @@ class Fit:
         return float(np.sqrt(np.mean((clipped - test.value) ** 2)))
 
 
-def made(name: str, spec: mfjax.Spec) -> mfjax.Method:
+def made(name: str, spec: mfjax.Spec, kernel: str) -> mfjax.Method:
     """The method of that name."""
-    return mfjax.METHODS[name](spec, kernel=mfjax.KERNELS["xla"](spec))
+    return mfjax.METHODS[name](spec, kernel=mfjax.KERNELS[kernel](spec))
 
 
-def tiled(name: str, spec: mfjax.Spec, ratings: mfjax.Ratings, devices: int) -> mfjax.Spec:
+def tiled(
+    name: str, spec: mfjax.Spec, ratings: mfjax.Ratings, arguments: argparse.Namespace
+) -> mfjax.Spec:
     """The same with tiles that suit the ratings and the method."""
-    overhead = ALS_OVERHEAD if made(name, spec).solves_rows else GRADIENT_OVERHEAD
-    width = mfjax.tile_width(ratings, spec, overhead)
-    return replace(spec, tiling=mfjax.Tiling(width=width, shards=devices))
+    solves_rows = made(name, spec, arguments.kernel).solves_rows
+    width = mfjax.tile_width(ratings, spec, ALS_OVERHEAD if solves_rows else GRADIENT_OVERHEAD)
+    return replace(spec, tiling=mfjax.Tiling(width=width, shards=arguments.devices))
 
 
 # the figure
