@@ -8,7 +8,7 @@ from typing import Any
 
 from mfjax.app import CONF
 from mfjax.app.schema import JOBS, PROVIDED, keywords
-from mfjax.data import SOURCES, SPLITS
+from mfjax.data import PUBLISHED, SOURCES, SPLITS
 from mfjax.gradients import GRADIENTS
 from mfjax.kernels import KERNELS
 from mfjax.methods import METHODS
@@ -49,7 +49,9 @@ def tables() -> Iterator[tuple[str, str, list[str], list[list[str]]]]:
     )
     yield _kernels()
     yield _metrics()
-    yield _functions("Sources", "`data.name` names one; `data=NAME` is its group.", SOURCES)
+    made = {name: source for name, source in SOURCES.items() if name not in PUBLISHED}
+    yield _functions("Sources", "`data.name` names one; `data=NAME` is its group.", made)
+    yield _published()
     yield _functions("Splits", "`split.name` names one; `split=NAME` is its group.", SPLITS)
     yield _jobs()
     yield _groups()
@@ -98,6 +100,21 @@ def _metrics() -> tuple[str, str, list[str], list[list[str]]]:
         "and file; `choose_by=validation_NAME` lets it choose."
     )
     return "Metrics", about, ["name", "label", "better", "needs", "what it is"], rows
+
+
+def _published() -> tuple[str, str, list[str], list[list[str]]]:
+    rows = []
+    for name, record in PUBLISHED.items():
+        users, items, ratings = record.shape
+        low, high = record.scale
+        shape = [f"{ratings:,}", f"{users:,} × {items:,}", f"{low:g} to {high:g}"]
+        rows.append([code(name), *shape, record.licence, f"<{record.address}>"])
+    about = (
+        "Sources too, `data=NAME`: downloaded once, checked and kept; `data.path` is a copy of your "
+        "own."
+    )
+    headings = ["name", "ratings", "users × items", "scale", "licence", "address"]
+    return "Published sets", about, headings, rows
 
 
 def _functions(

@@ -4,8 +4,11 @@
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from mfjax.data.dataset import Dataset, from_ids
+from mfjax.data.named import named
+from mfjax.data.published import PUBLISHED
 from mfjax.data.reading import read
 from mfjax.data.splits import Split, blocks, kfold, random
 from mfjax.data.synthetic import matrix, synthetic, toy
@@ -15,6 +18,7 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
     "synthetic": synthetic,
     "toy": toy,
     "matrix": matrix,
+    **{name: partial(named, name) for name in PUBLISHED},
 }
 SPLITS: dict[str, Callable[..., Split]] = {
     "random": random,
@@ -22,4 +26,4 @@ SPLITS: dict[str, Callable[..., Split]] = {
     "blocks": blocks,
 }
 
-__all__ = ["SOURCES", "SPLITS", "Dataset", "Split", "from_ids", "read"]
+__all__ = ["PUBLISHED", "SOURCES", "SPLITS", "Dataset", "Split", "from_ids", "read"]

@@ -4,13 +4,16 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Int32, Int64, Shaped
 
 from mfjax.errors import InputError
 from mfjax.types import Ratings
+
+if TYPE_CHECKING:
+    import polars as pl
 
 ROUNDING = 1e-5  # of the range of the ratings, the most that their dtype may round
 
@@ -52,6 +55,8 @@ class Dataset:
       weight: `[n]`, above 0; None: 1 each.
       timestamp: `[n]`, as the source counts it, dates in seconds; None: it has none.
       reading: what the source was taken for; None: it was made, and not read.
+      items: a row an item, in the order of `item_ids`: `title` and the list of its `genres`, null
+        where nothing is known of it; None: the source has neither.
     """
 
     name: str
@@ -64,6 +69,7 @@ class Dataset:
     weight: Float64[np.ndarray, " n"] | None = None
     timestamp: Int64[np.ndarray, " n"] | None = None
     reading: Reading | None = None
+    items: "pl.DataFrame | None" = None
 
     @classmethod
     def of(
