@@ -6,17 +6,16 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-import jax
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
 from mfjax.data.dataset import Dataset
 from mfjax.data.problem import Problem
 from mfjax.errors import InputError
-from mfjax.objective import fold_sums, held_out, lane_terms
+from mfjax.training.folding import Minimised, minimised, solved_row
 from mfjax.training.lanes import Fit
 from mfjax.training.whole import read_json, taking_its_place
-from mfjax.types import Hparams, Ratings, Spec
+from mfjax.types import Spec
 
 UNKNOWN = ("error", "mean")  # what to make of an id that was not in the data
 
@@ -83,7 +82,7 @@ class Model:
             bounds=np.asarray(problem.bounds, float),
             user_ids=dataset.user_ids,
             item_ids=dataset.item_ids,
-            **_minimised(fit.lane.hparams, problem.ratings, spec),
+            **_arrays(minimised(fit.lane.hparams, problem.ratings, spec)),
         )
 
     def __repr__(self) -> str:
@@ -162,11 +161,7 @@ class Model:
     def fold_in(self, user: Any, ratings: Mapping[Any, float]) -> "Model":
         """The model with one user more, at the minimum of the objective given the items.
 
-        Derivation: with x_j = [v_j, 1] of item j, the row z = [u, b] of the user minimises
-        ½ Σ_rated (x_j·z − y_j)² + ½ α Σ_others (x_j·z − y_j)² + ½ ρ Σ_c reg_c z_c², where y_j is
-        the rating, or else the background, less μ and c_j: `mfjax.objective` on one row. It is
-        where (Σ w_j x_j x_jᵀ + ρ diag(reg)) z = Σ w_j y_j x_j. ρ of `reg_by=total` is the number of
-        ratings of the training.
+        Derivation: `mfjax.training.folding.solved_row`.
 
         Args:
           user: an id; the row of one that is there is solved anew.
@@ -187,7 +182,8 @@ class Model:
         values = np.array(list(ratings.values()), np.float64)
         if not np.isfinite(values).all():
             raise InputError(f"ratings: expected finite numbers, got {values.tolist()}")
-        row = self._solved(rated, values)
+        of = Minimised(**{name: getattr(self, name)[()] for name in Minimised._fields})
+        row = solved_row(of, self.item_factors, self.item_bias, float(self.mean), rated, values)
         factors, bias = (row[:-1], row[-1]) if self.bias else (row, 0)
         others = self.user_ids != new
         ids = self.user_ids[others].astype(np.result_type(self.user_ids, new))
@@ -210,27 +206,6 @@ class Model:
         """
         with taking_its_place(path) as part, part.open("wb") as file:
             np.savez_compressed(file, **vars(self))
-
-    def _solved(
-        self,
-        rated: Int[np.ndarray, " n"],
-        values: Float64[np.ndarray, " n"],
-    ) -> Float64[np.ndarray, " columns"]:
-        """The row of a user who rated these items so: the factors, and then the bias."""
-        items = self.item_factors.astype(np.float64)
-        reg = np.full(items.shape[1], self.reg, np.float64)
-        if self.bias:
-            items = np.column_stack([items, np.ones(len(items))])
-            reg = np.append(reg, self.reg_bias)
-        weight = np.full(len(items), self.missing_weight, np.float64)
-        weight[rated] = 1
-        target = self.background.astype(np.float64)
-        target[rated] = values
-        target -= self.mean + self.item_bias
-        times = {"row": 1, "count": max(len(rated), 1), "total": self.num_ratings}
-        normal = items.T @ (weight[:, None] * items) + np.diag(times[str(self.reg_by)] * reg)
-        row, *_ = np.linalg.lstsq(normal, items.T @ (weight * target))
-        return row
 
 
 def load(folder: str | Path) -> Model:
@@ -263,26 +238,8 @@ def load(folder: str | Path) -> Model:
         raise InputError(f"{path} is damaged, or of another version of mfjax: {error}") from error
 
 
-def _minimised(hparams: Hparams, ratings: Ratings, spec: Spec) -> dict[str, Any]:
-    """What a lane minimises: λ, what it is multiplied by, and what a missing entry costs."""
-    trained = (ratings.weight > 0) & ~held_out(ratings.fold, hparams)
-    missing_weight = 0.0
-    background = np.zeros(spec.num_items, spec.dtype)
-    if spec.missing != "ignore":
-        sums = jax.device_put(fold_sums(ratings, spec))
-        lane = lane_terms(sums, Hparams.of(spec.dtype, **hparams._asdict()), spec)
-        missing_weight = float(lane.alpha)
-        background = np.asarray(lane.background + lane.centre)
-    minimised = {
-        "bias": spec.bias,
-        "reg": float(hparams.reg),
-        "reg_bias": float(hparams.reg_bias),
-        "reg_by": spec.reg_by,
-        "num_ratings": int(trained.sum()),
-        "missing_weight": missing_weight,
-        "background": background,
-    }
-    return {name: np.asarray(value) for name, value in minimised.items()}
+def _arrays(of: Minimised) -> dict[str, np.ndarray]:
+    return {name: np.asarray(value) for name, value in of._asdict().items()}
 
 
 # ids

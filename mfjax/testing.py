@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mfjax.data.contracts import Checks, dataset_checks, split_checks
+from mfjax.data.contracts import Checks, any_ratings, dataset_checks, split_checks
 from mfjax.gradients import GRADIENTS
 from mfjax.objective import columns, held_out
 from mfjax.types import (
@@ -39,6 +39,7 @@ from mfjax.types import (
 )
 
 __all__ = [
+    "any_ratings",
     "dataset_checks",
     "gradient_checks",
     "lane",

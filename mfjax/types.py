@@ -16,7 +16,8 @@ CONVENTIONS = {"missing": MISSING, "loss_scale": LOSS_SCALE, "reg_by": REG_BY}  
 WIDTHS = (8, 16, 32, 64)  # of tiles
 NO_FOLD = -2  # a lane with this fold holds nothing out
 AnyArray = Array | np.ndarray
-REPLICATES = ("split_seed", "fold", "init_seed")  # the Hparams that repeat a setting
+Cut = tuple[int, int]  # a split, by its split_seed, and one of its test folds
+REPLICATES = ("split_seed", "test_fold", "fold", "init_seed")  # the Hparams that repeat a setting
 
 
 class Sides(NamedTuple):
@@ -140,6 +141,7 @@ class Hparams(NamedTuple):
       fold: the fold that is held out, to validate on; -2 holds nothing out.
       init_seed: of the first factors.
       split_seed: of the split, and of the order in which `sgd` visits the ratings.
+      test_fold: the test fold of the split, which is kept apart for the end.
     """
 
     learning_rate: float = 0.02
@@ -152,6 +154,7 @@ class Hparams(NamedTuple):
     fold: int = 0
     init_seed: int = 0
     split_seed: int = 0
+    test_fold: int = 0
 
     @classmethod
     def of(cls, dtype: str = "float32", **fields: Any) -> Hparams:
@@ -176,10 +179,15 @@ class Hparams(NamedTuple):
         return cls(**{key: cast(key) for key in values})
 
     @property
+    def cut(self) -> Cut:
+        """Which Problem a lane is of."""
+        return self.split_seed, self.test_fold
+
+    @property
     def setting(self) -> tuple[tuple[str, float], ...]:
         """What a search chooses: the Hparams, but for those that repeat a setting.
 
-        A setting is repeated on another split, another fold or from another start.
+        A setting is repeated on another split or fold, or from another start.
         """
         return tuple((key, value) for key, value in self._asdict().items() if key not in REPLICATES)
 

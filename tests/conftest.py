@@ -111,7 +111,7 @@ def sweep(problem) -> Sweep:
     plan = Plan(
         spec=Spec(40, 30),
         method=method,
-        problems={0: problem, 1: problem._replace(ratings=fewer)},
+        problems={(0, 0): problem, (1, 0): problem._replace(ratings=fewer)},
         schedule=Schedule(epochs=12, epochs_per_call=5),
     )
     return Sweep(plan, lanes_per_program=3)
@@ -132,9 +132,9 @@ def descent_sweep(problem) -> Sweep:
     ratings, test = problem.ratings, problem.test
     other_fold = np.where(ratings.fold == 0, 6 - ratings.value, ratings.value)
     problems = {
-        0: problem,
-        1: problem._replace(ratings=ratings._replace(value=other_fold)),
-        2: problem._replace(test=test._replace(value=6 - test.value)),
+        (0, 0): problem,
+        (1, 0): problem._replace(ratings=ratings._replace(value=other_fold)),
+        (2, 0): problem._replace(test=test._replace(value=6 - test.value)),
     }
     plan = Plan(
         spec=Spec(40, 30, missing="item_mean"),

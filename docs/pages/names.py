@@ -39,8 +39,16 @@ def _entries(name: str, home: str) -> Iterator[Entry]:
         return
     yield Entry(f"{home}.{name}", f"mfjax.{name}")
     if isinstance(value, dict):
-        for row, made_by in value.items():
-            yield Entry(_path(made_by), f"{name}['{row}']")
+        made = {
+            _path(made_by): row for row, made_by in reversed(value.items()) if _is_made(made_by)
+        }
+        for path, row in reversed(made.items()):
+            yield Entry(path, f"{name}['{row}']")
+
+
+def _is_made(row: Any) -> bool:
+    """Whether a row has a function of its own to be described."""
+    return callable(row) or isinstance(row, Metric)
 
 
 def _path(row: Any) -> str:

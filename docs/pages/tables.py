@@ -110,8 +110,8 @@ def _published() -> tuple[str, str, list[str], list[list[str]]]:
         shape = [f"{ratings:,}", f"{users:,} × {items:,}", f"{low:g} to {high:g}"]
         rows.append([code(name), *shape, record.licence, f"<{record.address}>"])
     about = (
-        "Sources too, `data=NAME`: downloaded once, checked and kept; `data.path` is a copy of your "
-        "own."
+        "Sources too, `data=NAME`: downloaded once, checked and kept; `data.path` is a copy of "
+        "your own."
     )
     headings = ["name", "ratings", "users × items", "scale", "licence", "address"]
     return "Published sets", about, headings, rows

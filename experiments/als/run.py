@@ -50,7 +50,9 @@ def main() -> None:
     add = parser.add_argument
     calls_help = f"epochs timed, of which the median is taken; at most {EPOCHS}"
     add("--calls", type=int, default=5, choices=range(1, EPOCHS + 1), help=calls_help)
-    add("--devices", type=int, default=os.cpu_count(), help="CPU devices, or threads, to share rows")
+    add(
+        "--devices", type=int, default=os.cpu_count(), help="CPU devices, or threads, to share rows"
+    )
     add("--kernel", choices=mfjax.KERNELS, default="native", help="which kernel")
     add("--ranks", type=int, nargs="+", default=RANKS, help="at which ranks")
     add("--output", type=Path, default=FOLDER, help="folder of the results")
@@ -102,7 +104,7 @@ def planted() -> mfjax.Dataset:
 
 def data_of(dataset: mfjax.Dataset, reg: float) -> Data:
     """90 % of the ratings to train on, and 10 % to test on."""
-    split = mfjax.SPLITS["random"](len(dataset.value), 0, validation=0.0, test=0.1)
+    split = mfjax.SPLITS["random"](dataset, 0, validation=0.0, test=0.1)
     problem = mfjax.Problem.of(dataset, split)
     return Data((dataset.num_users, dataset.num_items), problem, reg)
 

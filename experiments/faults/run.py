@@ -163,11 +163,11 @@ def stopped(folder: Path, name: str, rng: np.random.Generator, times: int) -> Tr
 def small_sweep(name: str) -> mfjax.Sweep:
     """A sweep of two lanes a program."""
     data = mfjax.SOURCES["synthetic"](num_users=60, num_items=50, num_ratings=1500)
-    split = mfjax.SPLITS["random"](len(data.value), 0)
+    split = mfjax.SPLITS["random"](data, 0)
     plan = mfjax.Plan(
         spec=mfjax.Spec(data.num_users, data.num_items),
         method=METHODS[name],
-        problems={0: mfjax.Problem.of(data, split)},
+        problems={(0, 0): mfjax.Problem.of(data, split)},
         schedule=mfjax.Schedule(EPOCHS, epochs_per_call=1),
     )
     return mfjax.Sweep(plan, lanes_per_program=2)

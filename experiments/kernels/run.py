@@ -61,7 +61,7 @@ def of_gradient(ratings: mfjax.Ratings, k: int) -> Work:
 
 
 def of_sgd(ratings: mfjax.Ratings, k: int) -> Work:
-    """A visit's product, k, and two rows that become a u + b v, 3 k; both read, and both written."""
+    """A visit's product, k, and two rows that become a u + b v, 3 k; both read and written."""
     n = len(ratings.value)
     return Work(4 * n * k, 2 * n, 2 * n)
 

@@ -219,9 +219,9 @@ def write_data(name: str, folder: Path) -> Path:
     else:
         users, items, ratings = SHAPES[name]
         dataset = mfjax.SOURCES["synthetic"](num_users=users, num_items=items, num_ratings=ratings)
-    split = mfjax.SPLITS["random"](len(dataset.value), 0, validation=0.0, test=0.1)
+    split = mfjax.SPLITS["random"](dataset, 0, validation=0.0, test=0.1)
     arrays = {}
-    for part, rows in {"train": ~split.test, "test": split.test}.items():
+    for part, rows in {"train": split.test < 0, "test": split.test == 0}.items():
         arrays[f"{part}_user"] = dataset.user[rows]
         arrays[f"{part}_item"] = dataset.item[rows]
         arrays[f"{part}_value"] = dataset.value[rows].astype(np.float32)

@@ -34,8 +34,8 @@ def _of_dataset(returned: Dataset, *args: Any, **kwargs: Any) -> Checks:
     return dataset_checks(returned)
 
 
-def _of_split(returned: Split, n: int, split_seed: int, **kwargs: Any) -> Checks:
-    return split_checks(lambda n, split_seed: returned, n, split_seed)
+def _of_split(returned: Split, data: Dataset, split_seed: int, **kwargs: Any) -> Checks:
+    return split_checks(lambda data, split_seed: returned, data, split_seed)
 
 
 class Place(NamedTuple):

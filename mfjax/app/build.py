@@ -31,7 +31,7 @@ from mfjax.training.epochs import Schedule
 from mfjax.training.lanes import Plan
 from mfjax.training.search import Halving
 from mfjax.training.sweep import Sweep
-from mfjax.types import Factors, Hparams, Method, Optimizer, Spec, Tiling
+from mfjax.types import Cut, Factors, Hparams, Method, Optimizer, Spec, Tiling
 
 OF_KERNEL = {"xla": "tiles", "native": "native"}  # the gradient where none is asked for
 SPLIT_BYTES = 40  # of a rating: its columns, its fold and its place in the shuffle
@@ -42,13 +42,15 @@ class Experiment(NamedTuple):
     """What a training run needs.
 
     Args:
-      sweep: over the splits of `dataset`.
+      splits: of `dataset`, by split_seed.
+      sweep: over them.
       lanes, axes: the lanes to train, and the values of what is swept.
       halving: drops settings on the way.
       protocol, conventions, method: in words and values, how.
     """
 
     dataset: Dataset
+    splits: Mapping[int, Split]
     sweep: Sweep
     lanes: list[Hparams]
     axes: Axes
@@ -102,17 +104,17 @@ def build_jobs(
     dataset = build_dataset(cfg)
     cut = _cut(cfg, dataset)
     jobs = [job_of(cfg, cut(cfg.hparams.split_seed)) for cfg in cfgs]
-    seeds = sorted({lane.split_seed for job in jobs for lane in job.lanes})
-    _refuse_many_splits(seeds, dataset)
-    splits = {seed: cut(seed) for seed in seeds}
+    cuts = sorted({lane.cut for job in jobs for lane in job.lanes})
+    _refuse_many_splits(cuts, dataset)
+    splits = {seed: cut(seed) for seed, _ in cuts}
     chosen = _chosen(cfg, dataset)
     starts = [build_start(cfg, dataset) for cfg in cfgs]  # the same, or one does not fit
     for job in jobs:
         refuse_copies(job, splits, starts=bool(starts[0]), orders=chosen.orders)
-    if before and list(before.plan.problems) == list(splits):
+    if before and list(before.plan.problems) == cuts:
         sweep = before
     else:
-        plan = _plan(cfg, dataset, splits, chosen, starts[0])
+        plan = _plan(cfg, dataset, splits, cuts, chosen, starts[0])
         sweep = Sweep(plan, lanes_per_program or _lanes_needed(jobs))
     return [_experiment(job, dataset, splits, sweep) for job in jobs]
 
@@ -134,7 +136,7 @@ def _cut(cfg: DictConfig, dataset: Dataset) -> Callable[[int], Split]:
 
     @cache
     def of_seed(seed: int) -> Split:
-        return split(len(dataset.value), seed)
+        return split(dataset, seed)
 
     def cut(seed: int) -> Split:
         fixed = of_seed(cfg.hparams.split_seed)
@@ -143,11 +145,11 @@ def _cut(cfg: DictConfig, dataset: Dataset) -> Callable[[int], Split]:
     return cut
 
 
-def _refuse_many_splits(seeds: Sequence[int], dataset: Dataset) -> None:
+def _refuse_many_splits(cuts: Sequence[Cut], dataset: Dataset) -> None:
     """Raises OutOfMemory where a copy of the ratings a split does not fit."""
     count = len(dataset.value)
-    what = f"{len(seeds):,} splits of {count:,} ratings"
-    needed = SPLIT_BYTES * len(seeds) * count
+    what = f"{len(cuts):,} splits of {count:,} ratings"
+    needed = SPLIT_BYTES * len(cuts) * count
     refuse_beyond_memory(needed, what, "fewer split_seeds", on_host=True)
 
 
@@ -168,21 +170,28 @@ def _plan(
     cfg: DictConfig,
     dataset: Dataset,
     splits: Mapping[int, Split],
+    cuts: Sequence[Cut],
     chosen: _Chosen,
     warm: Factors | None,
 ) -> Plan:
-    of_split = {id(split): split for split in splits.values()}  # one where nothing is drawn
-    cut = {
-        key: Problem.of(dataset, split, clip=build_clip(cfg), dtype=cfg.dtype)
-        for key, split in of_split.items()
-    }
-    problems = {seed: cut[id(split)] for seed, split in splits.items()}
+    made: dict[Cut, Problem] = {}  # one for all seeds where nothing is drawn
+
+    def problem_of(seed: int, test_fold: int) -> Problem:
+        split = splits[seed]
+        key = id(split), test_fold
+        if key not in made:
+            clip = build_clip(cfg)
+            made[key] = Problem.of(dataset, split, test_fold, clip=clip, dtype=cfg.dtype)
+        return made[key]
+
+    problems = {cut: problem_of(*cut) for cut in cuts}
     schedule = Schedule(
         epochs=cfg.epochs,
         eval_every=cfg.eval_every,
         patience=cfg.patience,
         epochs_per_call=min(cfg.epochs_per_call, cfg.epochs),
         choose_by=cfg.choose_by,
+        choose=cfg.choose,
     )
     return Plan(
         spec=chosen.spec,
@@ -209,6 +218,7 @@ def _experiment(
     plain = plain_section(job.cfg)
     return Experiment(
         dataset=dataset,
+        splits=splits,
         sweep=sweep,
         lanes=job.lanes,
         axes=job.axes,
@@ -235,8 +245,8 @@ def build_dataset(cfg: DictConfig) -> Dataset:
     return call(SOURCES, cfg.data, "data")()
 
 
-def build_split(cfg: DictConfig) -> Callable[[int, int], Split]:
-    """What cuts a number of ratings for a split_seed, as `split` says. Raises InputError."""
+def build_split(cfg: DictConfig) -> Callable[[Dataset, int], Split]:
+    """What cuts the ratings for a split_seed, as `split` says. Raises InputError."""
     return call(SPLITS, cfg.split, "split")
 
 

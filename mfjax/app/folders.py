@@ -26,6 +26,7 @@ from mfjax.training.whole import PARTS, read_json
 
 LOCK = ".lock"
 RESULTS = "results.json"
+PREDICTIONS = "predictions.parquet"
 _owned: set[Path] = set()  # by this process
 
 

@@ -35,6 +35,7 @@ from mfjax.app.schema import (
     defaults,
 )
 from mfjax.app.session import is_multirun
+from mfjax.data.contracts import any_ratings
 from mfjax.errors import InputError
 from mfjax.methods.optimizers import SCHEDULES
 from mfjax.testing import small_ratings, small_spec
@@ -251,7 +252,7 @@ def _of_start(cfg: DictConfig) -> Idle:
 def _of_split(cfg: DictConfig, method: Method) -> Idle:
     """What depends on the split's draws, and on what it holds out."""
     try:
-        split = build_split(cfg)(RATINGS, 0)
+        split = build_split(cfg)(any_ratings(RATINGS), 0)
     except InputError:  # of which the data have more to say
         return {}
     name = f"split.name={cfg.split.name}"

@@ -48,6 +48,7 @@ def job_of(cfg: DictConfig, split: Split) -> Job:
     search = SEARCHES[cfg.search.name]
     lanes = search(base, axes, **{key: cfg.search[key] for key in keys_of(search)})
     _refuse_folds(cfg, axes, split.num_folds)
+    _refuse_test_folds(cfg, axes, split)
     return Job(cfg, axes, lanes)
 
 
@@ -64,9 +65,12 @@ def axes_of(cfg: DictConfig, split: Split) -> Axes:
     count = cfg.replicates
     if count is not None and count > 1:
         _refuse_replicates(axes, split)
+    repeats = REPEATING & axes.keys()
+    if split.num_tests > 1 and not repeats and count is None:
+        axes["test_fold"] = list(range(split.num_tests))
+        count = 1
     if count is None:
-        repeats = split.drawn and not REPEATING & axes.keys()
-        count = DEFAULT_REPLICATES if repeats else 1
+        count = DEFAULT_REPLICATES if split.drawn and not repeats else 1
     if count > 1:
         first = cfg.hparams.split_seed
         axes["split_seed"] = list(range(first, first + count))
@@ -100,13 +104,24 @@ def _refuse_folds(cfg: DictConfig, axes: Axes, num_folds: int) -> None:
         if fold >= max(num_folds, 1):
             raise InputError(
                 f"{place}={fold}: split.name={cfg.split.name} has {num_folds} fold(s), "
-                "counted from 0\ntake a lower fold, or split=kfold with more split.folds"
+                "counted from 0\ntake a lower fold, or as many by split.validation=5"
             )
     if NO_FOLD in folds and len(folds) > 1:
         raise InputError(
             f"sweep.fold={folds}: lanes that hold a fold out and lanes that do not cannot be "
             "compared\nleave out -2; refit=true trains what is chosen on all of them"
         )
+
+
+def _refuse_test_folds(cfg: DictConfig, axes: Axes, split: Split) -> None:
+    """Refuses test folds that the split does not have."""
+    place = "sweep.test_fold" if "test_fold" in axes else "hparams.test_fold"
+    for fold in axes.get("test_fold", [cfg.hparams.test_fold]):
+        if fold >= split.num_tests:
+            raise InputError(
+                f"{place}={fold}: split.name={cfg.split.name} has {split.num_tests} test fold(s), "
+                "counted from 0"
+            )
 
 
 def refuse_copies(job: Job, splits: Mapping[int, Split], starts: bool, orders: bool) -> None:

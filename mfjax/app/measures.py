@@ -7,7 +7,6 @@ import numpy as np
 
 from mfjax.app.build import Experiment
 from mfjax.app.sealed import ALL_TESTED, NOT_TESTED
-from mfjax.data.problem import Problem
 from mfjax.metrics import columns
 from mfjax.metrics.baselines import baseline_errors
 from mfjax.reporting.statistics import CORRECTED, Interval, Over, interval, over_splits
@@ -59,7 +58,7 @@ def remarks(experiment: Experiment, outcome: Outcome) -> list[str]:
     said = [line for key, axis in axes.items() for line in at_the_end(key, chosen[key], axis)]
     schedule = experiment.sweep.plan.schedule
     judged = outcome.chosen_by.startswith("validation") and schedule.eval_every < schedule.epochs
-    if judged and any(fit.best_epoch == schedule.epochs for fit in outcome.chosen.fits):
+    if judged and any(fit.best_epoch == schedule.epochs for fit in outcome.chosen_fits):
         said.append(f"the best epoch is the last, {schedule.epochs}: try more epochs")
     return said
 
@@ -84,7 +83,7 @@ def _by_column(experiment: Experiment, outcome: Outcome) -> Measured:
     """The interval of every column that was measured."""
     problems = experiment.sweep.plan.problems
     final = outcome.final
-    chosen = outcome.chosen.fits
+    chosen = outcome.chosen_fits
     measured = {}
     for column in columns("train"):
         values = [fit.at_best(column) for fit in final]
@@ -114,8 +113,9 @@ def _over_what(measured: Measured) -> str:
 def _of_tests(experiment: Experiment, outcome: Outcome) -> dict[str, Interval]:
     """The intervals of the baselines, over the splits of the final fits, each once."""
     problems = experiment.sweep.plan.problems
-    seeds = [fit.lane.hparams.split_seed for fit in outcome.final]
-    own: dict[int, Problem] = {id(problems[seed]): problems[seed] for seed in seeds}
+    cuts = [fit.lane.hparams.cut for fit in outcome.final]
+    distinct = {id(problems[cut]): cut for cut in cuts}.values()
+    own = {cut: problems[cut] for cut in distinct}
     shares = [len(one.test.value) / len(one.ratings.value) for one in own.values()]
     overlap = float(np.mean(shares))
     return {name: interval(rmse, overlap) for name, rmse in baseline_errors(own).items()}

@@ -18,7 +18,8 @@ from mfjax.app import CONF, PACKAGE, own
 
 TABLES = {  # each in the file that defines it
     "SOURCES": "data/__init__.py",
-    "SPLITS": "data/__init__.py",
+    "PUBLISHED": "data/published.py",
+    "SPLITS": "data/splits/__init__.py",
     "METHODS": "methods/__init__.py",
     "GRADIENTS": "gradients/__init__.py",
     "KERNELS": "kernels/__init__.py",
@@ -114,7 +115,7 @@ def wrong_name(arguments: Sequence[str]) -> str | None:
 
 def _choices(argument: str) -> list[tuple[str, str]]:
     """The group and each of the names of `group=name,name`; none of another argument."""
-    chosen = re.fullmatch(r"\+{0,2}([\w/]+)=([\w,]+)", argument)
+    chosen = re.fullmatch(r"\+{0,2}([\w/]+)=([\w,-]+)", argument)
     if not chosen:
         return []
     group, names = chosen.groups()

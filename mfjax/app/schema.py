@@ -28,10 +28,10 @@ from mfjax.kernels.choice import AUTO
 from mfjax.methods import METHODS
 from mfjax.metrics import columns
 from mfjax.reporting.saving import FORMATS, Saving
-from mfjax.training.epochs import Schedule
+from mfjax.training.epochs import CHOOSE, Schedule
 from mfjax.types import CONVENTIONS, NO_FOLD, WIDTHS, Hparams, Spec
 
-PROVIDED = ("n", "split_seed", "spec", "gradient", "kernel", "optimizer")  # by `build`
+PROVIDED = ("data", "split_seed", "spec", "gradient", "kernel", "optimizer")  # by `build`
 GROUPS: dict[str, Mapping[str, Callable]] = {"data": SOURCES, "split": SPLITS, "method": METHODS}
 DEFAULTS = Hparams()._asdict()
 
@@ -205,6 +205,7 @@ OF_A_SWEEP = (
     "eval_every",
     "patience",
     "choose_by",
+    "choose",
     "refit",
     "lanes_per_program",
     "lane_batch",
@@ -389,8 +390,8 @@ class Config:
       clip: whether predictions are clipped, before an error is taken, to the range of the ratings
         that are not kept for the test; or to what, as `[0.5,5]`.
       replicates: the splits on which every setting is trained, of as many split_seeds from
-        `hparams.split_seed` on; not given, 3, or 1 where `sweep` repeats settings or the split
-        draws nothing.
+        `hparams.split_seed` on; not given, 3, or 1 where `sweep` repeats settings, the split draws
+        nothing or has several test folds, each of which is then tested.
       test: what is measured on the test ratings of several jobs or variants: `chosen`, the best by
         validation, once; or `all`.
       refit: whether the chosen setting is trained once more, on training and validation ratings.
@@ -425,6 +426,7 @@ class Config:
     eval_every: int = Schedule.eval_every
     patience: int | None = Schedule.patience
     choose_by: str = Schedule.choose_by
+    choose: str = Schedule.choose
     missing: str = Spec.missing
     loss_scale: str = Spec.loss_scale
     reg_by: str = Spec.reg_by
@@ -573,6 +575,7 @@ RANGES: dict[str, _Range] = {  # of a field of Hparams: also of its axis of the 
     ),
     "init_seed": _SEED,
     "split_seed": _SEED,
+    "test_fold": _whole(0, 10**6),
     "replicates": _whole(1, 1000),
     "data.num_users": _IDS,
     "data.num_items": _IDS,
@@ -629,6 +632,7 @@ CHOICES: dict[str, Collection[str]] = {
     "matmul_precision": ("default", "high", "highest"),
     "job.lane_data.name": SOURCES,
     "search.name": SEARCHES,
+    "choose": CHOOSE,
     "test": ("chosen", "all"),
     "data.layout": LAYOUTS,
     "data.missing_ids": MISSING_IDS,

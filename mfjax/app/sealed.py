@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mfjax.app.folders import RESULTS
+from mfjax.app.folders import PREDICTIONS, RESULTS
 from mfjax.reporting.files import write_json
 from mfjax.training.whole import read_json
 
 SEALED = "test.json"
+SEALED_PREDICTIONS = "test.parquet"
 NOT_TESTED = "not tested: the test ratings are kept for what is chosen (test=all measures all)"
 ALL_TESTED = "all are tested (test=all): to take the least test error is to choose on the test"
 
@@ -27,9 +28,12 @@ def unseal(folder: Path) -> None:
     opened = read_json(path)
     results["metrics"] |= opened.pop("metrics")
     write_json(folder / RESULTS, results | opened)
+    if (predicted := folder / SEALED_PREDICTIONS).is_file():
+        predicted.replace(folder / PREDICTIONS)
     path.unlink()
 
 
 def discard(folder: Path) -> None:
     """Forget what was sealed of a job that is not chosen."""
-    (folder / SEALED).unlink(missing_ok=True)
+    for name in (SEALED, SEALED_PREDICTIONS):
+        (folder / name).unlink(missing_ok=True)

@@ -68,6 +68,30 @@ def metrics_table(metrics: Mapping[str, Interval], refitted: bool) -> Table:
     return Table("The chosen setting", headings, rows, text=["of the", "metric"])
 
 
+def tests_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
+    """A row a test fold, and how many of its ratings are cold; None where there is one alone."""
+    if len({row["test_fold"] for row in rows}) < 2 and not any(row["cold_ratings"] for row in rows):
+        return None
+    shown = {
+        "split_seed": Shown("split_seed"),
+        "test fold": Shown("test_fold"),
+        "ratings": Shown("test_ratings", ","),
+        **{label(column): Shown(column, ".5f") for column in columns("test")},
+        "cold users": Shown("cold_users", ","),
+        "items": Shown("cold_items", ","),
+        "their ratings": Shown("cold_ratings", ","),
+        f"{label('test_rmse')}, cold": Shown("test_rmse_cold", ".5f"),
+    }
+    first, *others = (label(column) for column in columns("test"))
+    return Table(
+        title="Test folds",
+        headings=list(shown),
+        rows=[cells({key: _or_none(of_key) for key, of_key in row.items()}, shown) for row in rows],
+        groups=[["split_seed", "test fold", first, "ratings"], others, list(shown)[-4:]],
+        file="results.json",
+    )
+
+
 def baselines_table(baselines: Mapping[str, Interval]) -> Table | None:
     """What every reader compares with; None where nothing is tested."""
     rows = [
@@ -75,6 +99,10 @@ def baselines_table(baselines: Mapping[str, Interval]) -> Table | None:
     ]
     headings = ["baseline", label("test_rmse"), "95 % interval", "n"]
     return Table("Baselines", headings, rows, text=["baseline"]) if rows else None
+
+
+def _or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _interval_cells(value: Interval) -> Row:

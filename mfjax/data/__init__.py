@@ -7,10 +7,10 @@ from collections.abc import Callable
 from functools import partial
 
 from mfjax.data.dataset import Dataset, from_ids
-from mfjax.data.named import named
+from mfjax.data.named import by_name
 from mfjax.data.published import PUBLISHED
 from mfjax.data.reading import read
-from mfjax.data.splits import Split, blocks, kfold, random
+from mfjax.data.splits import SPLITS, Split
 from mfjax.data.synthetic import matrix, synthetic, toy
 
 SOURCES: dict[str, Callable[..., Dataset]] = {
@@ -18,12 +18,7 @@ SOURCES: dict[str, Callable[..., Dataset]] = {
     "synthetic": synthetic,
     "toy": toy,
     "matrix": matrix,
-    **{name: partial(named, name) for name in PUBLISHED},
-}
-SPLITS: dict[str, Callable[..., Split]] = {
-    "random": random,
-    "kfold": kfold,
-    "blocks": blocks,
+    **{name: partial(by_name, name) for name in PUBLISHED},
 }
 
 __all__ = ["PUBLISHED", "SOURCES", "SPLITS", "Dataset", "Split", "from_ids", "read"]

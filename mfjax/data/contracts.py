@@ -4,11 +4,12 @@ Each check is a function without arguments that raises AssertionError, and says 
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
-from mfjax.data.dataset import Dataset
+from mfjax.data.dataset import Dataset, from_ids
 from mfjax.data.splits import Split
 
 Checks = dict[str, Callable[[], None]]
@@ -35,7 +36,8 @@ def dataset_checks(dataset: Dataset) -> Checks:
 
 
 def _is_of_one_length(dataset: Dataset) -> None:
-    columns = (dataset.user, dataset.item, dataset.value, dataset.weight, dataset.timestamp)
+    optional = (dataset.weight, dataset.timestamp, dataset.of_test)
+    columns = (dataset.user, dataset.item, dataset.value, *optional)
     lengths = {len(column) for column in columns if column is not None}
     assert len(lengths) == 1, f"columns of lengths {sorted(lengths)}"
     assert lengths != {0}, "there are no ratings"
@@ -70,51 +72,98 @@ def _is_unique(dataset: Dataset) -> None:
         raise AssertionError(f"user {user} rates item {item} twice (counted from 0)")
 
 
-def split_checks(make: Callable[[int, int], Split], n: int = 1000, split_seed: int = 0) -> Checks:
+def split_checks(
+    make: Callable[[Dataset, int], Split], data: Dataset | None = None, split_seed: int = 0
+) -> Checks:
     """The contract of a row of SPLITS.
 
     Args:
-      make: a split of a number of ratings and a seed.
-      n: how many to cut.
+      make: a split of some ratings and a seed.
+      data: what to cut; None: `any_ratings`.
       split_seed: of the draws, from 0.
 
     Returns:
-      The checks by name: that every rating has its fold and its part, a test rating is of no fold,
-      each fold holds some out and leaves some to train on, and the same seed cuts the same.
+      The checks by name: that every rating has its fold and its test fold, each test fold leaves
+      some to train on and each fold holds some of them out, ratings that are given are not tested,
+      the same seed cuts the same, and the ratings' values decide nothing.
     """
-    split = make(n, split_seed)
+    data = any_ratings() if data is None else data
+    split = make(data, split_seed)
     checks = {
-        "every rating has its fold and its part": partial(_is_of_every_rating, n),
-        "a test rating is of no fold": _is_apart,
-        "each fold holds some out and leaves some": _leaves_some,
-        "the same seed cuts the same": partial(_is_repeated, make, n, split_seed),
+        "every rating has its fold and its test fold": partial(_is_of_every_rating, data),
+        "each test fold and fold leaves some": _leaves_some,
+        "what is given is not tested": _gives_no_tests,
+        "the same seed cuts the same": partial(_is_repeated, make, data, split_seed),
+        "the values of the ratings decide nothing": partial(
+            _is_blind, make, replace(data, value=data.value[::-1]), split_seed
+        ),
     }
     return {name: partial(check, split) for name, check in checks.items()}
 
 
-def _is_of_every_rating(n: int, split: Split) -> None:
-    for name, column, kinds in (("fold", split.fold, "iu"), ("test", split.test, "b")):
+def any_ratings(n: int = 1000) -> Dataset:
+    """Some ratings to try a split on: with times, a tenth as if from a file of test ratings.
+
+    Args:
+      n: how many.
+
+    Returns:
+      n ratings of about n / 10 users and items.
+    """
+    rng = np.random.default_rng(0)
+    side = max(n // 10, int(np.ceil((2 * n) ** 0.5)))
+    pairs = rng.choice(side * side, size=n, replace=False)
+    user, item = np.divmod(pairs, side)
+    dataset = from_ids("some ratings", user, item, rng.integers(1, 6, n))
+    return replace(dataset, timestamp=rng.permutation(n), of_test=rng.random(n) < 0.1)
+
+
+def _is_of_every_rating(data: Dataset, split: Split) -> None:
+    n = len(data.value)
+    counts = {"fold": split.num_folds, "test": split.num_tests}
+    for name, count in counts.items():
+        column = getattr(split, name)
         assert column.shape == (n,), f"{name}: expected shape ({n},), got {column.shape}"
-        assert column.dtype.kind in kinds, f"{name}: of {column.dtype}"
-    is_within = split.fold.min() >= -1 and split.fold.max() < split.num_folds
-    folds = f"{split.fold.min()} to {split.fold.max()}"
-    assert is_within, f"fold: expected -1 to {split.num_folds - 1}, got {folds}"
-
-
-def _is_apart(split: Split) -> None:
-    both = np.flatnonzero(split.test & (split.fold >= 0))
-    assert not len(both), f"rating {both[0]} is a test rating, and of fold {split.fold[both[0]]}"
+        assert column.dtype.kind in "iu", f"{name}: of {column.dtype}"
+        there = f"{column.min()} to {column.max()}"
+        is_within = column.min() >= -1 and column.max() < count
+        assert is_within, f"{name}: expected -1 to {count - 1}, got {there}"
+    assert split.num_tests >= 1, f"num_tests: expected 1 or more, got {split.num_tests}"
 
 
 def _leaves_some(split: Split) -> None:
-    assert not split.test.all(), "all ratings are test ratings"
-    for fold in range(split.num_folds):
-        is_held_out = split.fold == fold
-        assert is_held_out.any(), f"fold {fold} holds no rating out"
-        assert (~split.test & ~is_held_out).any(), f"fold {fold} leaves no rating to train on"
+    is_given = _given(split)
+    for test in range(split.num_tests):
+        is_seen = (split.test != test) & ~is_given
+        assert is_seen.any(), f"test fold {test} leaves no rating"
+        for fold in range(split.num_folds):
+            is_held_out = split.fold == fold
+            assert (is_seen & is_held_out).any(), f"fold {fold} holds no rating out"
+            assert (is_seen & ~is_held_out).any(), f"fold {fold} leaves no rating to train on"
 
 
-def _is_repeated(make: Callable[[int, int], Split], n: int, seed: int, split: Split) -> None:
-    again = make(n, seed)
-    is_same = (again.fold == split.fold).all() and (again.test == split.test).all()
+def _gives_no_tests(split: Split) -> None:
+    both = np.flatnonzero(_given(split) & (split.test >= 0))
+    assert not len(both), f"rating {both[0]} is given, and of test fold {split.test[both[0]]}"
+
+
+def _is_blind(
+    make: Callable[[Dataset, int], Split], others: Dataset, seed: int, split: Split
+) -> None:
+    assert _are_same(make(others, seed), split), "other values of the ratings cut otherwise"
+
+
+def _is_repeated(
+    make: Callable[[Dataset, int], Split], data: Dataset, seed: int, split: Split
+) -> None:
+    is_same = _are_same(make(data, seed), split)
     assert is_same, f"split_seed {seed} cut otherwise the second time"
+
+
+def _are_same(one: Split, other: Split) -> bool:
+    pairs = ((one.fold, other.fold), (one.test, other.test), (_given(one), _given(other)))
+    return all(np.array_equal(ours, theirs) for ours, theirs in pairs)
+
+
+def _given(split: Split) -> np.ndarray:
+    return np.zeros(len(split.test), bool) if split.given is None else split.given

@@ -1,19 +1,16 @@
 """The ratings as read: what every source returns and every split cuts."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int, Int32, Int64, Shaped
 
 from mfjax.errors import InputError
 from mfjax.types import Ratings
-
-if TYPE_CHECKING:
-    import polars as pl
 
 ROUNDING = 1e-5  # of the range of the ratings, the most that their dtype may round
 
@@ -55,8 +52,9 @@ class Dataset:
       weight: `[n]`, above 0; None: 1 each.
       timestamp: `[n]`, as the source counts it, dates in seconds; None: it has none.
       reading: what the source was taken for; None: it was made, and not read.
-      items: a row an item, in the order of `item_ids`: `title` and the list of its `genres`, null
-        where nothing is known of it; None: the source has neither.
+      of_test: `[n]`, whether a rating came from a file of test ratings; None: there was none.
+      items: a Polars frame, a row an item in the order of `item_ids`: `title` and the list of its
+        `genres`, null where nothing is known of it; None: the source has neither.
     """
 
     name: str
@@ -69,7 +67,8 @@ class Dataset:
     weight: Float64[np.ndarray, " n"] | None = None
     timestamp: Int64[np.ndarray, " n"] | None = None
     reading: Reading | None = None
-    items: "pl.DataFrame | None" = None
+    of_test: Bool[np.ndarray, " n"] | None = None
+    items: Any = None
 
     @classmethod
     def of(
@@ -199,6 +198,48 @@ def from_ids(name: str, user: Any, item: Any, value: Any, sha256: str | None = N
         user_ids=user_ids,
         item_ids=item_ids,
         sha256=sha256 or digest_of_arrays(users, items, values),
+    )
+
+
+def with_test(training: Dataset, test: Dataset) -> Dataset:
+    """Both in one, of which `of_test` says which is which.
+
+    Args:
+      training: the ratings that come first, and whose name it has.
+      test: those that come last.
+
+    Raises:
+      InputError: they have a pair in common.
+    """
+
+    def joined(of: Callable[[Dataset], Any]) -> Any:
+        columns = of(training), of(test)
+        return None if any(column is None for column in columns) else np.concatenate(columns)
+
+    user = joined(lambda one: one.user_ids[one.user])
+    item = joined(lambda one: one.item_ids[one.item])
+    sha256 = hashlib.sha256(f"{training.sha256} {test.sha256}".encode()).hexdigest()
+    both = from_ids(training.name, user, item, joined(lambda one: one.value), sha256)
+    of_test = np.arange(len(both.value)) >= len(training.value)
+    pair = both.user.astype(np.int64) * both.num_items + both.item
+    repeated = np.isin(pair[of_test], pair[~of_test])
+    if repeated.any():
+        at = len(training.value) + int(np.flatnonzero(repeated)[0])
+        user_id, item_id = both.user_ids[both.user[at]], both.item_ids[both.item[at]]
+        raise InputError(
+            f"data.test: user {user_id} and item {item_id} stand in both files "
+            f"({int(repeated.sum()):,} pairs do): a test rating must not be trained on"
+        )
+    reading = training.reading
+    if reading is not None:
+        note = f"{len(test.value):,} test ratings from {test.name}"
+        reading = reading._replace(notes=(*reading.notes, note))
+    return replace(
+        both,
+        weight=joined(lambda one: one.weight),
+        timestamp=joined(lambda one: one.timestamp),
+        reading=reading,
+        of_test=of_test,
     )
 
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,7 +103,7 @@ def _checked_zip(file: str, action: str, source: pooch.Pooch) -> str:
     if action == "fetch" or zipfile.is_zipfile(file):
         return file
     start = Path(file).read_bytes()[:200].lstrip().lower()
-    os.unlink(file)
+    Path(file).unlink()
     what = "a web page" if start.startswith(b"<") else "no zip archive, or a part of one"
     raise InputError(f"the address gave {what}")
 
@@ -112,7 +111,7 @@ def _checked_zip(file: str, action: str, source: pooch.Pooch) -> str:
 def _why(error: Exception, folder: Path) -> str:
     if isinstance(error, InputError):
         return str(error)
-    if isinstance(error, OSError) and isinstance(error, PermissionError):
+    if isinstance(error, PermissionError):
         return f"{folder} cannot be written"
     if isinstance(error, ValueError) and "hash" in str(error).lower():
         return "its digest is not the one on record: it is damaged, in part, or another edition"

@@ -28,7 +28,7 @@ GENRES = (  # the flags of u.item, in their order
 )
 
 
-def named(name: str, *, path: str | None = None) -> Dataset:
+def by_name(name: str, *, path: str | None = None) -> Dataset:
     """The ratings of a published set, with titles and genres where it has them.
 
     Downloaded once into the user's cache, and parsed once: what was parsed is kept beside it, under
@@ -125,7 +125,9 @@ def _items(text: str, items: ItemFile) -> "pl.DataFrame":
         for of_item in flags
     ]
     columns = {"item": [one[0] for one in fields], "title": [one[1] for one in fields]}
-    return pl.DataFrame({**columns, "genres": genres}, schema_overrides={"genres": pl.List(pl.String)})
+    return pl.DataFrame(
+        {**columns, "genres": genres}, schema_overrides={"genres": pl.List(pl.String)}
+    )
 
 
 def _genres() -> "pl.Expr":
@@ -134,7 +136,8 @@ def _genres() -> "pl.Expr":
 
     split = pl.col("genres").str.split("|")
     none = pl.lit([], dtype=pl.List(pl.String))
-    return pl.when(pl.col("genres") == "(no genres listed)").then(none).otherwise(split)
+    is_none = pl.col("genres") == "(no genres listed)"
+    return pl.when(is_none).then(none).otherwise(split).alias("genres")
 
 
 def _aligned(items: "pl.DataFrame", item_ids: Shaped[np.ndarray, " items"]) -> "pl.DataFrame":
@@ -210,7 +213,9 @@ def _kept(name: str, folder: Path, digest: str) -> Dataset | None:
         item_ids=_ids(items["item_id"]),
         sha256=digest,
         timestamp=timestamp,
-        reading=Reading(**{**reading, "notes": tuple(reading["notes"]), "warnings": tuple(reading["warnings"])}),
+        reading=Reading(
+            **{**reading, "notes": tuple(reading["notes"]), "warnings": tuple(reading["warnings"])}
+        ),
         items=more if more.width else None,
     )
 

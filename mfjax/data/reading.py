@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int, Int64
 
 from mfjax.data.arrays import of_memory
 from mfjax.data.columns import NOTHING, Wanted, has_decimal_comma
-from mfjax.data.dataset import Dataset, Reading, from_ids
+from mfjax.data.dataset import Dataset, Reading, from_ids, with_test
 from mfjax.data.files import Content, content
 from mfjax.data.formats import matlab, reader_of
 from mfjax.data.messages import quoted, shortened
@@ -72,8 +72,9 @@ def read(
     weight: str | None = None,
     timestamp: str | None = None,
     duplicates: str = "error",
+    test: str | None = None,
 ) -> Dataset:
-    """Reads a file of ratings.
+    """Reads a file of ratings, or one to train on and one to test on.
 
     Args:
       path: a table of text, Parquet, Arrow, JSON lines, a matrix of Matrix Market, SciPy (`.npz`),
@@ -95,19 +96,26 @@ def read(
       timestamp: the column of times; None: the one of that name, if it holds nothing else.
       duplicates: what to do with several ratings of a (user, item) pair: `error`; `mean`, at the
         place of the first; or `last`, at the place of the last.
+      test: a second file of the same columns, whose ratings `split=files` keeps for the test.
 
     Returns:
-      The ratings in file order, named after the file; `reading` says what it was taken for. Ids
-      are int64 if every one is a whole number, else strings.
+      The ratings in file order, those of `test` last, named after the file; `reading` says what it
+      was taken for. Ids are int64 if every one is a whole number, else strings.
 
     Raises:
       InputError: with the file, the line (or the row), the reason and what to do.
     """
     policy = Policy.of(missing, missing_ids, duplicates)
     wanted = Wanted.of(columns, _column(weight), _column(timestamp), header)
-    file = content(path, member)
-    table = _table(file, wanted, layout, separator, encoding)
-    return _dataset(Path(file.name).stem, table, policy, timestamp is not None, file.sha256)
+
+    def read_one(path: str) -> Dataset:
+        file = content(path, member)
+        table = _table(file, wanted, layout, separator, encoding)
+        name = Path(file.name).stem
+        return _dataset(name, table, policy, timestamp is not None, file.sha256)
+
+    training = read_one(path)
+    return training if test is None else with_test(training, read_one(test))
 
 
 def from_memory(name: str, source: Any, wanted: Wanted, policy: Policy) -> Dataset:

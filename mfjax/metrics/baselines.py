@@ -11,7 +11,7 @@ from jaxtyping import Float
 from mfjax.data.problem import Problem
 from mfjax.metrics import columns, measured
 from mfjax.objective import mean_or, mean_rating
-from mfjax.types import NO_FOLD, Hparams
+from mfjax.types import NO_FOLD, Cut, Hparams
 
 PredictionsOfTest = Float[np.ndarray, " test"]
 
@@ -29,13 +29,13 @@ def on_test(prediction: PredictionsOfTest, problem: Problem) -> dict[str, float]
     return {f"test_{name}": float(metric) for name, metric in metrics.items()}
 
 
-def baseline_errors(problems: Mapping[int, Problem]) -> dict[str, list[float]]:
+def baseline_errors(problems: Mapping[Cut, Problem]) -> dict[str, list[float]]:
     """The test RMSE of each baseline: the global mean, and the mean of each item.
 
     They are fitted on every rating outside the test set, as a refitted model is.
 
     Args:
-      problems: by split_seed.
+      problems: by split_seed and test_fold.
 
     Returns:
       By the name of the baseline, a value a split, in rating units; NaN without test ratings.

@@ -67,7 +67,7 @@ def lane_rows(outcome: Outcome) -> list[dict[str, Any]]:
     """
     final = map(id, outcome.final)
     tests = dict(zip(final, outcome.test, strict=True))
-    chosen = {*tests, *map(id, outcome.chosen.fits)}
+    chosen = {*tests, *map(id, outcome.chosen_fits)}
     rows = []
     for lane, fit in enumerate(all_fits(outcome)):
         is_refit = outcome.refitted and id(fit) in tests

@@ -1,12 +1,13 @@
 """A mean and its interval over replicates, which share training ratings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from mfjax.data.problem import Problem
 from mfjax.training.lanes import Fit
+from mfjax.types import Cut
 
 CORRECTED = "corrected resampled variance (Nadeau and Bengio 2003)"
 
@@ -74,7 +75,7 @@ def interval(values: Sequence[float], overlap: float = 0.0) -> Interval:
 def over_splits(
     fits: Sequence[Fit],
     values: Sequence[float],
-    problems: Mapping[int, Problem],
+    problems: Mapping[Cut, Problem],
     *,
     of_test: bool = False,
 ) -> tuple[Interval, Over]:
@@ -86,21 +87,23 @@ def over_splits(
     Args:
       fits: of one setting.
       values: one a fit.
-      problems: by split_seed; several seeds have one where nothing is drawn from them.
+      problems: by split_seed and test_fold; several seeds have one where nothing is drawn.
       of_test: whether the values are of the test ratings, and not of those held out.
 
     Returns:
       The mean and its interval, and over how many of what it is.
     """
     by_split: dict[tuple[int, int], list[float]] = {}
+    kinds: set[tuple[int, int, int]] = set()
     for fit, value in zip(fits, values, strict=True):
         hparams = fit.lane.hparams
-        split = (id(problems[hparams.split_seed]), hparams.fold)
-        by_split.setdefault(split, []).append(value)
+        problem = id(problems[hparams.cut])
+        by_split.setdefault((problem, hparams.fold), []).append(value)
+        kinds.add((problem, hparams.test_fold, hparams.fold))
     if len(by_split) == 1:
         return interval(values), Over(_of_one_split(fits))
     means = [float(np.mean(of_split)) for of_split in by_split.values()]
-    over = Over(_in_words(by_split), _overlap(fits, problems, of_test))
+    over = Over(_in_words(kinds), _overlap(fits, problems, of_test))
     return interval(means, over.overlap), over
 
 
@@ -116,25 +119,26 @@ def _of_one_split(fits: Sequence[Fit]) -> str:
     return f"{len(fits)} fits of one split ({', '.join(seeds)})"
 
 
-def _in_words(splits: Mapping[tuple[int, int], list[float]]) -> str:
-    """How many splits, and what they are."""
-    cuts = {cut for cut, _ in splits}
-    folds = {fold for _, fold in splits}
-    if len(folds) == 1:
-        return f"{len(cuts)} splits (split_seed)"
-    if len(cuts) == 1:
-        return f"{len(folds)} folds"
-    return f"{len(splits)} folds, of {len(cuts)} split_seeds"
+def _in_words(splits: Collection[tuple[int, int, int]]) -> str:
+    """How many splits, and what they are: each a problem, its test fold, and the fold held out."""
+    problems, test_folds, folds = (len(set(of_all)) for of_all in zip(*splits, strict=True))
+    seeds = problems // test_folds
+    if len(splits) == problems == seeds:
+        return f"{seeds} splits (split_seed)"
+    what = "folds" if folds > 1 else "test folds"
+    of_seeds = f", of {seeds} split_seeds" if seeds > 1 else ""
+    of_tests = f" of {test_folds} test folds" if folds > 1 and test_folds > 1 else ""
+    return f"{len(splits)} {what}{of_tests}{of_seeds}"
 
 
-def _overlap(fits: Sequence[Fit], problems: Mapping[int, Problem], of_test: bool) -> float:
+def _overlap(fits: Sequence[Fit], problems: Mapping[Cut, Problem], of_test: bool) -> float:
     """The mean of ratings measured for one trained on.
 
     Those measured are the fold that is held out; of the test, and where none is, the test ratings.
     """
     ratios = []
     for fit in fits:
-        problem = problems[fit.lane.hparams.split_seed]
+        problem = problems[fit.lane.hparams.cut]
         held_out = int((problem.ratings.fold == fit.lane.hparams.fold).sum())
         trained = len(problem.ratings.value) - held_out
         tested = len(problem.test.value)

@@ -29,6 +29,9 @@ def history_columns() -> list[str]:
     return ["loss", "update_norm", *columns("train", "validation")]
 
 
+CHOOSE = ("overall", "per_split")
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How long to train, and what chooses.
@@ -40,6 +43,7 @@ class Schedule:
       epochs_per_call: the host sees the run so often, and no number depends on that.
       choose_by: the column of which the best value names a lane's best epoch, and a sweep's best
         setting.
+      choose: one setting for all splits and test folds, `overall`; or each its own, `per_split`.
     """
 
     epochs: int = 40
@@ -47,6 +51,7 @@ class Schedule:
     patience: int | None = None
     epochs_per_call: int = 10
     choose_by: str = "validation_rmse"
+    choose: str = "overall"
 
 
 class Data(NamedTuple):

@@ -14,7 +14,7 @@ from mfjax.data.problem import Problem
 from mfjax.errors import InputError
 from mfjax.metrics import METRICS, label
 from mfjax.training.epochs import History, Schedule, history_columns
-from mfjax.types import Factors, Hparams, Method, Run, Spec
+from mfjax.types import Cut, Factors, Hparams, Method, Run, Spec
 
 RANK_GROUP = 16  # lanes share a program with those whose rank rounds up to the same multiple
 MOST_LANES = 10_000_000  # of a config: some gigabytes of settings alone
@@ -30,7 +30,7 @@ class Plan:
     Args:
       spec: what the programs share; its `max_rank` is set for each rank group.
       method: makes the Method of a Spec.
-      problems: a Problem a split_seed; those with fewer ratings are padded with weight 0.
+      problems: by (split_seed, test_fold); those with fewer ratings are padded with weight 0.
       schedule: how long to train, and what chooses.
       lane_batch: lanes that run at once under `vmap`; the batches run one after another under
         `lax.map`. None: 1 on a CPU, where the data of one lane stay in cache; elsewhere as many as
@@ -41,7 +41,7 @@ class Plan:
 
     spec: Spec
     method: Callable[[Spec], Method]
-    problems: Mapping[int, Problem]
+    problems: Mapping[Cut, Problem]
     schedule: Schedule
     lane_batch: int | None = None
     warm: Factors | None = None

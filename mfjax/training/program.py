@@ -161,11 +161,11 @@ class Program:
 
     def _arrays(self, lanes: Sequence[Lane]) -> Lanes:
         """The lanes in their places, and lanes without an epoch in the places left."""
-        split_seeds = list(self.plan.problems)
+        cuts = list(self.plan.problems)
 
         def arrays_of(lane: Lane) -> Lanes:
             hparams = lane.hparams
-            split = split_seeds.index(hparams.split_seed)
+            split = cuts.index(hparams.cut)
             return Lanes(
                 hparams=Hparams.of(self.spec.dtype, **hparams._asdict()),
                 split=np.asarray(split, np.int32),

@@ -1,19 +1,20 @@
 """Choose on validation, report test once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from mfjax.data.problem import Problem
 from mfjax.errors import InputError
 from mfjax.metrics import METRICS, label, metric_of
 from mfjax.metrics.baselines import on_test
-from mfjax.training.lanes import Fit, Lane, OnProgress, Progress, not_defaults, unwatched
+from mfjax.training.epochs import Schedule
+from mfjax.training.folding import with_given
+from mfjax.training.lanes import Fit, Lane, OnProgress, Plan, Progress, not_defaults, unwatched
 from mfjax.training.search import Halving, halve
 from mfjax.training.sweep import Sweep
-from mfjax.types import NO_FOLD, Hparams, Ratings
+from mfjax.types import NO_FOLD, Cut, Hparams, Ratings
 
 AT_ONCE = 2**18  # ratings whose rows of factors are gathered to predict them
 
@@ -22,7 +23,7 @@ class Setting(NamedTuple):
     """The fits of one setting.
 
     Args:
-      hparams: by name, but for split_seed, fold and init_seed, which repeat a setting.
+      hparams: by name, but for those that repeat a setting.
       fits: of all its splits, folds and starts.
       criterion: the mean of the column that chooses, at the best epochs.
       score: the same with lower better, infinite where any lane diverged or was not measured.
@@ -54,6 +55,7 @@ class Outcome(NamedTuple):
       test: the errors of each final fit by column, `test_rmse`, …; NaN without test ratings, and
         empty where it was not tested.
       refitted: whether the chosen setting was trained once more.
+      own: where each split and test fold chose for itself, the setting of each, in their order.
     """
 
     settings: list[Setting]
@@ -61,6 +63,7 @@ class Outcome(NamedTuple):
     final: list[Fit]
     test: list[dict[str, float]]
     refitted: bool
+    own: Sequence[Setting] = ()
 
     def __repr__(self) -> str:
         """One line: of how many settings which is the best, and its errors."""
@@ -78,8 +81,13 @@ class Outcome(NamedTuple):
 
     @property
     def chosen(self) -> Setting:
-        """The best setting."""
+        """The best setting of all."""
         return self.settings[0]
+
+    @property
+    def chosen_fits(self) -> list[Fit]:
+        """The fits by which it was chosen: those of the best setting, or of each split's own."""
+        return [fit for setting in self.own or [self.chosen] for fit in setting.fits]
 
 
 def settings_of(fits: Sequence[Fit], column: str) -> list[Setting]:
@@ -149,12 +157,11 @@ def tune_jobs(
             raise InputError("lanes: one stands twice, and a copy of a fit is no replicate")
     plan = sweep.plan
     fits = _searched(sweep, jobs, halving, on_progress)
-    outcomes = [_choose(of_job, plan.schedule.choose_by, refit) for of_job in fits]
-    again = [refit_lanes(job.final) if job.refitted else [] for job in outcomes]
+    outcomes = [_choose(of_job, plan.schedule, refit) for of_job in fits]
+    again = [_again(job) if job.refitted else [] for job in outcomes]
     refits = _refitted(sweep, again, on_progress)
     return [
-        _tested(job, final or job.final, plan.problems)
-        for job, final in zip(outcomes, refits, strict=True)
+        _tested(job, final or job.final, plan) for job, final in zip(outcomes, refits, strict=True)
     ]
 
 
@@ -206,37 +213,44 @@ def _refitted(
     return _trained(sweep, jobs, on_refit)
 
 
-def _choose(
-    fits: Sequence[Fit],
-    choose_by: str,
-    refit: bool,
-) -> Outcome:
+def _choose(fits: Sequence[Fit], schedule: Schedule, refit: bool) -> Outcome:
     """What a job chooses, before it is trained again and tested."""
-    column = choose_by
+    column = choose_by = schedule.choose_by
     if not _holds_out(fits, choose_by):
         column = _of_training(choose_by)
     settings = settings_of(fits, column)
-    chosen = settings[0]
-    can_refit = np.isfinite(chosen.score) and _holds_out(chosen.fits, choose_by)
-    return Outcome(
-        settings=settings,
-        chosen_by=column,
-        final=chosen.fits,
-        test=[],
-        refitted=refit and bool(can_refit),
-    )
+    own = _of_each_cut(fits, column) if schedule.choose == "per_split" else ()
+    outcome = Outcome(settings, column, final=[], test=[], refitted=False, own=own)
+    chosen = outcome.chosen_fits
+    is_measured = all(np.isfinite(setting.score) for setting in own or settings[:1])
+    refitted = refit and is_measured and _holds_out(chosen, choose_by)
+    return outcome._replace(final=chosen, refitted=refitted)
+
+
+def _of_each_cut(fits: Sequence[Fit], column: str) -> list[Setting]:
+    """The best setting of each split and test fold, by its own fits alone."""
+    cuts: dict[Cut, list[Fit]] = {}
+    for fit in fits:
+        cuts.setdefault(fit.lane.hparams.cut, []).append(fit)
+    return [settings_of(of_cut, column)[0] for of_cut in cuts.values()]
+
+
+def _again(outcome: Outcome) -> list[Lane]:
+    """The lanes of the refit: those of what was chosen for all, or of what each split chose."""
+    chosen = outcome.own or [outcome.chosen]
+    return [lane for setting in chosen for lane in refit_lanes(setting.fits)]
 
 
 def _tested(
     outcome: Outcome,
     final: list[Fit],
-    problems: Mapping[int, Problem],
+    plan: Plan,
 ) -> Outcome:
     """The outcome with its final fits, and their errors on the test ratings."""
 
     def errors(fit: Fit) -> dict[str, float]:
-        problem = problems[fit.lane.hparams.split_seed]
-        return on_test(predictions(fit, problem.test), problem)
+        problem = plan.problems[fit.lane.hparams.cut]
+        return on_test(predictions(with_given(fit, problem, plan.spec), problem.test), problem)
 
     return outcome._replace(final=final, test=[errors(fit) for fit in final])
 
@@ -256,23 +270,15 @@ def _of_training(column: str) -> str:
 
 
 def refit_lanes(fits: Sequence[Fit]) -> list[Lane]:
-    """One lane a (split_seed, init_seed), which holds nothing out.
+    """One lane a (split_seed, test_fold, init_seed), which holds nothing out.
 
     It trains for the mean best epoch of the folds of those seeds.
     """
-    epochs: dict[tuple[int, int], list[int]] = {}
+    epochs: dict[Hparams, list[int]] = {}
     for fit in fits:
-        hparams = fit.lane.hparams
-        seeds = hparams.split_seed, hparams.init_seed
-        epochs.setdefault(seeds, []).append(fit.best_epoch)
-    base = fits[0].lane.hparams._replace(fold=NO_FOLD)
-    return [
-        Lane(
-            base._replace(split_seed=split_seed, init_seed=init_seed),
-            epochs=max(round(float(np.mean(best))), 1),
-        )
-        for (split_seed, init_seed), best in epochs.items()
-    ]
+        whole = fit.lane.hparams._replace(fold=NO_FOLD)
+        epochs.setdefault(whole, []).append(fit.best_epoch)
+    return [Lane(whole, max(round(float(np.mean(best))), 1)) for whole, best in epochs.items()]
 
 
 def predictions(fit: Fit, ratings: Ratings) -> Float[np.ndarray, " n"]:

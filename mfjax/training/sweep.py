@@ -79,7 +79,7 @@ class Sweep:
           The Fits, in the order of the lanes.
 
         Raises:
-          InputError: a split_seed has no Problem, or the method cannot train a lane.
+          InputError: a split_seed and test_fold have no Problem, or the method cannot train a lane.
           OutOfMemory: the lanes of a program, or its data, do not fit.
           CheckpointError: no checkpoint can be written.
           Interrupted: a signal ended it between two chunks, where `checkpoints` has a `stop`.
@@ -139,7 +139,7 @@ class Sweep:
             status = f"diverged at epoch {int(run.died_at)}"
         mean = 0.0
         if self.plan.spec.bias:
-            problem = self.plan.problems[lane.hparams.split_seed]
+            problem = self.plan.problems[lane.hparams.cut]
             mean = mean_rating(problem.ratings, lane.hparams)
         history = {name: track.history[name][:epoch] for name in history_columns()}
         return Fit(
@@ -188,13 +188,13 @@ class Sweep:
         check = self.plan.method(self.plan.spec).check
         problems = self.plan.problems
         for hparams, _ in lanes:
-            if hparams.split_seed not in problems:
+            if hparams.cut not in problems:
                 known = ", ".join(map(str, problems))
                 raise InputError(
-                    f"split_seed {hparams.split_seed}: expected one with a Problem, {known}; "
+                    f"(split_seed, test_fold) {hparams.cut}: expected one with a Problem, {known}; "
                     "add its Problem"
                 )
-            check(problems[hparams.split_seed].ratings, hparams)
+            check(problems[hparams.cut].ratings, hparams)
 
     def _refuse_beyond_memory(self, lanes: Sequence[Lane]) -> None:
         """Refuses lanes whose factors and histories do not fit on the host together."""

@@ -163,6 +163,7 @@ def test_a_run_leaves_its_files(trained):
         for kind in ("png", "pdf")
     }
     files = {"run.log", "results.json", "lanes.csv", "history.csv", "factors.npz"}
+    files |= {"splits.parquet", "predictions.parquet"}
     assert {path.name for path in folder.iterdir()} == plots | files | {".hydra"}
     begins = {".png": b"\x89PNG", ".pdf": b"%PDF"}
     for name in plots | files:
@@ -286,7 +287,7 @@ def test_the_history_agrees_with_the_lanes(trained, lanes):
 def test_the_saved_model_has_the_reported_test_error(trained, lanes):
     model = mfjax.load(trained[1])
     data = mfjax.read("bundled:ml-latest-small")
-    test = mfjax.SPLITS["random"](len(data.value), 0).test
+    test = mfjax.SPLITS["random"](data, 0).test == 0
     users = data.user_ids[data.user[test]].tolist()
     items = data.item_ids[data.item[test]].tolist()
     error = model.predict(users, items) - data.value[test]

@@ -350,7 +350,7 @@ def test_a_sweep_refuses_it_before_it_trains(ratings):
     plan = Plan(
         spec=SMALL["ignore-plain"],
         method=lambda spec: method_of("als", spec),
-        problems={0: problem},
+        problems={(0, 0): problem},
         schedule=Schedule(2),
     )
     sweep = Sweep(plan, lanes_per_program=1)

@@ -27,7 +27,7 @@ def by_chunk(problem):
         plan = Plan(
             spec=Spec(40, 30),
             method=lambda spec: method_of("sgd", spec, batch_size=120),
-            problems={0: problem},
+            problems={(0, 0): problem},
             schedule=Schedule(50, eval_every=3, patience=9, epochs_per_call=chunk),
         )
         sweep = Sweep(plan, lanes_per_program=3)

@@ -126,7 +126,7 @@ def test_one_trace_for_every_lane_and_the_refit(sweep, monkeypatch):
 
 def test_the_history_is_what_the_factors_give(sweep, fits):
     for fit in fits:
-        problem = sweep.plan.problems[fit.lane.hparams.split_seed]
+        problem = sweep.plan.problems[fit.lane.hparams.cut]
         fold = fit.lane.hparams.fold
         ratings = problem.ratings
         out = (ratings.fold == fold) & (fold >= 0)
@@ -190,11 +190,11 @@ def test_a_lane_alone_shares_its_rows_out_and_splits_of_other_sizes_stack(
     rows = np.flatnonzero(problem.ratings.user != 7)[:500]  # other strips, and fewer tiles
     fewer = Ratings(*(column[rows] for column in problem.ratings))
     fewer = fewer._replace(fold=(rows % 2).astype(np.int32))
-    problems = {0: problem, 1: problem._replace(ratings=fewer)}
+    problems = {(0, 0): problem, (1, 0): problem._replace(ratings=fewer)}
     hparams = Hparams(learning_rate=0.05, reg=0.1, rank=4, fold=1)
     schedule = Schedule(4, epochs_per_call=2)
     both = Sweep(Plan(Spec(40, 30), TILED[name], problems, schedule), lanes_per_program=2)
-    alone = other_programs(both, 1, problems={seed: problems[seed] for seed in splits})
+    alone = other_programs(both, 1, problems={(seed, 0): problems[seed, 0] for seed in splits})
     lanes = [Lane(hparams, 4), Lane(hparams._replace(reg=0.2, split_seed=1), 4)]
     fits = both.train(lanes)
     assert_close(alone.train([lanes[seed] for seed in splits]), [fits[seed] for seed in splits])
@@ -261,7 +261,7 @@ def test_warm_factors_start_every_lane(descent_sweep):
     for rank, fit in zip((3, 2), fits, strict=True):
         spec = replace(warm.plan.spec, max_rank=rank, bias=False)
         gradient = GRADIENTS["matrix"](spec)
-        ratings = warm.plan.problems[0].ratings
+        ratings = warm.plan.problems[0, 0].ratings
         layout = gradient.prepare(ratings._replace(value=ratings.value - np.float32(fit.mean)))
         hparams = Hparams.of(**HPARAMS._replace(rank=rank)._asdict())
         factors = Factors(*(side[:, :rank] for side in narrow))
@@ -278,7 +278,7 @@ def test_full_rank_and_no_regulariser_recover_a_planted_matrix():
     plan = Plan(
         spec=Spec(6, 5, bias=False, reg_by="row", dtype="float64"),
         method=lambda spec: method_of("descent", spec, opt=optimizer("lbfgs", reads=())),
-        problems={0: Problem(whole, nothing, Bounds(-np.inf, np.inf))},
+        problems={(0, 0): Problem(whole, nothing, Bounds(-np.inf, np.inf))},
         schedule=Schedule(200, eval_every=200, epochs_per_call=200),
     )
     sweep = Sweep(plan, lanes_per_program=1)

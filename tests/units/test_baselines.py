@@ -17,7 +17,7 @@ UNBOUNDED = SMALL._replace(bounds=Bounds(-np.inf, np.inf))
 
 
 def test_baselines_by_hand():
-    rmse = baseline_errors({0: SMALL, 5: UNBOUNDED})
+    rmse = baseline_errors({(0, 0): SMALL, (5, 0): UNBOUNDED})
     global_mean = np.sqrt((1.6**2 + 0.6**2 + 0.6**2) / 3)
     clipped, whole = (np.sqrt((1 + error**2 + 0.6**2) / 3) for error in (2, 3))
     assert rmse["global mean"] == pytest.approx([global_mean] * 2)
@@ -42,7 +42,7 @@ def test_without_test_ratings_there_is_no_error():
     errors = on_test(np.array([]), nothing)
     assert list(errors) == columns("test")
     assert np.isnan(list(errors.values())).all()
-    assert np.isnan(baseline_errors({0: nothing})["item mean"]).all()
+    assert np.isnan(baseline_errors({(0, 0): nothing})["item mean"]).all()
 
 
 def test_metrics_are_weighted_and_nan_without_weight():

@@ -60,7 +60,7 @@ def tried(method, lanes_per_program=2) -> Sweep:
     plan = Plan(
         spec=Spec(12, 10),
         method=METHODS_TRIED[method],
-        problems={0: Problem(ratings, ratings, Bounds(1.0, 5.0))},
+        problems={(0, 0): Problem(ratings, ratings, Bounds(1.0, 5.0))},
         schedule=Schedule(12, epochs_per_call=1),
     )
     return Sweep(plan, lanes_per_program)

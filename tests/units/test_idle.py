@@ -43,8 +43,8 @@ BASES = {  # a method, and what else is set where its keys are tried
 MORE = {
     "sgd, plain": (TWICE,),
     "descent, coo": (TWICE, "method=descent", "gradient=coo", "missing=zero", "bias=false"),
-    "descent, kfold": (TWICE, "method=descent", "split=kfold", "hparams.fold=-2"),
-    "als, blocks": ("method=als", "split=blocks", "sweep.reg=[0.1,0.2]"),
+    "descent, kfold": (TWICE, "method=descent", "split=kfold", "replicates=1", "hparams.fold=-2"),
+    "als, blocks": ("method=als", "split=blocks", "split.validation=0", "sweep.reg=[0.1,0.2]"),
     "als, all": ("method=als", "split=all", "sweep.reg=[0.1,0.2]"),
     "sgd, halving": (TWICE, "search.eta=2", "sweep.rank=[2,5,16]"),
 }
@@ -74,7 +74,6 @@ def test_every_method_is_tried():
 
 OTHERS = {
     "data.name": "matrix",
-    "split.test_fold": 0,
     "init.user": [[0.1] * 16] * 6,
     "init.item": [[0.1] * 16] * 5,
     "lanes_per_program": 1,

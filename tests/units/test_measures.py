@@ -72,7 +72,7 @@ def test_without_replicates_no_variance_is_named():
 
 
 def test_validation_says_what_it_is_over_where_the_refits_are_over_less():
-    folds = (*SMALL[:-2], "split=kfold", "split.folds=3", "split.test=0.2", "sweep.fold=[0,1,2]")
+    folds = (*SMALL[:-2], "split.validation=3", "split.test=0.2", "sweep.fold=[0,1,2]")
     seeds = "sweep.split_seed=[0,1]"
     chosen = [fit_at(1 + s + f, split_seed=s, fold=f) for s in range(2) for f in range(3)]
     final = [fit_at(1.0, split_seed=seed, fold=NO_FOLD) for seed in range(2)]
@@ -92,9 +92,7 @@ def test_the_baselines_are_of_the_splits_of_the_job_alone():
 
 
 def test_the_baselines_of_one_split_are_one_however_many_seeds_visit_it():
-    fixed = experiment(
-        *TINY, "split=blocks", "split.test_fold=0", "split.validation=0", "sweep.split_seed=[0,1]"
-    )
+    fixed = experiment(*TINY, "split=blocks", "split.validation=0", "sweep.split_seed=[0,1]")
     tried = [fit_at(np.nan, split_seed=seed) for seed in range(2)]
     said = measure(fixed, outcome_of(tried, chosen_by="train_rmse"))
     assert {value.n for value in said["baselines"].values()} == {1}

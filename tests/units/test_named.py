@@ -1,4 +1,4 @@
-"""Published sets by name: the forms of their files, what is kept, and what goes wrong on the way."""
+"""Published sets by name: the forms of their files, what is kept, and what goes wrong."""
 
 import http.server
 import threading
@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 
 from mfjax import SOURCES, InputError
-from mfjax.data import download, named
+from mfjax.data import download
+from mfjax.data.named import by_name
 from mfjax.data.published import HARPER_KONSTAN, PUBLISHED, ItemFile, Published
 
+# requests leaves its sockets to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 RATINGS = "userId,movieId,rating,timestamp\n1,10,4.5,100\n1,20,3.0,200\n2,10,0.5,300\n"
 MOVIES = "movieId,title,genres\n10,Heat (1995),Action|Crime\n20,Ran (1985),(no genres listed)\n"
 FILES = {"set/ratings.csv": RATINGS, "set/movies.csv": MOVIES}
@@ -55,7 +58,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def server(tmp_path):
-    """Serves the files of a folder, and a few addresses that do harm; the folder and the address."""
+    """Serves a folder, and addresses that do harm: the folder, the address and the handler."""
     folder = tmp_path / "served"
     folder.mkdir()
 
@@ -83,6 +86,7 @@ def server(tmp_path):
     threading.Thread(target=http_server.serve_forever, daemon=True).start()
     yield folder, f"http://127.0.0.1:{http_server.server_port}", Handler
     http_server.shutdown()
+    http_server.server_close()
 
 
 def zipped(path, files, encoding="utf-8"):
@@ -166,11 +170,11 @@ def test_each_says_where_it_is_and_how_to_cite_it(name):
 
 def test_it_is_downloaded_and_parsed_once(tiny, server, cache):
     *_, handler = server
-    first = SOURCES["tiny"] if "tiny" in SOURCES else partial(named.named, "tiny")
-    assert_tiny(first())
+    first = by_name("tiny")
+    assert_tiny(first)
     (kept,) = (cache / "parsed").iterdir()
-    assert any(str(kept) in note for note in first().reading.notes)
-    again = first()
+    assert any(str(kept) in note for note in first.reading.notes)
+    again = by_name("tiny")
     assert_tiny(again)
     assert handler.requests == 1
     assert again.sha256 == download.digest_of(cache / "tiny.zip")
@@ -178,24 +182,24 @@ def test_it_is_downloaded_and_parsed_once(tiny, server, cache):
 
 
 def test_what_was_kept_and_is_damaged_is_parsed_again(tiny, cache):
-    named.named("tiny")
+    by_name("tiny")
     (kept,) = (cache / "parsed").iterdir()
     (kept / "ratings.parquet").write_bytes(b"PAR1")
-    assert_tiny(named.named("tiny"))
+    assert_tiny(by_name("tiny"))
 
 
 def test_a_copy_of_ones_own_is_the_archive_its_folder_or_its_ratings(tiny, server, tmp_path):
     served, *_ = server
-    assert_tiny(named.named("tiny", path=str(served / "tiny.zip")))
+    assert_tiny(by_name("tiny", path=str(served / "tiny.zip")))
     unpacked = tmp_path / "unpacked"
     zipfile.ZipFile(served / "tiny.zip").extractall(unpacked)
-    assert_tiny(named.named("tiny", path=str(unpacked)))
-    assert_tiny(named.named("tiny", path=str(unpacked / "set" / "ratings.csv")))
+    assert_tiny(by_name("tiny", path=str(unpacked)))
+    assert_tiny(by_name("tiny", path=str(unpacked / "set" / "ratings.csv")))
 
 
 def test_two_at_once_both_have_it(tiny, cache):
     with ThreadPoolExecutor(2) as pool:
-        for dataset in pool.map(lambda _: named.named("tiny"), range(2)):
+        for dataset in pool.map(lambda _: by_name("tiny"), range(2)):
             assert_tiny(dataset)
     assert [path.name for path in cache.iterdir() if path.is_file()] == ["tiny.zip"]
 
@@ -220,7 +224,7 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
     monkeypatch.setattr(download, "TIMEOUT", 0.5)
     tiny(name, digest)
     with pytest.raises(InputError, match=reason) as raised:
-        named.named("tiny")
+        by_name("tiny")
     message = str(raised.value)
     assert PUBLISHED["tiny"].address in message
     assert str(cache / name) in message and "data=movielens" in message
@@ -230,15 +234,15 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(
 def test_nobody_answers(tiny, monkeypatch):
     monkeypatch.setitem(PUBLISHED, "tiny", published("http://127.0.0.1:9/tiny.zip"))
     with pytest.raises(InputError, match="cannot be downloaded"):
-        named.named("tiny")
+        by_name("tiny")
 
 
 def test_a_cache_that_cannot_be_written_is_said(tiny, server, cache):
     cache.write_text("a file where the folder should be")
     with pytest.raises(InputError, match="cannot be downloaded"):
-        named.named("tiny")
+        by_name("tiny")
     served, *_ = server
-    dataset = named.named("tiny", path=str(served / "tiny.zip"))
+    dataset = by_name("tiny", path=str(served / "tiny.zip"))
     assert_tiny(dataset)
     assert any("not kept in its parsed form" in note for note in dataset.reading.notes)
 
@@ -247,4 +251,4 @@ def test_a_cache_that_cannot_be_written_is_said(tiny, server, cache):
 def test_a_copy_that_is_none_is_refused(tiny, tmp_path, path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match=r"data\.path"):
-        named.named("tiny", path=str(tmp_path / path))
+        by_name("tiny", path=str(tmp_path / path))

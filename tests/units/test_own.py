@@ -112,17 +112,17 @@ def broken():
     return 1 / 0
 
 
-def halves(n, split_seed, *, share: float = 0.25):
-    return mfjax.SPLITS["random"](n, split_seed, validation=share, test=share)
+def halves(data, split_seed, *, share: float = 0.25):
+    return mfjax.SPLITS["random"](data, split_seed, validation=share, test=share)
 
 
-def leaking(n, split_seed):
-    split = halves(n, split_seed)
-    return mfjax.Split(np.where(split.test, 0, split.fold), split.test, 1, "leaking")
+def leaving_none(data, split_seed):
+    split = halves(data, split_seed)
+    return mfjax.Split(np.zeros_like(split.fold), split.test, 1, 1, "leaving none")
 
 
-def unseeded(n, split_seed):
-    return halves(n, int(np.random.default_rng().integers(1000)))
+def unseeded(data, split_seed):
+    return halves(data, int(np.random.default_rng().integers(1000)))
 """
 HELPER = """
 import numpy as np
@@ -323,7 +323,7 @@ BAD = {
     "method=mine.py:backwards": "breaks its contract: lowers the objective",
     "optimizer=mine.py:rising": "breaks its contract: lowers the objective",
     "optimizer=mine.py:right": "right has no learning_rate",
-    "split=mine.py:leaking": "breaks its contract: a test rating is of no fold",
+    "split=mine.py:leaving_none": "breaks its contract: each test fold and fold leaves some",
     "split=mine.py:unseeded": "the same seed cuts the same",
 }
 

@@ -77,13 +77,13 @@ def test_validation_chooses_and_the_chosen_setting_is_trained_again(sweep, outco
     for final, seed in zip(outcome.final, (0, 1), strict=True):
         epochs = [fit.best_epoch for fit in chosen.fits if fit.lane.hparams.split_seed == seed]
         assert final.best_epoch == len(final.history["loss"]) == round(np.mean(epochs))
-        mean = sweep.plan.problems[seed].ratings.value.mean()
+        mean = sweep.plan.problems[seed, 0].ratings.value.mean()
         assert final.mean == pytest.approx(mean, rel=1e-6)
 
 
 def test_test_errors_are_those_of_the_final_fits(sweep, outcome):
     for final, errors in zip(outcome.final, outcome.test, strict=True):
-        test = sweep.plan.problems[final.lane.hparams.split_seed].test
+        test = sweep.plan.problems[final.lane.hparams.cut].test
         user, item = final.factors
         dots = [user[i] @ item[j] for i, j in zip(test.user, test.item, strict=True)]
         prediction = np.asarray(dots) + final.mean
@@ -104,7 +104,7 @@ def test_predictions_are_the_dot_and_the_mean_and_not_clipped():
 def test_without_refit_the_chosen_fits_are_tested(sweep, outcome):
     again = tune(sweep, [fit.lane.hparams for fit in outcome.chosen.fits], refit=False)
     assert not again.refitted
-    assert again.final is again.chosen.fits
+    assert again.final == again.chosen.fits
     assert len(again.test) == 4
     ours, theirs = again.final[0], outcome.chosen.fits[0]
     np.testing.assert_array_equal(ours.factors.user, theirs.factors.user)

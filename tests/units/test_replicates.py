@@ -11,8 +11,7 @@ from mfjax.errors import InputError
 from mfjax.training.search import sample
 
 SMALL = TINY[:-1]  # with the replicates that there are by default
-FIXED = (*TINY, "split=blocks")
-HELD_OUT = (*SMALL, "split=blocks", "split.test_fold=0", "split.validation=0.2")
+FIXED = (*TINY, "split=blocks", "split.validation=0")
 
 
 def split_seeds(*overrides):
@@ -43,28 +42,28 @@ def test_they_count_from_the_split_seed_that_is_given():
     "sweep", ["sweep.split_seed=[4,9]", "sweep.fold=[0,1]", "sweep.init_seed=[3,5]"]
 )
 def test_a_sweep_that_repeats_settings_has_no_others(sweep):
-    lanes = built(*SMALL, "split=kfold", sweep).lanes
+    lanes = built(*SMALL, "split.validation=3", sweep).lanes
     assert len(lanes) == 2
     assert len({lane.setting for lane in lanes}) == 1
 
 
-@pytest.mark.parametrize("split", ["split=all", "split=blocks"])
-def test_a_split_that_draws_nothing_is_there_once(split):
-    assert split_seeds(*SMALL, split) == [0]
+def test_a_split_that_draws_nothing_is_there_once():
+    assert split_seeds(*SMALL, "split=all") == [0]
 
 
-def test_blocks_with_a_drawn_validation_are_repeated():
-    experiment = built(*HELD_OUT)
-    assert [lane.split_seed for lane in experiment.lanes] == [0, 1, 2]
-    problems = experiment.sweep.plan.problems
-    assert len({tuple(of.ratings.fold) for of in problems.values()}) == 3
+@pytest.mark.parametrize("split", ["kfold", "blocks"])
+def test_every_test_fold_is_tested_once_where_there_are_several(split):
+    lanes = built(*SMALL, f"split={split}", "split.folds=4").lanes
+    assert [lane.cut for lane in lanes] == [(0, fold) for fold in range(4)]
+    both = built(*SMALL, f"split={split}", "replicates=2", "sweep.test_fold=[1,2]").lanes
+    assert {lane.cut for lane in both} == {(0, 1), (0, 2), (1, 1), (1, 2)}
 
 
 @pytest.mark.parametrize(
     "overrides, said",
     [
         ((*SMALL, "replicates=2", "sweep.split_seed=[0,1]"), "leave out one of them"),
-        ((*SMALL, "replicates=2", "split=blocks"), "nothing of the split is drawn"),
+        ((*SMALL, "replicates=2", "split=blocks", "split.validation=0"), "nothing of the split"),
         ((*SMALL, "replicates=2", "split=all"), "nothing of the split is drawn"),
         ((*SMALL, "replicates=0"), "replicates: expected an integer from 1 to 1000, got 0"),
     ],
@@ -123,7 +122,7 @@ def test_seeds_from_which_something_is_drawn_are_swept(overrides):
 
 def test_seeds_of_a_split_that_draws_nothing_share_one_problem():
     problems = built(*FIXED, "method=sgd", SEEDS).sweep.plan.problems
-    assert problems[0] is problems[1]
+    assert problems[0, 0] is problems[1, 0]
 
 
 def test_tune_refuses_a_lane_that_stands_twice(sweep):

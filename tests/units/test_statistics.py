@@ -79,13 +79,13 @@ def assert_over(fits, values, problems, expected, of_test=False):
 
 
 def test_splits_overlap_by_what_is_held_out_for_one_trained_on():
-    problems = {seed: problem() for seed in range(3)}
+    problems = {(seed, 0): problem() for seed in range(3)}
     words = "3 splits (split_seed)"
     assert_over(seeds(3), VALUES, problems, (VALUES, words, 10 / 80))
 
 
 def test_of_a_refit_the_test_ratings_are_what_it_does_not_train_on():
-    problems = {seed: problem(test=20) for seed in range(3)}
+    problems = {(seed, 0): problem(test=20) for seed in range(3)}
     refits = seeds(3, fold=NO_FOLD)
     expected = (VALUES, "3 splits (split_seed)", 20 / 90)
     assert_over(refits, VALUES, problems, expected, of_test=True)
@@ -93,7 +93,7 @@ def test_of_a_refit_the_test_ratings_are_what_it_does_not_train_on():
 
 
 def test_of_a_fit_that_is_tested_without_a_refit_the_test_ratings_count():
-    problems = {seed: problem(validation=(10,), trained=80, test=40) for seed in range(3)}
+    problems = {(seed, 0): problem(validation=(10,), trained=80, test=40) for seed in range(3)}
     words = "3 splits (split_seed)"
     assert_over(seeds(3), VALUES, problems, (VALUES, words, 40 / 80), of_test=True)
     assert_over(seeds(3), VALUES, problems, (VALUES, words, 10 / 80))
@@ -101,20 +101,20 @@ def test_of_a_fit_that_is_tested_without_a_refit_the_test_ratings_count():
 
 def test_folds_of_one_k_fold_are_corrected_likewise():
     """Bouckaert and Frank (2004): 1/n + n_test/n_train, here 1/3 + 1/2."""
-    problems = {0: problem(validation=(30, 30, 30), trained=0)}
+    problems = {(0, 0): problem(validation=(30, 30, 30), trained=0)}
     of_folds = fits({"fold": 0}, {"fold": 1}, {"fold": 2})
     assert_over(of_folds, VALUES, problems, (VALUES, "3 folds", 1 / 2))
 
 
 def test_folds_of_several_seeds_are_counted_as_they_are_named():
-    problems = {seed: problem(validation=(20,) * 5, trained=0) for seed in range(3)}
+    problems = {(seed, 0): problem(validation=(20,) * 5, trained=0) for seed in range(3)}
     every = fits(*({"split_seed": s, "fold": f} for s in range(3) for f in range(5)))
     values = [0.01 * i * i for i in range(15)]
     assert_over(every, values, problems, (values, "15 folds, of 3 split_seeds", 1 / 4))
 
 
 def test_the_starts_of_a_split_are_averaged():
-    problems = {0: problem(validation=(30, 30, 30), trained=0)}
+    problems = {(0, 0): problem(validation=(30, 30, 30), trained=0)}
     starts = fits(
         {"fold": 0, "init_seed": 0}, {"fold": 0, "init_seed": 1}, {"fold": 1}, {"fold": 2}
     )
@@ -124,23 +124,23 @@ def test_the_starts_of_a_split_are_averaged():
 def test_the_starts_of_the_only_split_are_independent():
     starts = fits(*({"init_seed": seed} for seed in range(3)))
     words = "3 fits of one split (init_seed)"
-    assert_over(starts, VALUES, {0: problem()}, (VALUES, words, 0))
+    assert_over(starts, VALUES, {(0, 0): problem()}, (VALUES, words, 0))
 
 
 def test_seeds_of_a_split_that_draws_nothing_are_fits_of_one_split():
     fixed = problem()
-    problems = dict.fromkeys(range(3), fixed)
+    problems = dict.fromkeys([(seed, 0) for seed in range(3)], fixed)
     words = "3 fits of one split (split_seed)"
     assert_over(seeds(3), VALUES, problems, (VALUES, words, 0))
 
 
 def test_seeds_of_fixed_folds_are_averaged():
-    problems = dict.fromkeys(range(2), problem(validation=(30, 30, 30), trained=0))
+    problems = dict.fromkeys([(0, 0), (1, 0)], problem(validation=(30, 30, 30), trained=0))
     every = fits(*({"split_seed": s, "fold": f} for s in range(2) for f in range(3)))
     values = [0.0, 1.0, 3.0, 2.0, 3.0, 5.0]
     assert_over(every, values, problems, (VALUES, "3 folds", 1 / 2))
 
 
 def test_one_fit_is_one_split():
-    got = over_splits([fit_at(1.0)], [3.0], {0: problem()})
+    got = over_splits([fit_at(1.0)], [3.0], {(0, 0): problem()})
     assert got == (Interval(3.0, None, None, 1), Over("one split"))

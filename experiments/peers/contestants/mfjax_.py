@@ -198,7 +198,7 @@ def sweep(task: Task) -> dict:
     plan = mfjax.Plan(
         spec=spec(task),
         method=partial(descending, task),
-        problems={0: tested_as_validation(task.data)},
+        problems={(0, 0): tested_as_validation(task.data)},
         schedule=mfjax.Schedule(epochs=EPOCHS, eval_every=EPOCHS, epochs_per_call=EPOCHS),
     )
     base = mfjax.Hparams(rank=task.rank, reg_bias=0.02)

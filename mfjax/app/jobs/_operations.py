@@ -224,7 +224,7 @@ def sweep_row(bench: Bench) -> Row:
     plan = Plan(
         spec=spec,
         method=descent,
-        problems={0: untested(dataset, cfg.dtype)},
+        problems={(0, 0): untested(dataset, cfg.dtype)},
         schedule=Schedule(epochs, eval_every=epochs, epochs_per_call=1),
         lane_batch=cfg.lane_batch,
     )

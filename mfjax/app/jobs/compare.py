@@ -18,6 +18,7 @@ from mfjax.app.measures import measure, remarks, untested, was_tested
 from mfjax.app.sealed import ALL_TESTED
 from mfjax.app.summary import NO_TEST, Best, best_of, of_part
 from mfjax.app.table import Table
+from mfjax.app.tested import rows_of_tests
 from mfjax.app.training import train
 from mfjax.errors import InputError
 from mfjax.metrics import PARTS, columns, label
@@ -145,6 +146,7 @@ def written(one: Compared, folder: Path, *, all_tested: bool) -> dict[str, Any]:
     draw(cfg, experiment, outcome, folder)
     figures = summarise(cfg, experiment, outcome) | {
         **measure(experiment, outcome, all_tested=all_tested),
+        "tests": rows_of_tests(experiment, outcome),
         "remarks": remarks(experiment, outcome),
         "seconds": seconds,
     }

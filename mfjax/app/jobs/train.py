@@ -15,13 +15,14 @@ from mfjax.app.adopted import provenance_of
 from mfjax.app.build import Experiment, build, plain_section
 from mfjax.app.contracts import hold_to_contracts
 from mfjax.app.drawing import drawing_apart, saving_of
-from mfjax.app.folders import RESULTS
+from mfjax.app.folders import PREDICTIONS, RESULTS
 from mfjax.app.handover import Failed, Finished, Nothing, Ready, handed_over
 from mfjax.app.identity import flat, run_identity
 from mfjax.app.idle import Idle, idle, reason_of
 from mfjax.app.measures import measure, remarks, untested, was_tested
-from mfjax.app.sealed import discard, seal
+from mfjax.app.sealed import SEALED_PREDICTIONS, discard, seal
 from mfjax.app.session import experiment_name, is_multirun
+from mfjax.app.tested import rows_of_tests, write_predictions, write_splits
 from mfjax.app.training import Trained, is_finished, train
 from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
@@ -37,6 +38,7 @@ from mfjax.reporting.files import (
 )
 from mfjax.reporting.provenance import digest_of_run, provenance
 from mfjax.training.checkpoint import FOLDER, Checkpoints, finishing_the_chunk, remove
+from mfjax.training.folding import with_given
 from mfjax.training.protocol import Outcome, predictions
 from mfjax.training.whole import read_json
 
@@ -157,7 +159,9 @@ def write(
     measured = measure(experiment, shown, all_tested=beside_others and not waits)
     discard(folder)  # of a run before
     if waits and outcome.chosen.alive:
-        seal(folder, measure(experiment, outcome))
+        tests = {"tests": rows_of_tests(experiment, outcome)}
+        seal(folder, measure(experiment, outcome) | tests)
+        write_predictions(experiment, outcome, folder / SEALED_PREDICTIONS)
     write_files(experiment, shown, folder)
     drawing = time.perf_counter()
     draw(cfg, experiment, shown, folder, apart)
@@ -165,6 +169,7 @@ def write(
     after = {"evaluate": drawing - evaluating, "plots": now - drawing}
     results = summarise(cfg, experiment, shown) | {
         **measured,
+        "tests": rows_of_tests(experiment, shown),
         "remarks": remarks(experiment, outcome),
         "trained_together": jobs,
         "seconds": {"total": now - began, **seconds, **after},
@@ -234,9 +239,13 @@ def write_files(experiment: Experiment, outcome: Outcome, folder: Path) -> None:
     write_csv(folder / "history.csv", history_rows(outcome))
     plan = experiment.sweep.plan
     fit = outcome.final[0]
-    problem = plan.problems[fit.lane.hparams.split_seed]
-    model = Model.of(fit, experiment.dataset, problem, plan.spec)
+    problem = plan.problems[fit.lane.hparams.cut]
+    model = Model.of(with_given(fit, problem, plan.spec), experiment.dataset, problem, plan.spec)
     model.write(folder / "factors.npz")
+    seeds = sorted({one.lane.hparams.split_seed for one in all_fits(outcome)})
+    write_splits(experiment, seeds, folder)
+    if was_tested(outcome):
+        write_predictions(experiment, outcome, folder / PREDICTIONS)
 
 
 def draw(
@@ -281,12 +290,12 @@ def predictions_of(experiment: Experiment, outcome: Outcome) -> "Figure":
     from mfjax.reporting import plots
 
     fit = outcome.final[0]
-    split_seed = fit.lane.hparams.split_seed
-    problem = experiment.sweep.plan.problems[split_seed]
+    split_seed, test_fold = cut = fit.lane.hparams.cut
+    problem = experiment.sweep.plan.problems[cut]
     is_of_test = was_tested(outcome)
     ratings = problem.test if is_of_test else problem.ratings
     part = "test" if is_of_test else "training"
-    label = f"{part} ratings, split_seed {split_seed}"
+    label = f"{part} ratings, split_seed {split_seed}, test fold {test_fold}"
     clipped = np.clip(predictions(fit, ratings), *problem.bounds)
     return plots.predictions(clipped, ratings.value, problem.bounds, label)
 
@@ -318,9 +327,14 @@ def show(trained: Trained, results: Mapping[str, Any], folder: Path) -> None:
         raise InputError(f"{results['reason']}\nhistory and lanes: {folder}")
     terminal.show(tables.settings_table(outcome, list(experiment.axes)))
     terminal.show(tables.metrics_table(results["metrics"], outcome.refitted))
+    if tests_table := tables.tests_table(results["tests"]):
+        terminal.show(tests_table)
     if baselines_table := tables.baselines_table(results["baselines"]):
         terminal.show(baselines_table)
-    terminal.say_to_paste("Chosen:", results["chosen"], section="hparams.")
+    if outcome.own:
+        terminal.say("Chosen: by each split its own setting, in results.json under tests")
+    else:
+        terminal.say_to_paste("Chosen:", results["chosen"], section="hparams.")
     terminal.say_to_paste("Conventions:", results["conventions"])
     terminal.say(f"Protocol: {results['protocol']}; intervals over {results['interval_over']}")
     for remark in results["remarks"]:

@@ -77,7 +77,7 @@ def gradient_of(cfg: DictConfig, experiment: Experiment) -> Factors:
     """The gradient at C and F as they are written out."""
     plan = experiment.sweep.plan
     hparams = experiment.lanes[0]
-    ratings = plan.problems[hparams.split_seed].ratings
+    ratings = plan.problems[hparams.cut].ratings
     traced = Hparams.of(cfg.dtype, **hparams._asdict())
     point = Point(plan.spec, ratings, plan.warm, traced)
     return gradient_at(build_gradient(cfg), point)

@@ -79,16 +79,21 @@ template <typename T> class System {
 
   // The rows of some ratings and their w and w y; of missing entries' Gram part, less what it says there.
   template <bool MISSING> void gather(int64_t i, int64_t n, int count) {
-    for (int b = 0; b < count; b++) {
-      Entries<Few<T, 1>> seen = read<T, MISSING, 1>(side_, i, n + b, 1);
-      const T* other = side_.other.row(side_.ratings.col[n + b]);
-      T c_j = has_bias_ ? other[other_bias()] : T(0);
-      weight[b] = seen.weight[0] - seen.alpha[0];
-      target[b] =
-          seen.weight[0] * (seen.target[0] - c_j) - seen.alpha[0] * (seen.background[0] - c_j);
-      T* to = pack + b * size_;
-      for (int64_t c = 0; c < rank_; c++) to[c] = side_.other_columns.free[c] * other[c];
-      for (int64_t c = rank_; c < size_; c++) to[c] = 0;
+    const Row<T, 0> latent(rank_);
+    for (int first = 0; first < count; first += FEW<T>) {
+      const int some = count - first < FEW<T> ? count - first : FEW<T>;
+      const Entries<Few<T, FEW<T>>> seen = read<T, MISSING, FEW<T>>(side_, i, n + first, some);
+      for (int one = 0; one < some; one++) {
+        const int b = first + one;
+        const T* other = side_.other.row(side_.ratings.col[n + b]);
+        const T c_j = has_bias_ ? other[other_bias()] : T(0);
+        weight[b] = seen.weight[one] - seen.alpha[one];
+        target[b] = seen.weight[one] * (seen.target[one] - c_j) -
+                    seen.alpha[one] * (seen.background[one] - c_j);
+        for (int64_t v = 0; v < latent.vectors(); v++)
+          store(pack + b * size_ + v * LANES<T>,
+                latent.get(other, v) * latent.get(side_.other_columns.free, v));
+      }
     }
   }
 
@@ -104,13 +109,18 @@ template <typename T> class System {
       for (int b = 0; b < count; b++) {
         corner += weight[b];
         right_of_bias += target[b];
-        for (int64_t c = 0; c < size_; c += LANES<T>) {
+      }
+      for (int64_t c = 0; c < size_; c += LANES<T>) {
+        Vector<T> of_border = load(border + c), of_right = load(right + c);
+        for (int b = 0; b < count; b++) {
           Vector<T> row = load(pack + b * size_ + c);
           Vector<T> scaled = all(weight[b]) * row;
           store(weighted + b * size_ + c, scaled);
-          store(border + c, load(border + c) + scaled);
-          store(right + c, load(right + c) + all(target[b]) * row);
+          of_border += scaled;
+          of_right += all(target[b]) * row;
         }
+        store(border + c, of_border);
+        store(right + c, of_right);
       }
       add_products(gram, pack, weighted, size_, count);
     }

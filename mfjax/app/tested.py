@@ -1,0 +1,116 @@
+"""What was tested, test fold by test fold: errors, cold users and items, predictions, the split."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mfjax.app.build import Experiment
+from mfjax.app.measures import was_tested
+from mfjax.data.dataset import Dataset
+from mfjax.data.problem import Problem
+from mfjax.metrics.baselines import on_test
+from mfjax.metrics.cold import cold
+from mfjax.training.folding import with_given
+from mfjax.training.protocol import Outcome, predictions
+from mfjax.training.whole import taking_its_place
+from mfjax.types import Ratings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+SPLITS = "splits.parquet"
+
+
+def rows_of_tests(experiment: Experiment, outcome: Outcome) -> list[dict[str, Any]]:
+    """A row a final fit that was tested: its split and setting, its errors, and those of the cold.
+
+    `cold_users`, `cold_items` and `cold_ratings` count what has no rating before the test, and the
+    errors `test_…_warm` and `test_…_cold` are of the other test ratings and of these.
+    """
+    plan = experiment.sweep.plan
+    rows = []
+    for fit, errors in zip(outcome.final, outcome.test, strict=True) if was_tested(outcome) else ():
+        problem = plan.problems[fit.lane.hparams.cut]
+        predicted = predictions(with_given(fit, problem, plan.spec), problem.test)
+        is_cold = cold(problem)
+        apart = {
+            f"{column}_{name}": error
+            for name, which in (("warm", ~is_cold.either), ("cold", is_cold.either))
+            for column, error in on_test(predicted[which], _part(problem, which)).items()
+        }
+        rows.append(
+            {
+                **fit.lane.hparams._asdict(),
+                "train_ratings": len(problem.ratings.value),
+                "test_ratings": len(problem.test.value),
+                **errors,
+                "cold_users": len(np.unique(problem.test.user[is_cold.user])),
+                "cold_items": len(np.unique(problem.test.item[is_cold.item])),
+                "cold_ratings": int(is_cold.either.sum()),
+                **apart,
+            }
+        )
+    return rows
+
+
+def _part(problem: Problem, which: np.ndarray) -> Problem:
+    """The problem with some of its test ratings alone."""
+    return problem._replace(test=Ratings(*(column[which] for column in problem.test)))
+
+
+def write_predictions(experiment: Experiment, outcome: Outcome, path: Path) -> None:
+    """Write what was predicted of each test rating, in the ids of the data, clipped."""
+    import polars as pl
+
+    plan = experiment.sweep.plan
+    dataset = experiment.dataset
+    frames = []
+    for fit in outcome.final:
+        hparams = fit.lane.hparams
+        problem = plan.problems[hparams.cut]
+        test = problem.test
+        predicted = predictions(with_given(fit, problem, plan.spec), test)
+        frames.append(
+            pl.DataFrame(
+                {
+                    "user": dataset.user_ids[test.user],
+                    "item": dataset.item_ids[test.item],
+                    "rating": test.value,
+                    "prediction": np.clip(predicted, *problem.bounds),
+                }
+            ).with_columns(
+                split_seed=pl.lit(hparams.split_seed, pl.Int32),
+                test_fold=pl.lit(hparams.test_fold, pl.Int32),
+                init_seed=pl.lit(hparams.init_seed, pl.Int32),
+            )
+        )
+    _write(pl.concat(frames), path)
+
+
+def write_splits(experiment: Experiment, seeds: Sequence[int], folder: Path) -> None:
+    """Write how the ratings were split: a row a rating, in their order, and two columns a seed.
+
+    `test_S` is the test fold of split_seed S that keeps it apart, `fold_S` the fold that it
+    validates where it is not tested; -1 is none.
+    """
+    import polars as pl
+
+    dataset: Dataset = experiment.dataset
+    columns_of = {
+        "user": dataset.user_ids[dataset.user],
+        "item": dataset.item_ids[dataset.item],
+        "rating": dataset.value,
+    }
+    for seed in seeds:
+        split = experiment.splits[seed]
+        columns_of |= {f"test_{seed}": split.test, f"fold_{seed}": split.fold}
+        if split.given is not None:
+            columns_of[f"given_{seed}"] = split.given
+    _write(pl.DataFrame(columns_of), folder / SPLITS)
+
+
+def _write(frame: "pl.DataFrame", path: Path) -> None:
+    with taking_its_place(path) as part:
+        frame.write_parquet(part)
