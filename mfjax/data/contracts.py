@@ -5,7 +5,7 @@ Each check is a function without arguments that raises AssertionError, and says 
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 
@@ -101,6 +101,7 @@ def split_checks(
     return {name: partial(check, split) for name, check in checks.items()}
 
 
+@cache
 def any_ratings(n: int = 1000) -> Dataset:
     """Some ratings to try a split on: with times, a tenth as if from a file of test ratings.
 
