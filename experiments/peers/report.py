@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from environments import versions
@@ -47,6 +47,17 @@ UNITS = {"gradient": "a gradient", "sgd": "an epoch", "als": "a sweep", "sweep":
 OURS = BLUE
 PEERS = VERMILLION
 MARKERS = {16: "o", 64: "s", 128: "^"}
+
+
+class Mark(NamedTuple):
+    """How the cases of a data set are drawn: how far above the line, how large, whether full."""
+
+    height: float
+    size: float
+    is_filled: bool
+
+
+DATA = {"100k": Mark(0.2, 6, False), "1M": Mark(-0.05, 6, True), "10M": Mark(-0.25, 9, True)}
 
 Row = dict[str, Any]
 
@@ -255,7 +266,7 @@ def draw(results: list[Row], folder: Path) -> None:
     for axes in figure.axes[len(jobs) :]:
         axes.set_axis_off()
     figure.suptitle("mfjax and its peers on one machine: more is faster")
-    figure.legend(handles=_legend(fast), loc=BELOW, ncols=7)
+    figure.legend(handles=_legend(fast), loc=BELOW, ncols=8)
     mfjax.plots.save(figure, folder, "peers")
 
 
@@ -287,14 +298,14 @@ def _panel(axes: Axes, job: str, rows: list[Row]) -> None:
 def _mark(axes: Axes, row: Row, line: int) -> None:
     """One case of one contestant."""
     colour = OURS if row["contestant"].startswith("mfjax") else PEERS
-    small = row["data"] == "100k"
+    height, size, is_filled = DATA[row["data"]]
     axes.plot(
         row["m_ratings_a_second"],
-        line + (0.16 if small else -0.16),
+        line + height,
         MARKERS[row["rank"]],
         color=colour,
-        markerfacecolor="white" if small else colour,
-        markersize=7,
+        markerfacecolor=colour if is_filled else "white",
+        markersize=size,
     )
 
 
@@ -313,9 +324,14 @@ def _legend(rows: list[Row]) -> list[Line2D]:
     colours = [mark("mfjax", color=OURS), mark("peers", color=PEERS)]
     ranks = sorted(_unique(rows, "rank"))
     shapes = [mark(f"rank {rank}", marker=MARKERS[rank]) for rank in ranks]
-    fills = {"100k": "white", "1M": "0.3"}
-    data = _unique(rows, "data")
-    filled = [mark(f"{name} ratings", markerfacecolor=fills[name]) for name in data]
+    filled = [
+        mark(
+            f"{name} ratings",
+            markerfacecolor="0.3" if DATA[name].is_filled else "white",
+            markersize=DATA[name].size,
+        )
+        for name in _unique(rows, "data")
+    ]
     return colours + shapes + filled
 
 
