@@ -1,7 +1,7 @@
 """The ratings as read: what every source returns and every split cuts."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -109,6 +109,20 @@ class Dataset:
         policy = Policy.of(missing, missing_ids, duplicates)
         return from_memory(name, source, Wanted.of(columns, weight, timestamp), policy)
 
+    def noting(self, *notes: str) -> "Dataset":
+        """The ratings with more to say of how they were read.
+
+        Args:
+          *notes: what else was noticed, in words.
+
+        Returns:
+          The same ratings, with these notes after those of `reading`; itself where they were made.
+        """
+        if self.reading is None:
+            return self
+        reading = self.reading._replace(notes=(*self.reading.notes, *notes))
+        return replace(self, reading=reading)
+
     @property
     def num_users(self) -> int:
         """Rows of the matrix, those without a rating too."""
@@ -198,48 +212,6 @@ def from_ids(name: str, user: Any, item: Any, value: Any, sha256: str | None = N
         user_ids=user_ids,
         item_ids=item_ids,
         sha256=sha256 or digest_of_arrays(users, items, values),
-    )
-
-
-def with_test(training: Dataset, test: Dataset) -> Dataset:
-    """Both in one, of which `of_test` says which is which.
-
-    Args:
-      training: the ratings that come first, and whose name it has.
-      test: those that come last.
-
-    Raises:
-      InputError: they have a pair in common.
-    """
-
-    def joined(of: Callable[[Dataset], Any]) -> Any:
-        columns = of(training), of(test)
-        return None if any(column is None for column in columns) else np.concatenate(columns)
-
-    user = joined(lambda one: one.user_ids[one.user])
-    item = joined(lambda one: one.item_ids[one.item])
-    sha256 = hashlib.sha256(f"{training.sha256} {test.sha256}".encode()).hexdigest()
-    both = from_ids(training.name, user, item, joined(lambda one: one.value), sha256)
-    of_test = np.arange(len(both.value)) >= len(training.value)
-    pair = both.user.astype(np.int64) * both.num_items + both.item
-    repeated = np.isin(pair[of_test], pair[~of_test])
-    if repeated.any():
-        at = len(training.value) + int(np.flatnonzero(repeated)[0])
-        user_id, item_id = both.user_ids[both.user[at]], both.item_ids[both.item[at]]
-        raise InputError(
-            f"data.test: user {user_id} and item {item_id} stand in both files "
-            f"({int(repeated.sum()):,} pairs do): a test rating must not be trained on"
-        )
-    reading = training.reading
-    if reading is not None:
-        note = f"{len(test.value):,} test ratings from {test.name}"
-        reading = reading._replace(notes=(*reading.notes, note))
-    return replace(
-        both,
-        weight=joined(lambda one: one.weight),
-        timestamp=joined(lambda one: one.timestamp),
-        reading=reading,
-        of_test=of_test,
     )
 
 

@@ -54,14 +54,8 @@ def by_name(name: str, *, path: str | None = None) -> Dataset:
     dataset = _kept(name, kept, digest)
     if dataset is None:
         dataset = _parsed(name, file, digest, record)
-        dataset = _noting(dataset, _keep(dataset, kept))
-    return _noting(dataset, *_remarks(digest, record, dataset))
-
-
-def _noting(dataset: Dataset, *notes: str) -> Dataset:
-    reading = dataset.reading
-    assert reading is not None  # it was read
-    return replace(dataset, reading=reading._replace(notes=(*reading.notes, *notes)))
+        dataset = dataset.noting(_keep(dataset, kept))
+    return dataset.noting(*_remarks(digest, record, dataset))
 
 
 def _remarks(digest: str, record: Published, dataset: Dataset) -> list[str]:

@@ -34,7 +34,6 @@ class Published(NamedTuple):
       member: the file of the ratings in the archive.
       reading: what `read` takes beside the path.
       items: where titles are.
-      folds: the size of the canonical test parts, consecutive rows of the file, where it has them.
       licence: in a sentence.
       bibtex: how to cite it.
     """
@@ -49,9 +48,9 @@ class Published(NamedTuple):
     bibtex: str
     reading: Mapping[str, Any] = {}
     items: ItemFile | None = None
-    folds: int | None = None
 
 
+NAMELESS = {"columns": [0, 1, 2], "header": False, "timestamp": "3"}  # columns, in their order
 GROUPLENS = "https://files.grouplens.org/datasets/movielens/"
 FOR_RESEARCH = (
     "for research, not for gain; not to be passed on, and to be cited (GroupLens, University of "
@@ -137,8 +136,7 @@ PUBLISHED: dict[str, Published] = {
         low=1,
         member="u.data",
         items=ItemFile("u.item", "u.item", "latin-1"),
-        reading={"columns": [0, 1, 2], "header": False, "timestamp": "3"},
-        folds=20_000,
+        reading=NAMELESS,
     ),
     "ml-1m": _movielens(
         "ml-1m",
@@ -148,7 +146,7 @@ PUBLISHED: dict[str, Published] = {
         low=1,
         member="ratings.dat",
         items=ItemFile("movies.dat", "::", "latin-1"),
-        reading={"columns": [0, 1, 2], "header": False, "timestamp": "3"},
+        reading=NAMELESS,
     ),
     "ml-10m": _movielens(
         "ml-10m",
@@ -157,7 +155,7 @@ PUBLISHED: dict[str, Published] = {
         (69_878, 10_677, 10_000_054),
         member="ratings.dat",
         items=ItemFile("movies.dat", "::"),
-        reading={"columns": [0, 1, 2], "header": False, "timestamp": "3"},
+        reading=NAMELESS,
     ),
     "ml-20m": _movielens(
         "ml-20m",

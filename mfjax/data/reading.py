@@ -3,6 +3,7 @@
 Whatever is wrong with them is one `InputError` that says where.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from jaxtyping import Float64, Int, Int64
 
 from mfjax.data.arrays import of_memory
 from mfjax.data.columns import NOTHING, Wanted, has_decimal_comma
-from mfjax.data.dataset import Dataset, Reading, from_ids, with_test
+from mfjax.data.dataset import Dataset, Reading, from_ids
 from mfjax.data.files import Content, content
 from mfjax.data.formats import matlab, reader_of
 from mfjax.data.messages import quoted, shortened
@@ -115,7 +116,7 @@ def read(
         return _dataset(name, table, policy, timestamp is not None, file.sha256)
 
     training = read_one(path)
-    return training if test is None else with_test(training, read_one(test))
+    return training if test is None else _with_test(training, read_one(test))
 
 
 def from_memory(name: str, source: Any, wanted: Wanted, policy: Policy) -> Dataset:
@@ -526,6 +527,41 @@ def _first_repeat(keys: Int64[np.ndarray, " n"]) -> tuple[int, int]:
     repeat = by_key[1:][is_repeat].min()
     first = np.flatnonzero(keys == keys[repeat])[0]
     return int(first), int(repeat)
+
+
+def _with_test(training: Dataset, test: Dataset) -> Dataset:
+    """Both in one, of which `of_test` says which is which.
+
+    The training ratings come first, and their name it has. Raises InputError where they have a
+    pair in common.
+    """
+
+    def joined(of: Callable[[Dataset], Any]) -> Any:
+        columns = of(training), of(test)
+        return None if any(column is None for column in columns) else np.concatenate(columns)
+
+    user = joined(lambda one: one.user_ids[one.user])
+    item = joined(lambda one: one.item_ids[one.item])
+    sha256 = hashlib.sha256(f"{training.sha256} {test.sha256}".encode()).hexdigest()
+    both = from_ids(training.name, user, item, joined(lambda one: one.value), sha256)
+    of_test = np.arange(len(both.value)) >= len(training.value)
+    pair = _pair_keys(both)
+    repeated = np.isin(pair[of_test], pair[~of_test])
+    if repeated.any():
+        at = len(training.value) + int(np.flatnonzero(repeated)[0])
+        user_id, item_id = both.user_ids[both.user[at]], both.item_ids[both.item[at]]
+        raise InputError(
+            f"data.test: user {user_id} and item {item_id} stand in both files "
+            f"({int(repeated.sum()):,} pairs do): a test rating must not be trained on"
+        )
+    both = replace(
+        both,
+        weight=joined(lambda one: one.weight),
+        timestamp=joined(lambda one: one.timestamp),
+        reading=training.reading,
+        of_test=of_test,
+    )
+    return both.noting(f"{len(test.value):,} test ratings from {test.name}")
 
 
 def _rows_of(dataset: Dataset, rows: Int[np.ndarray, " rows"]) -> Dataset:

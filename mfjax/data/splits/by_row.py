@@ -21,9 +21,8 @@ def leave_k_out(data: Dataset, split_seed: int, *, validation: float = 1, test: 
 
     A user who would be left without a rating to train on keeps all.
 
-    Source: the "given all but k"
-    protocols of Breese, Heckerman and Kadie, "Empirical Analysis of Predictive Algorithms for
-    Collaborative Filtering", 1998, section 3.
+    Source: the "given all but k" protocols of Breese, Heckerman and Kadie, "Empirical Analysis of
+    Predictive Algorithms for Collaborative Filtering", 1998, section 3.
 
     Args:
       data: n ratings.
