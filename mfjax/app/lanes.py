@@ -56,8 +56,8 @@ def axes_of(cfg: DictConfig, split: Split) -> Axes:
     """The axes of the sweep, and one of the splits that repeat every setting.
 
     Raises:
-      InputError: an axis has a value twice; or `replicates` is given beside an axis of split_seed,
-        or of a split that draws nothing.
+      InputError: an axis has a value twice; `replicates` is given beside an axis of split_seed, or
+        of a split that draws nothing; or one test fold is given where all are tested on.
     """
     axes = {str(key): list(values) for key, values in cfg.sweep.items() if values is not None}
     for key, values in axes.items():
@@ -67,6 +67,7 @@ def axes_of(cfg: DictConfig, split: Split) -> Axes:
         _refuse_replicates(axes, split)
     repeats = REPEATING & axes.keys()
     if split.num_tests > 1 and not repeats and count is None:
+        _refuse_one_of_all(cfg, split)
         axes["test_fold"] = list(range(split.num_tests))
         count = 1
     if count is None:
@@ -93,6 +94,14 @@ def _refuse_replicates(axes: Axes, split: Split) -> None:
         raise InputError(
             f"replicates has no effect: nothing of the split is drawn ({split.protocol})\n"
             "leave it out; sweep.fold=[0,1,2] repeats a setting on other folds"
+        )
+
+
+def _refuse_one_of_all(cfg: DictConfig, split: Split) -> None:
+    if fold := cfg.hparams.test_fold:
+        raise InputError(
+            f"hparams.test_fold={fold} has no effect: split.name={cfg.split.name} tests on each of "
+            f"its {split.num_tests} test folds in turn\nsweep.test_fold=[{fold}] takes it alone"
         )
 
 

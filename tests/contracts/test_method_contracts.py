@@ -36,7 +36,7 @@ def optimizers_of(make):
     return OPTIMIZERS if "optimizer" in inspect.signature(make).parameters else ["none"]
 
 
-OFTEN = [
+OFTEN = [  # with the best kernel that is available; the others are slow tests
     ("als", "none"),
     ("als_cg", "none"),
     ("descent", "sgd"),
@@ -61,7 +61,10 @@ def knows(opt):
 
 CASES = {
     f"{name}, {opt}, {kernel}: {what}": pytest.param(
-        check, marks=[] if (name, opt) in OFTEN else pytest.mark.slow
+        check,
+        marks=[]
+        if (name, opt) in OFTEN and kernel == kernels_of(make, opt)[-1]
+        else pytest.mark.slow,
     )
     for name, make in METHODS.items()
     for opt in optimizers_of(make)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 TOLERANCE = {"float64": 1e-10, "float32": 1e-4}  # relative; sums of up to 300 products of 130
 SIZES = [(1, 1, 1), (6, 5, 16), (3, 140, 331), (140, 3, 331), (7, 4, 0)]  # users, items, ratings
 RANKS = [1, 2, 3, 5, 8, 9, 15, 16, 17, 31, 33, 64, 65, 80, 128, 130]
-OFTEN = [1, 17, 64, 130]  # the others are slow tests
+OFTEN = [1, 17, 130]  # the others are slow tests
 LAZY = ["sgd", "lazy_adagrad", "lazy_adam"]  # of conf/optimizer
 
 
@@ -154,7 +154,14 @@ def test_predictions_are_products(case):
 
 @pytest.mark.parametrize("name", LAZY)
 @pytest.mark.parametrize("batch_size", [1, 7])
-@pytest.mark.parametrize("rank, dtype", [(1, "float64"), (5, "float32"), (33, "float64")])
+@pytest.mark.parametrize(
+    "rank, dtype",
+    [
+        pytest.param(1, "float64", marks=pytest.mark.slow),
+        pytest.param(5, "float32", marks=pytest.mark.slow),
+        pytest.param(33, "float64"),
+    ],
+)
 def test_an_epoch_is_that_of_xla(name, batch_size, rank, dtype):
     spec = Spec(6, 5, max_rank=rank, bias=rank > 1, dtype=dtype)
     case = made(spec, 16)

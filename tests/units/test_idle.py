@@ -43,7 +43,10 @@ BASES = {  # a method, and what else is set where its keys are tried
 MORE = {
     "sgd, plain": (TWICE,),
     "descent, coo": (TWICE, "method=descent", "gradient=coo", "missing=zero", "bias=false"),
-    "descent, kfold": (TWICE, "method=descent", "split=kfold", "replicates=1", "hparams.fold=-2"),
+    "descent, kfold": (
+        *("method=descent", "split=kfold", "replicates=1", "hparams.fold=-2"),
+        "sweep.reg=[0.1,0.2]",
+    ),
     "als, blocks": ("method=als", "split=blocks", "split.validation=0", "sweep.reg=[0.1,0.2]"),
     "als, all": ("method=als", "split=all", "sweep.reg=[0.1,0.2]"),
     "sgd, halving": (TWICE, "search.eta=2", "sweep.rank=[2,5,16]"),
@@ -147,7 +150,7 @@ EXPERIMENTS = {}  # the first that was built of each program
 @cache
 def program(made_of, spec):
     """The text of what is traced of a method, and the Hparams that it reads."""
-    plan = EXPERIMENTS[made_of].sweep.plan
+    plan = EXPERIMENTS[made_of, spec].sweep.plan
     method = plan.method(spec)
     ratings = next(iter(plan.problems.values())).ratings
     layout = method.prepare(ratings)
@@ -173,7 +176,7 @@ def comes_to(cfg):
         OmegaConf.masked_copy(cfg, ["method", "epochs", "kernel", *given])
     )
     made_of = json.dumps([made_of, len(first.ratings.value), plan.warm is None])
-    EXPERIMENTS.setdefault(made_of, experiment)
+    EXPERIMENTS.setdefault((made_of, plan.spec), experiment)
     text, read = program(made_of, plan.spec)
     is_held_out = any((first.ratings.fold == lane.fold).any() for lane in experiment.lanes)
     settings = {lane.setting for lane in experiment.lanes}

@@ -148,14 +148,19 @@ VALUES_OF = {"bool": "true", "str": "x", "list": "[1]"}  # and 1 of a number
 
 
 def others_keys(section):
-    """(section, a row of its table, a key that others take and it does not, a value of it)."""
+    """(section, a row of its table, a key that others take and it does not, a value of it).
+
+    One key of each row is tried often, another of the next row; the others are slow tests.
+    """
     table = TABLES[section]
     kinds = {key: kind for function in table.values() for key, kind in keywords(function).items()}
-    for name, function in table.items():
-        for key in sorted(kinds.keys() - keywords(function).keys()):
+    for nth, (name, function) in enumerate(table.items()):
+        others = sorted(kinds.keys() - keywords(function).keys())
+        for key in others:
             kind = getattr(kinds[key], "__name__", str(kinds[key])).split(" ")[0]
             choices = CHOICES.get(f"{section}.{key}", [VALUES_OF.get(kind, "1")])
-            yield section, name, key, next(iter(choices))
+            marks = () if key == others[nth % len(others)] else pytest.mark.slow
+            yield pytest.param(section, name, key, next(iter(choices)), marks=marks)
 
 
 @pytest.mark.parametrize("section, name, key, value", [*itertools.chain(*map(others_keys, TABLES))])
@@ -218,6 +223,7 @@ IDLE = {
     "split=all patience=3": "patience=3 has no effect with split.name=random, which holds",
     "hparams.fold=-2 refit=true": "refit=true has no effect with fold -2, which holds nothing out",
     "hparams.test_fold=1": "hparams.test_fold=1: split.name=random has 1 test fold(s)",
+    "split=kfold hparams.test_fold=2": "sweep.test_fold=[2] takes it alone",
     "split=kfold sweep.test_fold=[0,9]": "sweep.test_fold=9: split.name=kfold has 5 test fold(s)",
     "split=time": "needs the times of the ratings",
     "split=files": "needs a file of test ratings",
