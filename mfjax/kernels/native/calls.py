@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mfjax.kernels.kernel import USER, Loss
+from mfjax.kernels.kernel import ITEM, USER, Loss
 from mfjax.kernels.native.layout import Compressed
 from mfjax.objective import LaneTerms
 from mfjax.types import AnyArray, Factors, Info, Spec
@@ -36,7 +36,8 @@ def gradient(
       s times the loss of the ratings and of the regulariser, and its gradient.
     """
     user, item = factors
-    call = _call("mfjax_gradient", (_scalar(user), _like(user), _like(item)))
+    rooms = (_room(user, spec), _room(item, spec))
+    call = _call("mfjax_gradient", (_scalar(user), _like(user), _like(item), *rooms))
     loss, *grad = call(
         *factors,
         *layout.user,
@@ -48,13 +49,15 @@ def gradient(
         *_lane(lane),
         **attributes(spec),
     )
-    return loss, Factors(*grad)
+    return loss, Factors(*grad[:2])
 
 
 def loss(factors: Factors, layout: Compressed, lane: LaneTerms, spec: Spec) -> Loss:
     """The loss of the ratings, less what `mfjax.objective.off_ratings` says there; without s."""
-    call = _call("mfjax_loss", _scalar(factors.user))
-    return call(*_side(factors, USER, layout, lane), **attributes(spec, is_item=USER))
+    side = USER if spec.num_users >= spec.num_items else ITEM  # the shorter table is laid out
+    call = _call("mfjax_loss", (_scalar(factors.user), _room(factors[1 - side], spec)))
+    found, _ = call(*_side(factors, side, layout, lane), **attributes(spec, is_item=side))
+    return found
 
 
 def rows(
@@ -78,12 +81,13 @@ def rows(
     Returns:
       The rows, with their pins.
     """
-    call = _call("mfjax_rows", _like(factors[side]))
-    return call(
+    call = _call("mfjax_rows", (_like(factors[side]), _room(factors[1 - side], spec)))
+    found, _ = call(
         *_side(factors, side, layout, lane),
         *_missing(factors, side, lane, spec),
         **attributes(spec, is_item=side, steps=steps),
     )
+    return found
 
 
 def predictions(
@@ -173,6 +177,12 @@ def _on_whole_lines(rows: Array, columns: int) -> jax.ShapeDtypeStruct:
     of_line = LINE // rows.dtype.itemsize
     lines = max(-(-columns // of_line), 1)
     return jax.ShapeDtypeStruct((rows.shape[0], lines * of_line), rows.dtype)
+
+
+def _room(rows: Array, spec: Spec) -> jax.ShapeDtypeStruct:
+    """`Latent` of `src/operands.h`: latent columns on whole cache lines, then biases."""
+    wide = _on_whole_lines(rows, spec.max_rank).shape[1]
+    return jax.ShapeDtypeStruct((rows.shape[0] * (wide + 1),), rows.dtype)
 
 
 def _scalar(rows: Array) -> jax.ShapeDtypeStruct:

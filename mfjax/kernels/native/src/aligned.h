@@ -2,11 +2,9 @@
 #pragma once
 #include <cstring>
 
-#include "handling.h"
+#include "latent.h"
 
 namespace mfjax {
-
-constexpr int64_t LINE = 64;  // bytes that a processor moves at once
 
 // A table whose rows stand on whole lines, those of a stratum side by side, while an epoch moves them: a row
 // or a bias that shares its line with one that another thread moves takes twice as long. Its first `kept`
@@ -60,20 +58,6 @@ template <typename T> class Aligned {
   static Table<const T> of_const(const Table<T>& table) {
     return {table.data, table.rows, table.columns};
   }
-};
-
-// `Columns` of a row in its room: the first `kept`, and zeros.
-template <typename T> struct Wide {
-  std::vector<T> values[3];
-
-  Wide(const Columns<T>& narrow, int64_t kept, int64_t wide) {
-    const T* const given[] = {narrow.free, narrow.pin, narrow.reg};
-    for (int i = 0; i < 3; i++) {
-      values[i].assign(given[i], given[i] + kept);
-      values[i].resize(size_t(wide), T(0));
-    }
-  }
-  Columns<T> whole() const { return {values[0].data(), values[1].data(), values[2].data()}; }
 };
 
 }  // namespace mfjax

@@ -7,42 +7,57 @@
 
 namespace mfjax::MFJAX_ISA {
 
-// image = (Σ E v + ρ reg ∘ row [+ G row − h]) ∘ free: with `of_values` the gradient of L in a row, without
-// s; else the product of its matrix with a direction that is 0 in pinned columns.
-template <typename T, int C, bool MISSING>
-MFJAX_INLINE void image_of(const Side<T>& side, const Missing<T>& missing, const Row<T, C>& shape,
-                           int64_t i, bool of_values, const Vector<T>* row, Vector<T>* u,
-                           Vector<T>* image) {
-  Vector<T> from_pins = {};
-  for (int64_t v = 0; v < shape.vectors(); v++) {
-    u[v] = row[v] * shape.get(side.other_columns.free, v);
-    from_pins += row[v] * shape.get(side.other_columns.pin, v);
-    image[v] = Vector<T>{};
-  }
-  Operand<T, C> at{shape, u, lane_sum<T>(from_pins)};
-  Sums<T> sums = sum_row<T, C, MISSING, true>(side, at, i, of_values, image);
-  for (int64_t v = 0; v < shape.vectors(); v++) {
-    image[v] = image[v] * shape.get(side.other_columns.free, v) +
-               all(sums.error) * shape.get(side.other_columns.pin, v) +
-               all(side.row_reg[i]) * shape.get(side.own_columns.reg, v) * row[v];
-  }
-  if constexpr (MISSING) {
-    const T* entries = reinterpret_cast<const T*>(row);
-    for (int64_t c = 0; c < shape.columns(); c++)
-      for (int64_t v = 0; v < shape.vectors(); v++)
-        image[v] += all(entries[c]) * shape.get(missing.gram + c * shape.columns(), v);
-    T own = side.is_item ? side.background[i] : T(0);
-    if (of_values)
-      for (int64_t v = 0; v < shape.vectors(); v++)
-        image[v] -= shape.get(missing.target, v) + all(own) * shape.get(missing.sum, v);
-  }
-  for (int64_t v = 0; v < shape.vectors(); v++) image[v] *= shape.get(side.own_columns.free, v);
+// A vector of the system of one row: latent columns and the own bias.
+template <typename T> struct Direction {
+  Vector<T>* latent;
+  T bias;
+};
+
+// G row − h, of which the own pinned column is 1 against the others' biases.
+template <typename T>
+void add_missing(const Side<T>& side, const Missing<T>& missing, int64_t i, bool of_values,
+                 const Direction<T>& row, Direction<T>& image) {
+  const Row<T, 0> latent(side.rank);
+  const T own = side.is_item ? side.background[i] : T(0);
+  const T* entries = reinterpret_cast<const T*>(row.latent);
+  auto add = [&](int64_t column, T times) {
+    const T* of_gram = missing.gram + column * side.own.columns;
+    for (int64_t v = 0; v * LANES<T> < side.rank; v++)
+      image.latent[v] += all(times) * latent.get(of_gram, v);
+    if (side.has_bias()) image.bias += times * of_gram[side.own_bias()];
+  };
+  for (int64_t c = 0; c < side.rank; c++) add(c, entries[c]);
+  if (side.has_bias()) add(side.own_bias(), row.bias);
+  if (!of_values) return;
+  if (side.has_bias()) add(side.other_bias(), T(1));
+  for (int64_t v = 0; v * LANES<T> < side.rank; v++)
+    image.latent[v] -= latent.get(missing.target, v) + all(own) * latent.get(missing.sum, v);
+  if (side.has_bias())
+    image.bias -= missing.target[side.own_bias()] + own * missing.sum[side.own_bias()];
 }
 
-template <typename T> MFJAX_INLINE T dot(const Vector<T>* a, const Vector<T>* b, int64_t vectors) {
-  Vector<T> products = a[0] * b[0];
-  for (int64_t v = 1; v < vectors; v++) products += a[v] * b[v];
-  return lane_sum<T>(products);
+// image = (Σ E v + ρ reg ∘ row [+ G row − h]) ∘ free: with `of_values` the gradient of L in a row, without
+// s; else the product of its matrix with a direction, which is 0 in pinned columns.
+template <typename T, int C, bool MISSING>
+MFJAX_INLINE void image_of(const Side<T>& side, const Missing<T>& missing, const Row<T, C>& shape,
+                           int64_t i, bool of_values, const Direction<T>& row,
+                           Direction<T>& image) {
+  for (int64_t v = 0; v < shape.vectors(); v++) image.latent[v] = Vector<T>{};
+  const Operand<T, C> at{shape, row.latent, row.bias};
+  const Sums<T> sums = sum_row<T, C, MISSING, true>(side, at, i, of_values, image.latent);
+  image.bias = sums.error + side.row_reg[i] * side.bias_reg * row.bias;
+  for (int64_t v = 0; v < shape.vectors(); v++)
+    image.latent[v] += all(side.row_reg[i]) * shape.get(side.latent.reg, v) * row.latent[v];
+  if constexpr (MISSING) add_missing(side, missing, i, of_values, row, image);
+  for (int64_t v = 0; v < shape.vectors(); v++) image.latent[v] *= shape.get(side.latent.free, v);
+  if (!side.has_bias()) image.bias = 0;
+}
+
+template <typename T>
+MFJAX_INLINE T dot(const Direction<T>& a, const Direction<T>& b, int64_t vectors) {
+  Vector<T> products = a.latent[0] * b.latent[0];
+  for (int64_t v = 1; v < vectors; v++) products += a.latent[v] * b.latent[v];
+  return lane_sum<T>(products) + a.bias * b.bias;
 }
 
 // a / b, and 0 where b is 0: a row at its minimum stays there.
@@ -51,30 +66,36 @@ template <typename T> MFJAX_INLINE T ratio(T a, T b) { return b > 0 ? a / b : T(
 template <typename T, int C, bool MISSING>
 void approach_rows(const Side<T>& side, const Missing<T>& missing, int64_t steps, int64_t first,
                    int64_t last, T* rows) {
-  const Row<T, C> shape(side.own.columns);
+  const Row<T, C> shape(side.other.columns);
+  const Row<T, 0> latent(side.rank);
   const int64_t vectors = shape.vectors();
-  Room<T, 5> room(vectors);
-  Vector<T>*x = room[0], *residual = room[1], *direction = room[2], *image = room[3], *u = room[4];
+  Room<T, 4> room(vectors);
+  Direction<T> x{room[0], 0}, residual{room[1], 0}, direction{room[2], 0}, image{room[3], 0};
+  // a += times b
+  auto add = [&](Direction<T>& a, T times, const Direction<T>& b) {
+    for (int64_t v = 0; v < vectors; v++) a.latent[v] += all(times) * b.latent[v];
+    a.bias += times * b.bias;
+  };
   for (int64_t i = first; i < last; i++) {
-    for (int64_t v = 0; v < vectors; v++)
-      x[v] = shape.get(side.own.row(i), v) * shape.get(side.own_columns.free, v) +
-             shape.get(side.own_columns.pin, v);
-    image_of<T, C, MISSING>(side, missing, shape, i, true, x, u, image);
-    for (int64_t v = 0; v < vectors; v++) residual[v] = direction[v] = -image[v];
-    T square = dot<T>(residual, residual, vectors);
+    x.bias = own_row(side, shape, latent, i, x.latent).bias;
+    image_of<T, C, MISSING>(side, missing, shape, i, true, x, image);
+    for (int64_t v = 0; v < vectors; v++) residual.latent[v] = -image.latent[v];
+    for (int64_t v = 0; v < vectors; v++) direction.latent[v] = -image.latent[v];
+    residual.bias = direction.bias = -image.bias;
+    T square = dot(residual, residual, vectors);
     for (int64_t step = 0; step < steps; step++) {
-      image_of<T, C, MISSING>(side, missing, shape, i, false, direction, u, image);
-      T length = ratio(square, dot<T>(direction, image, vectors));
-      for (int64_t v = 0; v < vectors; v++) {
-        x[v] += all(length) * direction[v];
-        residual[v] -= all(length) * image[v];
-      }
-      T next = dot<T>(residual, residual, vectors);
-      T turn = ratio(next, square);
+      image_of<T, C, MISSING>(side, missing, shape, i, false, direction, image);
+      const T length = ratio(square, dot(direction, image, vectors));
+      add(x, length, direction);
+      add(residual, -length, image);
+      const T next = dot(residual, residual, vectors);
+      const T turn = ratio(next, square);
       square = next;
-      for (int64_t v = 0; v < vectors; v++) direction[v] = residual[v] + all(turn) * direction[v];
+      for (int64_t v = 0; v < vectors; v++)
+        direction.latent[v] = residual.latent[v] + all(turn) * direction.latent[v];
+      direction.bias = residual.bias + turn * direction.bias;
     }
-    for (int64_t v = 0; v < vectors; v++) shape.set(rows + i * shape.columns(), v, x[v]);
+    put(side, latent, x.latent, x.bias, T(1), rows + i * side.own.columns);
   }
 }
 

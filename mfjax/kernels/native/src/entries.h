@@ -9,10 +9,10 @@ constexpr int32_t LISTED = -3;  // the fold of a missing entry that is listed
 
 // Some ratings side by side, X = Few<T, N>.
 template <typename X> struct Entries {
-  X target;      // the value, less the centre
+  X target;      // the value, less the centre and the other row's bias
   X weight;      // of the lane
   X alpha;       // what the Gram part says there already; 0 where missing entries cost nothing
-  X background;  // b, less the centre
+  X background;  // b, less the centre and the other row's bias
 };
 
 // The `count` ratings from n on, of a row; those up to N after them weigh nothing. Ratings that a lane holds
@@ -23,7 +23,7 @@ MFJAX_INLINE Entries<Few<T, N>> read(const Side<T>& side, int64_t row, int64_t n
   using Whole = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
   const Ratings<T>& ratings = side.ratings;
   const Lane<T>& lane = side.lane;
-  Few<T, N> value = {}, weight = {}, background = {};
+  Few<T, N> value = {}, weight = {}, background = {}, bias = {};
   Few<int32_t, N> fold = {};
   if (count == N) {
     value = load_few<N>(ratings.value + n);
@@ -36,8 +36,9 @@ MFJAX_INLINE Entries<Few<T, N>> read(const Side<T>& side, int64_t row, int64_t n
       fold[b] = ratings.fold[n + b];
     }
   }
+  for (int b = 0; b < count; b++) bias[b] = side.other.bias[ratings.col[n + b]];
   const Few<T, N> nothing = {};
-  Few<T, N> target = value - lane.centre;
+  Few<T, N> target = value - lane.centre - bias;
   Few<int32_t, N> is_out = (fold >= 0) & (fold == lane.fold);
   if constexpr (!MISSING) {
     weight = __builtin_convertvector(is_out, Few<Whole, N>) ? nothing : weight;
@@ -45,6 +46,7 @@ MFJAX_INLINE Entries<Few<T, N>> read(const Side<T>& side, int64_t row, int64_t n
   } else {
     for (int b = 0; b < count; b++)
       background[b] = side.background[side.is_item ? row : ratings.col[n + b]];
+    background -= bias;
     auto is_missing = __builtin_convertvector(is_out | (fold == LISTED), Few<Whole, N>);
     Few<T, N> listed = weight > 0 ? nothing + (lane.alpha - lane.gram_alpha) : nothing;
     weight = is_missing ? listed : weight;
@@ -53,7 +55,7 @@ MFJAX_INLINE Entries<Few<T, N>> read(const Side<T>& side, int64_t row, int64_t n
   }
 }
 
-// E and twice the loss, given u·v: E = w (u·v − r) − α (u·v − b), without s.
+// E and twice the loss, given p = u·v and the own bias: E = w (p − target) − α (p − background), without s.
 template <bool MISSING, typename X>
 MFJAX_INLINE X error_of(X prediction, const Entries<X>& seen, X& loss) {
   X residual = prediction - seen.target;
@@ -68,7 +70,7 @@ MFJAX_INLINE X error_of(X prediction, const Entries<X>& seen, X& loss) {
   return error;
 }
 
-// As it is where the ratings' values and b count as 0.
+// As it is where the ratings' values, b and the other rows' biases count as 0.
 template <typename X> MFJAX_INLINE Entries<X> without_values(const Entries<X>& seen) {
   return {X{}, seen.weight, seen.alpha, X{}};
 }

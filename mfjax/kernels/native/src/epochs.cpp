@@ -18,14 +18,13 @@ template <typename T> class EpochOfBlocks {
         strata_(call.attribute("strata")), slices_(call.attribute("slices")),
         threads_(call.attribute("threads")) {
     call.expect(24 + 2 * moments_, 6 + 4 * moments_);
-    auto user = table<T>(operands_, "user"), item = table<T>(operands_, "item");
-    check_alike(user, item);
+    auto user = table<T>(operands_, "user");
+    auto item = table<T>(operands_, "item", Axis("columns", user.columns));
     const int64_t rank = rank_of(call, user.columns);
     epoch_.rule = rule_of(call.attribute("rule"));
     const bool is_apart = epoch_.rule == Rule::sgd && rank < user.columns;
     kept_ = is_apart ? rank : user.columns;
-    constexpr int64_t OF_LINE = LINE / sizeof(T);
-    wide_ = kept_ > 0 ? (kept_ + OF_LINE - 1) / OF_LINE * OF_LINE : OF_LINE;
+    wide_ = on_whole_lines<T>(kept_);
     auto fold = operands_.next<int32_t>("fold", {Axis("ratings")});
     constexpr int64_t WORDS = sizeof(Rated<T>) / sizeof(int32_t);
     Axes axes = {Axis("ratings", fold.size), Axis("words", WORDS)};

@@ -1,5 +1,5 @@
 // What XLA calls, but for the epochs of `sgd`: gradients, losses, rows of one side, predictions.
-#include "handling.h"
+#include "latent.h"
 
 namespace mfjax {
 
@@ -7,23 +7,50 @@ void epoch(Call& call);  // of epochs.cpp
 
 namespace {
 
+// A factor table, its columns, and both as sums over ratings read them.
+template <typename T> struct Factors {
+  Table<const T> table;
+  int64_t rank;
+  bool is_item;
+  Columns<T> columns;
+  Wide<T> wide;
+
+  Factors(Operands& operands, const Call& call, const Table<const T>& table, bool is_item)
+      : table(table), rank(rank_of(call, table.columns)), is_item(is_item),
+        columns(mfjax::columns<T>(operands, table.columns)),
+        wide(columns, rank, on_whole_lines<T>(rank)) {}
+
+  // In the room of a result.
+  Latent<T> latent(const Call& call, int64_t room) const {
+    return mfjax::latent(call, room, table, columns.free, rank, is_item);
+  }
+  T bias_reg() const { return rank < table.columns ? columns.reg[rank + is_item] : T(0); }
+};
+
+template <typename T>
+Side<T> side_of(const Factors<T>& own, const Latent<T>& other, int64_t other_rows,
+                const Ratings<T>& ratings, const T* row_reg, const T* background,
+                const Lane<T>& lane) {
+  return {own.table,      other,      other_rows,  own.wide.whole(),
+          own.bias_reg(), own.rank,   own.is_item, ratings,
+          row_reg,        background, lane};
+}
+
 template <typename T> void gradient_of(Call& call) {
-  call.expect(25, 3);
+  call.expect(25, 5);
   Operands operands(call);
-  auto user = table<T>(operands, "user"), item = table<T>(operands, "item");
-  check_alike(user, item);
+  auto user = table<T>(operands, "user");
+  auto item = table<T>(operands, "item", Axis("columns", user.columns));
   Rows<T> by_user(operands, user.rows), by_item(operands, item.rows);
-  auto user_reg = operands.next<T>("row_reg of users", {Axis("users", user.rows)});
-  auto item_reg = operands.next<T>("row_reg of items", {Axis("items", item.rows)});
-  auto user_columns = columns<T>(operands, user.columns);
-  auto item_columns = columns<T>(operands, user.columns);
-  auto background = operands.next<T>("background", {Axis("items", item.rows)});
+  auto user_reg = operands.next<T>("row_reg of users", {Axis("users", user.rows)}).data;
+  auto item_reg = operands.next<T>("row_reg of items", {Axis("items", item.rows)}).data;
+  const Factors<T> users(operands, call, user, false), items(operands, call, item, true);
+  auto background = operands.next<T>("background", {Axis("items", item.rows)}).data;
   auto terms = lane<T>(operands, call);
-  int64_t rank = rank_of(call, user.columns);
-  Side<T> of_user{user,          item, user_columns,    item_columns, by_user.ratings,
-                  user_reg.data, rank, background.data, false,        terms};
-  Side<T> of_item{item,          user, item_columns,    user_columns, by_item.ratings,
-                  item_reg.data, rank, background.data, true,         terms};
+  const Side<T> of_user = side_of(users, items.latent(call, 4), item.rows, by_user.ratings,
+                                  user_reg, background, terms);
+  const Side<T> of_item = side_of(items, users.latent(call, 3), user.rows, by_item.ratings,
+                                  item_reg, background, terms);
   auto loss = call.output<T>(0, "loss", {});
   auto user_grad = call.output<T>(1, "gradient of users",
                                   {Axis("users", user.rows), Axis("columns", user.columns)});
@@ -40,30 +67,29 @@ template <typename T> void gradient_of(Call& call) {
   loss[0] = T(total(parts));
 }
 
-// One side's rows, its ratings and its lane, of the handlers below.
+// One side's rows, its ratings and its lane, of the handlers below, whose result 1 is room for the other's.
 template <typename T> struct OneSide {
+  bool is_item;
   Table<const T> own, other;
   Rows<T> rows;
+  const T* row_reg;
+  Factors<T> owns, others;
+  const T* background;
   Side<T> side;
 
   OneSide(Operands& operands, const Call& call)
-      : own(table<T>(operands, "own")), other(table<T>(operands, "other")),
-        rows(operands, own.rows) {
-    check_alike(own, other);
-    bool is_item = call.attribute("is_item") != 0;
-    auto row_reg = operands.next<T>("row_reg", {Axis("rows", own.rows)});
-    auto own_columns = columns<T>(operands, own.columns);
-    auto other_columns = columns<T>(operands, own.columns);
-    int64_t items = is_item ? own.rows : other.rows;
-    auto background = operands.next<T>("background", {Axis("items", items)});
-    int64_t rank = rank_of(call, own.columns);
-    side = {own,          other, own_columns,     other_columns, rows.ratings,
-            row_reg.data, rank,  background.data, is_item,       lane<T>(operands, call)};
-  }
+      : is_item(call.attribute("is_item") != 0), own(table<T>(operands, "own")),
+        other(table<T>(operands, "other", Axis("columns", own.columns))), rows(operands, own.rows),
+        row_reg(operands.next<T>("row_reg", {Axis("rows", own.rows)}).data),
+        owns(operands, call, own, is_item), others(operands, call, other, !is_item),
+        background(
+            operands.next<T>("background", {Axis("items", is_item ? own.rows : other.rows)}).data),
+        side(side_of(owns, others.latent(call, 1), other.rows, rows.ratings, row_reg, background,
+                     lane<T>(operands, call))) {}
 };
 
 template <typename T> void loss_of(Call& call) {
-  call.expect(18, 1);
+  call.expect(18, 2);
   Operands operands(call);
   OneSide<T> one(operands, call);
   std::vector<double> parts(size_t(one.rows.chunks()));
@@ -74,7 +100,7 @@ template <typename T> void loss_of(Call& call) {
 }
 
 template <typename T> void rows_of(Call& call) {
-  call.expect(21, 1);
+  call.expect(21, 2);
   Operands operands(call);
   OneSide<T> one(operands, call);
   int64_t columns = one.own.columns;
@@ -95,8 +121,8 @@ template <typename T> void rows_of(Call& call) {
 template <typename T> void predictions_of(Call& call) {
   call.expect(4, 1);
   Operands operands(call);
-  auto user = table<T>(operands, "user"), item = table<T>(operands, "item");
-  check_alike(user, item);
+  auto user = table<T>(operands, "user");
+  auto item = table<T>(operands, "item", Axis("columns", user.columns));
   auto user_of = operands.next<int32_t>("user of each rating", {Axis("ratings")});
   auto item_of = operands.next<int32_t>("item of each rating", {Axis("ratings", user_of.size)});
   check_indices(user_of, user.rows, "user of each rating");

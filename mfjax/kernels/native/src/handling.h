@@ -42,8 +42,9 @@ class Operands {
   int64_t at_ = 0;
 };
 
-template <typename T> Table<const T> table(Operands& operands, const char* name) {
-  auto rows = operands.next<T>(name, {Axis("rows"), Axis("columns")});
+template <typename T>
+Table<const T> table(Operands& operands, const char* name, Axis columns = Axis("columns")) {
+  auto rows = operands.next<T>(name, {Axis("rows"), columns});
   if (rows.shape[1] < 1) throw Refusal(std::string(name) + ": expected a column at least");
   return {rows.data, rows.shape[0], rows.shape[1]};
 }
@@ -97,7 +98,7 @@ template <typename T> Lane<T> lane(Operands& operands, const Call& call) {
 template <typename T> bool are_of_rows(const Side<T>& side, int64_t first, int64_t last) {
   bool are = true;
   for (int32_t n = side.ratings.start[first]; n < side.ratings.start[last]; n++)
-    are &= uint32_t(side.ratings.col[n]) < uint64_t(side.other.rows);
+    are &= uint32_t(side.ratings.col[n]) < uint64_t(side.other_rows);
   return are;
 }
 
@@ -114,7 +115,7 @@ void by_chunk(const Call& call, const Rows<T>& rows, const Side<T>& side, const 
   });
   for (char is_fine : are_fine)
     if (!is_fine)
-      throw Refusal("col: expected rows from 0 to " + std::to_string(side.other.rows - 1));
+      throw Refusal("col: expected rows from 0 to " + std::to_string(side.other_rows - 1));
 }
 
 // The latent columns of a table: all, or all but the two of the biases.
@@ -123,10 +124,6 @@ inline int64_t rank_of(const Call& call, int64_t columns) {
   if (rank != columns && rank != columns - 2)
     throw Refusal("rank: expected the columns, or those less 2 for the biases");
   return rank;
-}
-
-template <typename T> void check_alike(const Table<const T>& one, const Table<const T>& other) {
-  if (one.columns != other.columns) throw Refusal("tables: expected as many columns in both");
 }
 
 inline double total(const std::vector<double>& parts) {

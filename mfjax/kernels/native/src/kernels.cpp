@@ -34,7 +34,7 @@ template <typename T, typename Call> auto by_missing(bool missing, const Call& c
 }
 
 template <typename T> double gradient(const Side<T>& side, int64_t first, int64_t last, T* grad) {
-  return by_columns<T, 16, 18, 64, 66, 128>(side.own.columns, [&](auto columns) {
+  return by_columns<T, 16, 32, 64, 128>(side.other.columns, [&](auto columns) {
     return by_missing<T>(side.lane.missing, [&](auto missing) {
       return gradient_rows<T, columns(), missing()>(side, first, last, grad);
     });
@@ -42,7 +42,7 @@ template <typename T> double gradient(const Side<T>& side, int64_t first, int64_
 }
 
 template <typename T> double loss(const Side<T>& side, int64_t first, int64_t last) {
-  return by_columns<T, 16, 18, 64, 66, 128>(side.own.columns, [&](auto columns) {
+  return by_columns<T, 16, 32, 64, 128>(side.other.columns, [&](auto columns) {
     return by_missing<T>(side.lane.missing, [&](auto missing) {
       return loss_rows<T, columns(), missing()>(side, first, last);
     });
@@ -51,14 +51,17 @@ template <typename T> double loss(const Side<T>& side, int64_t first, int64_t la
 
 template <typename T>
 void solve(const Side<T>& side, const Missing<T>& all, int64_t first, int64_t last, T* rows) {
-  by_missing<T>(side.lane.missing,
-                [&](auto missing) { solve_rows<T, missing()>(side, all, first, last, rows); });
+  by_columns<T, 16>(side.rank, [&](auto columns) {
+    by_missing<T>(side.lane.missing, [&](auto missing) {
+      solve_rows<T, columns(), missing()>(side, all, first, last, rows);
+    });
+  });
 }
 
 template <typename T>
 void approach(const Side<T>& side, const Missing<T>& all, int64_t steps, int64_t first,
               int64_t last, T* rows) {
-  by_columns<T, 16, 18, 64, 66, 128>(side.own.columns, [&](auto columns) {
+  by_columns<T, 16, 32, 64, 128>(side.other.columns, [&](auto columns) {
     by_missing<T>(side.lane.missing, [&](auto missing) {
       approach_rows<T, columns(), missing()>(side, all, steps, first, last, rows);
     });

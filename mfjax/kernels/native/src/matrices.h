@@ -5,10 +5,29 @@
 
 namespace mfjax::MFJAX_ISA {
 
+// weighted = w row, border += Σ w row, right += Σ t row, over `count` rows of `size` columns.
+template <typename T>
+MFJAX_INLINE void weigh(const T* const* __restrict rows, const T* __restrict weight,
+                        const T* __restrict target, int64_t size, int count, T* __restrict weighted,
+                        T* __restrict border, T* __restrict right) {
+  for (int64_t c = 0; c < size; c += LANES<T>) {
+    Vector<T> of_border = load(border + c), of_right = load(right + c);
+    for (int b = 0; b < count; b++) {
+      const Vector<T> row = load(rows[b] + c), scaled = all(weight[b]) * row;
+      store(weighted + b * size + c, scaled);
+      of_border += scaled;
+      of_right += all(target[b]) * row;
+    }
+    store(border + c, of_border);
+    store(right + c, of_right);
+  }
+}
+
 // gram += Σ_b left_b right_bᵀ over `count` rows of `size` columns, on and above the diagonal: a square of
 // registers at a time.
 template <typename T>
-MFJAX_INLINE void add_products(T* gram, const T* right, const T* left, int64_t size, int count) {
+MFJAX_INLINE void add_products(T* __restrict gram, const T* const* __restrict right,
+                               const T* __restrict left, int64_t size, int count) {
   constexpr int L = LANES<T>;
   for (int64_t c = 0; c < size; c += L)
     for (int64_t r = 0; r <= c; r += L) {
@@ -16,7 +35,7 @@ MFJAX_INLINE void add_products(T* gram, const T* right, const T* left, int64_t s
 #pragma GCC unroll 16
       for (int i = 0; i < L; i++) square[i] = load(gram + (r + i) * size + c);
       for (int b = 0; b < count; b++) {
-        Vector<T> row = load(right + b * size + c);
+        Vector<T> row = load(right[b] + c);
         const T* factor = left + b * size + r;
 #pragma GCC unroll 16
         for (int i = 0; i < L; i++) square[i] += all(factor[i]) * row;
@@ -47,7 +66,7 @@ template <typename T> MFJAX_INLINE bool factorise(T* a, int64_t n, int64_t strid
       }
       T pivot = own[i];
       if (!(pivot > 0)) return false;
-      inverse[i] = T(1) / __builtin_sqrt(pivot);
+      inverse[i] = T(1) / root(pivot);
       Vector<T> scale = all(inverse[i]);
       for (int64_t c = from; c < n; c += L) store(own + c, load(own + c) * scale);
     }
@@ -74,9 +93,7 @@ template <typename T> MFJAX_INLINE bool factorise(T* a, int64_t n, int64_t strid
 // The registers of row k from its diagonal on: those entries at and before it are 0.
 template <typename T> MFJAX_INLINE Vector<T> after_diagonal(const T* row, int64_t k) {
   constexpr int L = LANES<T>;
-  Vector<T> x = load(row + k / L * L);
-  for (int lane = 0; lane <= int(k % L); lane++) x[lane] = 0;
-  return x;
+  return after_lane<T>(load(row + k / L * L), k % L);
 }
 
 // Rᵀ y = b in place, for COUNT right sides abreast.

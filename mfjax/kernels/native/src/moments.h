@@ -5,7 +5,7 @@
 namespace mfjax::MFJAX_ISA {
 
 template <typename T> MFJAX_INLINE Vector<T> square_root(Vector<T> x) {
-  for (int lane = 0; lane < LANES<T>; lane++) x[lane] = __builtin_sqrt(x[lane]);
+  for (int lane = 0; lane < LANES<T>; lane++) x[lane] = root(x[lane]);
   return x;
 }
 

@@ -13,6 +13,16 @@ template <typename T> struct Table {
   T* row(int64_t i) const { return data + i * columns; }
 };
 
+// The same as sums over ratings read it: latent columns alone, times `free`, on whole cache lines with zeros
+// after them, and the biases apart, 0 where there are none.
+template <typename T> struct Latent {
+  const T* data;
+  const T* bias;
+  int64_t columns;  // of whole lines
+
+  const T* row(int64_t i) const { return data + i * columns; }
+};
+
 // `Columns` of one side, `[columns]` each: 1 where a column trains, its pin, its λ.
 template <typename T> struct Columns {
   const T* free;
@@ -42,15 +52,20 @@ template <typename T> struct Lane {
 // A lane as one side sees it: its own rows, and the other side's beside its ratings.
 template <typename T> struct Side {
   Table<const T> own;
-  Table<const T> other;
-  Columns<T> own_columns;
-  Columns<T> other_columns;
+  Latent<T> other;
+  int64_t other_rows;
+  Columns<T> latent;  // of the own rows, on whole lines
+  T bias_reg;         // λ of the own bias
+  int64_t rank;       // latent columns
+  bool is_item;       // whether the own rows are the items
   Ratings<T> ratings;
   const T* row_reg;     // ρ or σ, `[rows]`
-  int64_t rank;         // latent columns; with biases, two more follow
   const T* background;  // b less the centre, `[items]`
-  bool is_item;         // whether the own rows are the items
   Lane<T> lane;
+
+  bool has_bias() const { return own.columns > rank; }
+  int64_t own_bias() const { return rank + is_item; }
+  int64_t other_bias() const { return rank + !is_item; }
 };
 
 // What all missing entries say of a row, times α: `gram` [columns, columns] is Σ v vᵀ over all rows v

@@ -45,7 +45,7 @@ template <typename T, int COUNT> class Room {
   int64_t vectors_;
   Vector<T>* far_;
   Vector<T>* begin_;
-  Vector<T> near_[NEAR];
+  Vector<T> near_[NEAR] = {};
 };
 
 }  // namespace mfjax::MFJAX_ISA

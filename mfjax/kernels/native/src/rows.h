@@ -1,12 +1,12 @@
 // Sums over the ratings of one row, and what is made of them: the gradient, the loss, and steps of
 // conjugate gradients.
 //
-// With u the row and v_j the rows of the other side that it has rated, the sum is
+// With u the row and v_j the rows of the other side that it has rated, the sums are
 //
-//     Σ_j E_j v_j        E_j of `entries.h`        equation (1) of `mfjax.objective`
+//     Σ_j E_j v_j,  Σ_j E_j        E_j of `entries.h`        equation (1) of `mfjax.objective`
 //
-// by groups of ratings: their products u·v_j are summed over columns together, and their rows,
-// in cache by then, are added up a few columns at a time.
+// of latent columns, and of the bias. They are made by groups of ratings: their products u·v_j are summed over
+// columns together, and their rows, in cache by then, are added up a few columns at a time.
 #pragma once
 #include "entries.h"
 #include "room.h"
@@ -24,12 +24,11 @@ constexpr int FEW = LANES<T> < 4 ? LANES<T> : 4;  // ratings of the last groups 
 constexpr int ABREAST = 4;                        // registers that a sum is added up in
 constexpr int FETCHED = 16;                       // ratings by which a row is fetched ahead
 
-// A row as the sums want it, its columns times the other side's `free`, so that a pinned column of the
-// other side is never read; `pinned` is what its pins add to every product.
+// A row: its registers and its bias.
 template <typename T, int C> struct Operand {
   Row<T, C> shape;
-  Vector<T>* u;
-  T pinned;
+  const Vector<T>* u;
+  T bias;
 };
 
 template <typename T> struct Sums {
@@ -63,7 +62,7 @@ MFJAX_INLINE Few<T, N> products(const Operand<T, C>& at, const T* const* rows) {
     for (int64_t v = 1; v < at.shape.vectors(); v++)
       partial[b] += at.shape.get(rows[b], v) * at.u[v];
   }
-  return few_sums<T, N>(partial) + at.pinned;
+  return few_sums<T, N>(partial) + at.bias;
 }
 
 // sum[v] += Σ_b error_b rows_b[v] for `WIDE` registers from v on, in enough chains to hide latency.
@@ -108,7 +107,8 @@ MFJAX_INLINE void add_group(const Side<T>& side, const Operand<T, C>& at, int64_
   }
 }
 
-// sum += Σ_j E_j v_j over the ratings of a row; without `of_values`, ratings and b count as 0.
+// sum += Σ_j E_j v_j over the ratings of a row; without `of_values`, which has read the rows before, ratings, b
+// and the other rows' biases count as 0.
 template <typename T, int C, bool MISSING, bool ADDS>
 MFJAX_INLINE Sums<T> sum_row(const Side<T>& side, const Operand<T, C>& at, int64_t row,
                              bool of_values, Vector<T>* sum) {
@@ -118,7 +118,7 @@ MFJAX_INLINE Sums<T> sum_row(const Side<T>& side, const Operand<T, C>& at, int64
   Totals<T, N> totals = {};
   Totals<T, FEW<T>> few = {};
   for (; n + N <= end; n += N) {
-    if (at.shape.vectors() > 1 && n + FETCHED + N <= last)
+    if (of_values && n + FETCHED + N <= last)
       for (int b = 0; b < N; b++)
         prefetch(at.shape,
                  side.other.data + side.ratings.col[n + FETCHED + b] * at.shape.columns());
@@ -132,44 +132,52 @@ MFJAX_INLINE Sums<T> sum_row(const Side<T>& side, const Operand<T, C>& at, int64
   return {most.error + rest.error, most.loss + rest.loss};
 }
 
-// The Operand of a row that has its pins; `u` is where its registers go.
+// The registers of an own row where it is free.
 template <typename T, int C>
-MFJAX_INLINE Operand<T, C> operand(const Side<T>& side, const Row<T, C>& shape, const T* row,
-                                   bool has_pins, Vector<T>* pinned, Vector<T>* u) {
-  Vector<T> from_pins = {};
+MFJAX_INLINE Operand<T, C> own_row(const Side<T>& side, const Row<T, C>& shape,
+                                   const Row<T, 0>& latent, int64_t i, Vector<T>* u) {
+  const T* row = side.own.row(i);
   for (int64_t v = 0; v < shape.vectors(); v++) {
-    Vector<T> x = shape.get(row, v);
-    if (has_pins) x = x * shape.get(side.own_columns.free, v) + shape.get(side.own_columns.pin, v);
-    pinned[v] = x;
-    u[v] = x * shape.get(side.other_columns.free, v);
-    from_pins += x * shape.get(side.other_columns.pin, v);
+    const bool is_any = v * LANES<T> < side.rank;
+    u[v] = is_any ? latent.get(row, v) * shape.get(side.latent.free, v) : Vector<T>{};
   }
-  return {shape, u, lane_sum<T>(from_pins)};
+  return {shape, u, side.has_bias() ? row[side.own_bias()] : T(0)};
+}
+
+// A row of a table: latent columns, the own bias, and what stands in the column of the other side's.
+template <typename T>
+MFJAX_INLINE void put(const Side<T>& side, const Row<T, 0>& latent, const Vector<T>* registers,
+                      T bias, T pin, T* row) {
+  for (int64_t v = 0; v * LANES<T> < side.rank; v++) latent.set(row, v, registers[v]);
+  if (!side.has_bias()) return;
+  row[side.own_bias()] = bias;
+  row[side.other_bias()] = pin;
 }
 
 // The gradient of L in the rows of one side, `grad` [rows, columns], and the loss of their
 // regulariser, with that of their ratings on the users' side alone; both times s.
 template <typename T, int C, bool MISSING>
 double gradient_rows(const Side<T>& side, int64_t first, int64_t last, T* grad) {
-  const Row<T, C> shape(side.own.columns);
+  const Row<T, C> shape(side.other.columns);
+  const Row<T, 0> latent(side.rank);
   const int64_t vectors = shape.vectors();
-  Room<T, 3> room(vectors);
-  Vector<T>*row = room[0], *u = room[1], *sum = room[2];
+  Room<T, 2> room(vectors);
+  Vector<T>*u = room[0], *sum = room[1];
   double loss = 0;
   for (int64_t i = first; i < last; i++) {
-    Operand<T, C> at = operand<T, C>(side, shape, side.own.row(i), true, row, u);
+    const Operand<T, C> at = own_row(side, shape, latent, i, u);
     for (int64_t v = 0; v < vectors; v++) sum[v] = Vector<T>{};
-    Sums<T> sums = sum_row<T, C, MISSING, true>(side, at, i, true, sum);
+    const Sums<T> sums = sum_row<T, C, MISSING, true>(side, at, i, true, sum);
     Vector<T> ridge = {};
     for (int64_t v = 0; v < vectors; v++) {
-      Vector<T> decay = all(side.row_reg[i]) * shape.get(side.own_columns.reg, v) * row[v];
-      ridge += decay * row[v];
-      Vector<T> from_ratings = sum[v] * shape.get(side.other_columns.free, v) +
-                               all(sums.error) * shape.get(side.other_columns.pin, v);
-      Vector<T> whole = (from_ratings + decay) * shape.get(side.own_columns.free, v);
-      shape.set(grad + i * shape.columns(), v, all(side.lane.scale) * whole);
+      const Vector<T> decay = all(side.row_reg[i]) * shape.get(side.latent.reg, v) * u[v];
+      ridge += decay * u[v];
+      sum[v] = all(side.lane.scale) * (sum[v] + decay) * shape.get(side.latent.free, v);
     }
-    loss += double(lane_sum<T>(ridge)) / 2 + (side.is_item ? 0 : sums.loss);
+    const T decay = side.row_reg[i] * side.bias_reg * at.bias;
+    put(side, latent, sum, side.lane.scale * (sums.error + decay), T(0),
+        grad + i * side.own.columns);
+    loss += double(lane_sum<T>(ridge) + decay * at.bias) / 2 + (side.is_item ? 0 : sums.loss);
   }
   return double(side.lane.scale) * loss;
 }
@@ -177,11 +185,12 @@ double gradient_rows(const Side<T>& side, int64_t first, int64_t last, T* grad) 
 // The loss of the ratings of some rows, without s.
 template <typename T, int C, bool MISSING>
 double loss_rows(const Side<T>& side, int64_t first, int64_t last) {
-  const Row<T, C> shape(side.own.columns);
-  Room<T, 2> room(shape.vectors());
+  const Row<T, C> shape(side.other.columns);
+  const Row<T, 0> latent(side.rank);
+  Room<T, 1> room(shape.vectors());
   double loss = 0;
   for (int64_t i = first; i < last; i++) {
-    Operand<T, C> at = operand<T, C>(side, shape, side.own.row(i), true, room[0], room[1]);
+    const Operand<T, C> at = own_row(side, shape, latent, i, room[0]);
     loss += sum_row<T, C, MISSING, false>(side, at, i, true, nullptr).loss;
   }
   return loss;

@@ -52,6 +52,20 @@ template <typename T> MFJAX_INLINE void store(T* to, Vector<T> x) {
 
 template <typename T> MFJAX_INLINE Vector<T> all(T x) { return x - Vector<T>{}; }
 
+MFJAX_INLINE float root(float x) { return __builtin_sqrtf(x); }
+MFJAX_INLINE double root(double x) { return __builtin_sqrt(x); }
+
+template <typename T, int... I>
+MFJAX_INLINE Vector<T> lane_numbers(std::integer_sequence<int, I...>) {
+  return Vector<T>{T(I)...};
+}
+
+// A register with 0 in lanes up to, and with, `lane`.
+template <typename T> MFJAX_INLINE Vector<T> after_lane(Vector<T> x, int64_t lane) {
+  const Vector<T> numbers = lane_numbers<T>(std::make_integer_sequence<int, LANES<T>>{});
+  return numbers > all(T(lane)) ? x : Vector<T>{};
+}
+
 // The first `count` lanes of a register, at least one.
 template <typename T> struct Mask {
   int count;
