@@ -13,11 +13,10 @@
 
 namespace mfjax::MFJAX_ISA {
 
-// Ratings of a group: so many as their rows stay in registers, where a row's columns are known.
+// Ratings of a group.
 template <typename T, int C> constexpr int group_size() {
   constexpr int vectors = (C + LANES<T> - 1) / LANES<T>;
-  if (vectors <= 1 || LANES<T> <= 4) return LANES<T>;
-  return vectors <= 5 ? 4 : 2;
+  return vectors <= 1 || LANES<T> <= 4 ? LANES<T> : 4;
 }
 template <typename T>
 constexpr int FEW = LANES<T> < 4 ? LANES<T> : 4;  // ratings of the last groups of a row
