@@ -279,21 +279,37 @@ class GradientFn(Protocol):
     ) -> tuple[Float[Array, ""], Factors]: ...
 
 
-@runtime_checkable
-class PredictFn(Protocol):
-    """`predict(factors, user, item)`: u_i·v_j of pairs, a pure function.
+class ErrorSums(NamedTuple):
+    """What the errors of some ratings come to; e is the clipped prediction less the rating.
 
     Args:
-      factors: of one lane, pinned.
-      user, item: `[n]` rows of the factors.
+      squares: scalar Σ w e².
+      absolutes: scalar Σ w |e|.
+      weights: scalar Σ w.
+    """
+
+    squares: Float[AnyArray, ""] | np.floating
+    absolutes: Float[AnyArray, ""]
+    weights: Float[AnyArray, ""]
+
+
+@runtime_checkable
+class ErrorsFn(Protocol):
+    """`errors(factors, ratings, lane, bounds)`: a lane's errors, a pure function.
+
+    Args:
+      factors: of the lane, pinned.
+      ratings: of its problem.
+      lane: the constants of L, a `mfjax.objective.LaneTerms`.
+      bounds: to which predictions are clipped.
 
     Returns:
-      `[n]` products; with biases, less μ.
+      The sums of its training ratings, and of those that it holds out.
     """
 
     def __call__(
-        self, factors: Factors, user: Int[Array, " n"], item: Int[Array, " n"], /
-    ) -> Float[Array, " n"]: ...
+        self, factors: Factors, ratings: Ratings, lane: Any, bounds: Bounds, /
+    ) -> tuple[ErrorSums, ErrorSums]: ...
 
 
 class Gradient(NamedTuple):
@@ -305,7 +321,7 @@ class Gradient(NamedTuple):
       tolerance: the most that max|a - b| / max|b| may be against `jax.grad` in float64.
       work_bytes: an estimate of the temporaries of one lane, in bytes.
       shares_rows: whether devices may share the rows of a lane that is alone.
-      predict: what a lane is measured by; None: `mfjax.kernels.predictions`.
+      errors: of a lane in one pass; None: as `mfjax.metrics.evaluation` sums them.
     """
 
     prepare: PrepareFn
@@ -313,7 +329,7 @@ class Gradient(NamedTuple):
     tolerance: float = 1e-10
     work_bytes: int = 0
     shares_rows: bool = False
-    predict: PredictFn | None = None
+    errors: ErrorsFn | None = None
 
 
 class State(NamedTuple):
@@ -417,7 +433,7 @@ class Method(NamedTuple):
         where an epoch takes the ratings in batches, in an order of its own.
       check: refuses lanes that it cannot train, on the host.
       solves_rows: whether it solves normal equations, for which wider tiles are faster.
-      work_bytes, shares_rows, predict: as those of `Gradient`.
+      work_bytes, shares_rows, errors: as those of `Gradient`.
     """
 
     prepare: PrepareFn
@@ -428,7 +444,7 @@ class Method(NamedTuple):
     solves_rows: bool = False
     work_bytes: int = 0
     shares_rows: bool = False
-    predict: PredictFn | None = None
+    errors: ErrorsFn | None = None
 
 
 @runtime_checkable

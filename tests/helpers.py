@@ -137,5 +137,5 @@ def fit_at(rmse, epoch=2, status="finished", **hparams):
         mean=0.0,
         status=status,
         best_epoch=epoch,
-        history=dict.fromkeys(history_columns(), values),
+        history=dict.fromkeys(history_columns("validation_rmse"), values),
     )

@@ -42,8 +42,8 @@ def measure(
 
 
 def untested(outcome: Outcome) -> Outcome:
-    """The same without its errors on the test ratings."""
-    return outcome._replace(test=[{} for _ in outcome.final])
+    """The same without its predictions of the test ratings and their errors."""
+    return outcome._replace(test=[{} for _ in outcome.final], predicted=())
 
 
 def was_tested(outcome: Outcome) -> bool:
@@ -85,13 +85,14 @@ def _by_column(experiment: Experiment, outcome: Outcome) -> Measured:
     final = outcome.final
     chosen = outcome.chosen_fits
     measured = {}
-    for column in columns("train"):
+    chooses = experiment.sweep.plan.schedule.choose_by
+    for column in columns("train", chooses=chooses):
         values = [fit.at_best(column) for fit in final]
         measured[column] = over_splits(final, values, problems)
-    for column in columns("validation"):
+    for column in columns("validation", chooses=chooses):
         values = [fit.at_best(column) for fit in chosen]
         measured[column] = over_splits(chosen, values, problems)
-    for column in columns("test") if all(outcome.test) else ():
+    for column in outcome.test[0] if all(outcome.test) else ():
         values = [errors[column] for errors in outcome.test]
         measured[column] = over_splits(final, values, problems, of_test=True)
     return measured

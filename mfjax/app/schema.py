@@ -26,7 +26,7 @@ from mfjax.gradients import GRADIENTS
 from mfjax.kernels import KERNELS
 from mfjax.kernels.choice import AUTO
 from mfjax.methods import METHODS
-from mfjax.metrics import columns
+from mfjax.metrics import choosing
 from mfjax.reporting.saving import FORMATS, Saving
 from mfjax.training.epochs import CHOOSE, Schedule
 from mfjax.types import CONVENTIONS, NO_FOLD, WIDTHS, Hparams, Spec
@@ -642,7 +642,7 @@ CHOICES: dict[str, Collection[str]] = {
 
 def choices() -> dict[str, Collection[str]]:
     """CHOICES, and the columns of the metrics that there are now."""
-    return CHOICES | {"choose_by": columns("validation")}
+    return CHOICES | {"choose_by": choosing()}
 
 
 # what keys were called before

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mfjax.app.table import Row, Table
-from mfjax.metrics import columns, label, metric_of
+from mfjax.metrics import PARTS, columns, label, metric_of, part_of
 from mfjax.reporting.expected import COLUMNS
 from mfjax.reporting.formats import Shown, cells
 from mfjax.reporting.statistics import Interval
@@ -54,14 +54,14 @@ def _status(setting: Setting) -> str:
 def metrics_table(metrics: Mapping[str, Interval], refitted: bool) -> Table:
     """Mean and 95 % interval of each metric, by the fits that they are of."""
     if refitted:
-        of_fits = {"validation fit": columns("validation"), "refit": columns("train", "test")}
+        of_fits = {"validation fit": ("validation",), "refit": ("train", "test")}
     else:
-        of_fits = {"fit": columns("train", "validation", "test")}
+        of_fits = {"fit": PARTS}
     rows = []
-    for fit, of_fit in of_fits.items():
+    for fit, parts in of_fits.items():
         head = fit  # in the first row alone
-        for column in of_fit:
-            if column in metrics and metrics[column].mean is not None:
+        for column in (column for part in parts for column in metrics if part_of(column) == part):
+            if metrics[column].mean is not None:
                 rows.append([head, label(column), *_interval_cells(metrics[column])])
                 head = ""
     headings = ["of the", "metric", "mean", "95 % interval", "n"]

@@ -12,8 +12,7 @@ from mfjax.data.dataset import Dataset
 from mfjax.data.problem import Problem
 from mfjax.metrics.baselines import on_test
 from mfjax.metrics.cold import cold
-from mfjax.training.folding import with_given
-from mfjax.training.protocol import Outcome, predictions
+from mfjax.training.protocol import Outcome
 from mfjax.training.whole import taking_its_place
 from mfjax.types import Ratings
 
@@ -29,11 +28,12 @@ def rows_of_tests(experiment: Experiment, outcome: Outcome) -> list[dict[str, An
     `cold_users`, `cold_items` and `cold_ratings` count what has no rating before the test, and the
     errors `test_…_warm` and `test_…_cold` are of the other test ratings and of these.
     """
-    plan = experiment.sweep.plan
+    if not was_tested(outcome):
+        return []
     rows = []
-    for fit, errors in zip(outcome.final, outcome.test, strict=True) if was_tested(outcome) else ():
-        problem = plan.problems[fit.lane.hparams.cut]
-        predicted = predictions(with_given(fit, problem, plan.spec), problem.test)
+    tested = zip(outcome.final, outcome.test, outcome.predicted, strict=True)
+    for fit, errors, predicted in tested:
+        problem = experiment.sweep.plan.problems[fit.lane.hparams.cut]
         is_cold = cold(problem)
         apart = {
             f"{column}_{name}": error
@@ -64,14 +64,12 @@ def write_predictions(experiment: Experiment, outcome: Outcome, path: Path) -> N
     """Write what was predicted of each test rating, in the ids of the data, clipped."""
     import polars as pl
 
-    plan = experiment.sweep.plan
     dataset = experiment.dataset
     frames = []
-    for fit in outcome.final:
+    for fit, predicted in zip(outcome.final, outcome.predicted, strict=True):
         hparams = fit.lane.hparams
-        problem = plan.problems[hparams.cut]
+        problem = experiment.sweep.plan.problems[hparams.cut]
         test = problem.test
-        predicted = predictions(with_given(fit, problem, plan.spec), test)
         frames.append(
             pl.DataFrame(
                 {

@@ -39,5 +39,5 @@ def by_kernel(make_kernel: Callable[[Spec], Kernel], spec: Spec) -> Gradient:
         value_and_grad=value_and_grad,
         work_bytes=kernel.work_bytes,
         shares_rows=kernel.shares_rows,
-        predict=kernel.predict,
+        errors=kernel.errors,
     )

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Array, Float, Int
 
 from mfjax.objective import LaneTerms
-from mfjax.types import Factors, Hparams, Info, Optimizer, PredictFn, PrepareFn, State
+from mfjax.types import ErrorsFn, Factors, Hparams, Info, Optimizer, PrepareFn, State
 
 USER, ITEM = 0, 1  # the places of the sides in `Sides` and `Factors`
 
@@ -95,7 +95,7 @@ class Kernel(NamedTuple):
       work_bytes: an estimate of the temporaries of one lane.
       shares_rows: whether devices may share the rows of a lane that is alone; where they do not,
         its threads do.
-      predict: u_i·v_j of pairs.
+      errors: the sums of a lane's errors; None: those of `mfjax.metrics.evaluation`.
     """
 
     prepare: PrepareFn
@@ -107,4 +107,4 @@ class Kernel(NamedTuple):
     usual_batch_size: Callable[[Optimizer], int]
     work_bytes: int
     shares_rows: bool
-    predict: PredictFn
+    errors: ErrorsFn | None

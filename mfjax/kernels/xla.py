@@ -7,7 +7,6 @@ from mfjax.kernels.conjugate import approach_rows
 from mfjax.kernels.kernel import BATCH_SIZE, Kernel, Loss, OwnRows
 from mfjax.kernels.layout import Tiles, prepare
 from mfjax.kernels.normal import solve_rows
-from mfjax.kernels.predictions import predict
 from mfjax.kernels.tiles import error_sums, in_rows, tables, views, work_bytes
 from mfjax.objective import LaneTerms, off_ratings, pin, zero_pinned
 from mfjax.types import Factors, Spec
@@ -35,7 +34,7 @@ def xla_kernel(spec: Spec) -> Kernel:
         usual_batch_size=lambda optimizer: BATCH_SIZE,
         work_bytes=work_bytes(spec),
         shares_rows=True,
-        predict=predict,
+        errors=None,
     )
 
 

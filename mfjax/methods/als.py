@@ -109,7 +109,7 @@ def _alternating(half_sweep: SolveRowsFn, kernel: Kernel, spec: Spec) -> Method:
         step=step,
         work_bytes=kernel.work_bytes,
         shares_rows=kernel.shares_rows,
-        predict=kernel.predict,
+        errors=kernel.errors,
     )
 
 

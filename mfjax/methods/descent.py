@@ -62,5 +62,5 @@ def descent(spec: Spec, *, gradient: Gradient, optimizer: Optimizer) -> Method:
         reads=optimizer.reads,
         work_bytes=gradient.work_bytes,
         shares_rows=gradient.shares_rows,
-        predict=gradient.predict,
+        errors=gradient.errors,
     )

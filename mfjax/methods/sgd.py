@@ -63,7 +63,7 @@ def sgd(
         init=init,
         step=step,
         reads=(*optimizer.reads, "split_seed"),
-        predict=kernel.predict,
+        errors=kernel.errors,
     )
 
 

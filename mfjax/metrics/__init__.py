@@ -3,11 +3,12 @@
 A column is a metric on a part of the ratings, such as `validation_rmse`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from mfjax.errors import InputError
-from mfjax.metrics.rating import mae, rmse
+from mfjax.metrics.rating import mae, r2, rmse, user_rmse
+from mfjax.types import ErrorSums
 
 PARTS = ("train", "validation", "test")
 
@@ -18,16 +19,19 @@ class Metric(NamedTuple):
     Args:
       of: a pure function of the arrays that it `needs`, by keyword, to a scalar; of NumPy and jax
         arrays alike, and NaN where every weight is 0.
-      needs: of `prediction`, `value`, `error` (prediction less value, after clipping) and `weight`,
-        each `[n]`.
+      needs: of `prediction`, `value`, `error` (prediction less value, after clipping), `weight` and
+        `user` (rows), each `[n]`; and of the sums `squares`, `absolutes` and `weights` of an
+        `ErrorSums`. What needs these alone costs next to nothing in training.
       better: whether lower or higher values are better.
       label: what tables and plots call it.
+      parts: of which ratings it is always measured; what chooses is measured of all.
     """
 
     of: Callable[..., Any]
     needs: tuple[str, ...]
     better: Literal["lower", "higher"]
     label: str
+    parts: tuple[str, ...] = PARTS
 
     @property
     def sign(self) -> int:
@@ -36,23 +40,56 @@ class Metric(NamedTuple):
 
 
 METRICS: dict[str, Metric] = {
-    "rmse": Metric(rmse, needs=("error", "weight"), better="lower", label="RMSE"),
-    "mae": Metric(mae, needs=("error", "weight"), better="lower", label="MAE"),
+    "rmse": Metric(rmse, needs=("squares", "weights"), better="lower", label="RMSE"),
+    "mae": Metric(mae, needs=("absolutes", "weights"), better="lower", label="MAE"),
+    "r2": Metric(r2, ("error", "value", "weight"), better="higher", label="R²", parts=("test",)),
+    "user_rmse": Metric(
+        user_rmse,
+        needs=("error", "weight", "user"),
+        better="lower",
+        label="RMSE a user",
+        parts=("test",),
+    ),
 }
 
 
-def columns(*parts: str) -> list[str]:
-    """The columns of `parts`, in the order of the table."""
-    return [f"{part}_{name}" for part in parts for name in METRICS]
+def names(part: str, chooses: str | None = None) -> list[str]:
+    """The metrics that are measured of a part, in the order of the table.
+
+    Args:
+      part: of PARTS.
+      chooses: the column that chooses, whose metric is measured of every part.
+    """
+    also = None if chooses is None else _name(chooses)
+    return [name for name, metric in METRICS.items() if part in metric.parts or name == also]
+
+
+def columns(*parts: str, chooses: str | None = None) -> list[str]:
+    """The columns of `parts`, in the order of the table; `chooses` as in `names`."""
+    return [f"{part}_{name}" for part in parts for name in names(part, chooses)]
+
+
+def part_of(column: str) -> str:
+    """The part of a column, such as `validation`; empty where it is none."""
+    part, _, name = column.partition("_")
+    return part if part in PARTS and name in METRICS else ""
+
+
+def _name(column: str) -> str:
+    return column.partition("_")[2]
 
 
 def metric_of(column: str) -> Metric:
     """The metric of a column. Raises InputError where there is no such column."""
-    part, _, name = column.partition("_")
-    if part not in PARTS or name not in METRICS:
-        known = ", ".join(columns("validation"))
+    if not part_of(column):
+        known = ", ".join(choosing())
         raise InputError(f"choose_by: expected one of {known}, got {column!r}")
-    return METRICS[name]
+    return METRICS[_name(column)]
+
+
+def choosing() -> list[str]:
+    """The columns that may choose."""
+    return [f"validation_{name}" for name in METRICS]
 
 
 def label(column: str) -> str:
@@ -62,11 +99,37 @@ def label(column: str) -> str:
     return f"{named} {metric_of(column).label}"
 
 
-def measured(prediction: Any, value: Any, weight: Any) -> Mapping[str, Any]:
-    """Every metric of some predictions, `[n]` each, by name."""
-    arrays = {"prediction": prediction, "value": value, "weight": weight}
-    arrays["error"] = prediction - value
-    return {
-        name: metric.of(**{need: arrays[need] for need in metric.needs})
-        for name, metric in METRICS.items()
+def measured(
+    wanted: Iterable[str], *, prediction: Any, value: Any, weight: Any, user: Any
+) -> Mapping[str, Any]:
+    """The metrics of some predictions, `[n]` each, by name.
+
+    Args:
+      wanted: names in METRICS.
+      prediction, value: in rating units, the predictions clipped.
+      weight: from 0.
+      user: rows.
+    """
+    error = prediction - value
+    arrays = {
+        "prediction": prediction,
+        "value": value,
+        "error": error,
+        "weight": weight,
+        "user": user,
+        "squares": (weight * error**2).sum(),
+        "absolutes": (weight * abs(error)).sum(),
+        "weights": weight.sum(),
     }
+    return {name: _of(METRICS[name], arrays) for name in wanted}
+
+
+def of_sums(wanted: Iterable[str], sums: ErrorSums) -> Mapping[str, Any]:
+    """The metrics that need no more than those sums, by name."""
+    arrays = sums._asdict()
+    enough = [name for name in wanted if arrays.keys() >= set(METRICS[name].needs)]
+    return {name: _of(METRICS[name], arrays) for name in enough}
+
+
+def _of(metric: Metric, arrays: Mapping[str, Any]) -> Any:
+    return metric.of(**{need: arrays[need] for need in metric.needs})

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mfjax.data.problem import Problem
-from mfjax.metrics import columns, measured
+from mfjax.metrics import columns, measured, names
 from mfjax.objective import mean_or, mean_rating
 from mfjax.types import NO_FOLD, Cut, Hparams
 
@@ -25,7 +25,10 @@ def on_test(prediction: PredictionsOfTest, problem: Problem) -> dict[str, float]
     if not len(prediction):
         return dict.fromkeys(columns("test"), float("nan"))
     clipped = np.clip(prediction, *problem.bounds)
-    metrics = measured(clipped, problem.test.value, problem.test.weight)
+    test = problem.test
+    metrics = measured(
+        names("test"), prediction=clipped, value=test.value, weight=test.weight, user=test.user
+    )
     return {f"test_{name}": float(metric) for name, metric in metrics.items()}
 
 

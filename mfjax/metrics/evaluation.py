@@ -3,10 +3,10 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mfjax.kernels.predictions import predict as in_xla
-from mfjax.metrics import measured
+from mfjax.kernels.predictions import predict
+from mfjax.metrics import PARTS, columns, measured, names, of_sums
 from mfjax.objective import LaneTerms, train_weight, validation_weight
-from mfjax.types import Bounds, Factors, PredictFn, Ratings
+from mfjax.types import Bounds, ErrorsFn, Factors, Ratings
 
 
 def evaluate(
@@ -14,21 +14,47 @@ def evaluate(
     ratings: Ratings,
     lane: LaneTerms,
     bounds: Bounds,
-    predict: PredictFn | None = None,
+    chooses: str,
+    errors: ErrorsFn | None = None,
 ) -> dict[str, Float[Array, ""]]:
-    """Every metric on the training and the held-out ratings, by column, in one pass.
+    """The metrics of a lane on its training and its held-out ratings.
 
-    Predictions are clipped to `bounds`. A metric is NaN where the lane has no such ratings.
+    Args:
+      factors: of the lane.
+      ratings: of its problem.
+      lane: the constants of L.
+      bounds: to which predictions are clipped.
+      chooses: the column that chooses, whose metric is among them.
+      errors: their sums in one pass, for metrics that need no more; None: in XLA.
+
+    Returns:
+      By column; NaN where the lane has no such ratings.
     """
-    predict = predict or in_xla
+    found = {}
+    if errors is not None:
+        sums = zip(PARTS, errors(factors, ratings, lane, bounds), strict=False)
+        found = {
+            f"{part}_{name}": metric
+            for part, of_part in sums
+            for name, metric in of_sums(names(part, chooses), of_part).items()
+        }
+    wanted = columns("train", "validation", chooses=chooses)
+    if found.keys() >= set(wanted):
+        return found
     prediction = predict(factors, ratings.user, ratings.item) + lane.centre
-    prediction = jnp.clip(prediction, bounds.low, bounds.high)
-    weights = {
-        "train": train_weight(ratings.weight, ratings.fold, lane),
-        "validation": validation_weight(ratings.weight, ratings.fold, lane),
+    arrays = {
+        "prediction": jnp.clip(prediction, bounds.low, bounds.high),
+        "value": ratings.value,
+        "user": ratings.user,
+    }
+    train = train_weight(ratings.weight, ratings.fold, lane)
+    validation = validation_weight(ratings.weight, ratings.fold, lane)
+    measured_of = {
+        "train": measured(names("train", chooses), weight=train, **arrays),
+        "validation": measured(names("validation", chooses), weight=validation, **arrays),
     }
     return {
         f"{part}_{name}": metric
-        for part, weight in weights.items()
-        for name, metric in measured(prediction, ratings.value, weight).items()
+        for part, of_part in measured_of.items()
+        for name, metric in of_part.items()
     }

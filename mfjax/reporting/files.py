@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from mfjax.metrics import columns
-from mfjax.training.lanes import Fit, history_columns
+from mfjax.metrics import columns, part_of
+from mfjax.training.lanes import Fit
 from mfjax.training.protocol import Outcome
 from mfjax.training.whole import taking_its_place
 
@@ -83,7 +83,7 @@ def lane_rows(outcome: Outcome) -> list[dict[str, Any]]:
 
 
 def _row_of_fit(fit: Fit) -> dict[str, Any]:
-    measured = columns("train", "validation")
+    measured = [column for column in fit.history if part_of(column)]
     return {
         **fit.lane.hparams._asdict(),
         "status": fit.status,
@@ -95,12 +95,11 @@ def _row_of_fit(fit: Fit) -> dict[str, Any]:
 
 def history_rows(outcome: Outcome) -> list[dict[str, Any]]:
     """A row a lane and epoch, the lanes numbered as in `lane_rows`."""
-    names = history_columns()
     rows = []
     for lane, fit in enumerate(all_fits(outcome)):
-        by_column = [fit.history[name].tolist() for name in names]
+        by_column = [column.tolist() for column in fit.history.values()]
         by_epoch = zip(*by_column, strict=True)
         for epoch, values in enumerate(by_epoch, start=1):
             row = {"lane": lane, "epoch": epoch}
-            rows.append(row | dict(zip(names, values, strict=True)))
+            rows.append(row | dict(zip(fit.history, values, strict=True)))
     return rows

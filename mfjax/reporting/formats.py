@@ -8,8 +8,17 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+MINUS = "−"  # as on the axes of figures
 LATEX = {character: f"\\{character}" for character in "_%&#${}"} | {
     "–": "--",
+    MINUS: "$-$",
+    "<": "$<$",
+    ">": "$>$",
+    "|": "$|$",
+    "±": r"$\pm$",
+    "×": r"$\times$",
+    "²": "$^2$",
+    "≥": r"$\geq$",
     "λ": r"$\lambda$",
     "\\": r"\textbackslash{}",
     "^": r"\textasciicircum{}",
@@ -40,7 +49,8 @@ def _in_markdown(text: str) -> str:
     return escaped.replace("|", r"\|")
 
 
-def _in_latex(text: str) -> str:
+def in_latex(text: str) -> str:
+    """Text for LaTeX, in one line, in which no character is a command."""
     return "".join(LATEX.get(character, character) for character in _in_one_line(text))
 
 
@@ -84,7 +94,7 @@ def latex(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A LaTeX `tabular` of ready cells, the first column left and the others right."""
 
     def line(row: Sequence[str]) -> str:
-        return " & ".join(map(_in_latex, row)) + r" \\"
+        return " & ".join(map(in_latex, row)) + r" \\"
 
     alignment = "l" + "r" * (len(headings) - 1)
     lines = [

@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from mfjax.metrics import columns, metric_of
 from mfjax.metrics.evaluation import evaluate
-from mfjax.objective import AnyArray, lane_terms
+from mfjax.objective import AnyArray, LaneTerms, lane_terms
 from mfjax.types import Bounds, Factors, Hparams, Method, Ratings, Run, Spec, State
 
 T = TypeVar("T")
@@ -24,9 +24,9 @@ History = Mapping[str, Float[AnyArray, "..."]]
 Advance = Callable[..., tuple[Run, History]]
 
 
-def history_columns() -> list[str]:
+def history_columns(chooses: str) -> list[str]:
     """The columns of a History in the order to show them; jax sorts the keys of a dict."""
-    return ["loss", "update_norm", *columns("train", "validation")]
+    return ["loss", "update_norm", *columns("train", "validation", chooses=chooses)]
 
 
 CHOOSE = ("overall", "per_split")
@@ -90,9 +90,13 @@ def epochs(method: Method, spec: Spec, schedule: Schedule) -> Advance:
     `last_epoch`. The History is of `[epochs_per_call]`.
     """
     nan = jnp.full((), jnp.nan, spec.dtype)
-    unmeasured = dict.fromkeys(columns("train", "validation"), nan)
-    untrained = dict.fromkeys(history_columns(), nan)
-    sign = metric_of(schedule.choose_by).sign
+    chooses = schedule.choose_by
+    unmeasured = dict.fromkeys(columns("train", "validation", chooses=chooses), nan)
+    untrained = dict.fromkeys(history_columns(chooses), nan)
+    sign = metric_of(chooses).sign
+
+    def measure(state: State, data: Data, lane: LaneTerms) -> dict[str, Array]:
+        return evaluate(state.factors, data.ratings, lane, data.bounds, chooses, method.errors)
 
     def advance(
         run: Run,
@@ -108,10 +112,10 @@ def epochs(method: Method, spec: Spec, schedule: Schedule) -> Advance:
             due = finite & is_due(run.epoch + 1, schedule, last_epoch)
             metrics = jax.lax.cond(
                 due,
-                lambda: evaluate(state.factors, data.ratings, lane, data.bounds, method.predict),
+                lambda: measure(state, data, lane),
                 lambda: unmeasured,
             )
-            score = sign * metrics[schedule.choose_by]
+            score = sign * metrics[chooses]
             after = after_epoch(run, state, finite, due, score)
             return after, {"loss": info.loss, "update_norm": info.update_norm, **metrics}
 

@@ -196,15 +196,16 @@ def rank_group(rank: int) -> int:
 # tracks
 
 
-def blank_history(epochs: int, dtype: str) -> History:
+def blank_history(plan: Plan, epochs: int) -> History:
     """A history of which no epoch is trained yet."""
-    untrained = np.full(epochs, np.nan, dtype)
-    return dict.fromkeys(history_columns(), untrained)
+    untrained = np.full(epochs, np.nan, plan.spec.dtype)
+    return dict.fromkeys(history_columns(plan.schedule.choose_by), untrained)
 
 
-def history_bytes(epochs: int, dtype: str) -> int:
+def history_bytes(plan: Plan, epochs: int) -> int:
     """The size of the history of one lane."""
-    return epochs * len(history_columns()) * np.dtype(dtype).itemsize
+    columns = history_columns(plan.schedule.choose_by)
+    return epochs * len(columns) * np.dtype(plan.spec.dtype).itemsize
 
 
 def lengthened(track: Track, epochs: int) -> Track:

@@ -89,7 +89,7 @@ class Program:
 
     def blank_track(self, epochs: int) -> Track:
         """A lane that has not begun."""
-        return Track(self._blank, blank_history(epochs, self.spec.dtype))
+        return Track(self._blank, blank_history(self.plan, epochs))
 
     def run(
         self,
@@ -140,7 +140,7 @@ class Program:
             state=state,
             work=work,
             data=padded_bytes(data),
-            history=history_bytes(schedule.epochs, self.spec.dtype),
+            history=history_bytes(self.plan, schedule.epochs),
         )
         asked = self.plan.lane_batch
         ratings = (asked or 1) * self.spec.tiling.chunk
@@ -237,7 +237,7 @@ class Program:
             return advance(run, own_data, lane.hparams, lane.last_epoch)
 
         def ended(run: Run) -> tuple[Run, History]:
-            history = blank_history(schedule.epochs_per_call, self.spec.dtype)
+            history = blank_history(self.plan, schedule.epochs_per_call)
             return run, jax.tree.map(jnp.asarray, history)
 
         goes_on = begins | is_live(run, schedule, lane.last_epoch)

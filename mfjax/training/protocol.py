@@ -56,6 +56,8 @@ class Outcome(NamedTuple):
         empty where it was not tested.
       refitted: whether the chosen setting was trained once more.
       own: where each split and test fold chose for itself, the setting of each, in their order.
+      predicted: of each final fit `[n]` predictions of its test ratings, in their order, not
+        clipped.
     """
 
     settings: list[Setting]
@@ -64,6 +66,7 @@ class Outcome(NamedTuple):
     test: list[dict[str, float]]
     refitted: bool
     own: Sequence[Setting] = ()
+    predicted: Sequence[Float[np.ndarray, " n"]] = ()
 
     def __repr__(self) -> str:
         """One line: of how many settings which is the best, and its errors."""
@@ -246,13 +249,14 @@ def _tested(
     final: list[Fit],
     plan: Plan,
 ) -> Outcome:
-    """The outcome with its final fits, and their errors on the test ratings."""
-
-    def errors(fit: Fit) -> dict[str, float]:
-        problem = plan.problems[fit.lane.hparams.cut]
-        return on_test(predictions(with_given(fit, problem, plan.spec), problem.test), problem)
-
-    return outcome._replace(final=final, test=[errors(fit) for fit in final])
+    """The outcome with its final fits, their predictions of the test ratings, and the errors."""
+    problems = [plan.problems[fit.lane.hparams.cut] for fit in final]
+    predicted = [
+        predictions(with_given(fit, problem, plan.spec), problem.test)
+        for fit, problem in zip(final, problems, strict=True)
+    ]
+    test = [on_test(of_fit, problem) for of_fit, problem in zip(predicted, problems, strict=True)]
+    return outcome._replace(final=final, test=test, predicted=predicted)
 
 
 def num_settings(lanes: Sequence[Hparams]) -> int:

@@ -141,7 +141,8 @@ class Sweep:
         if self.plan.spec.bias:
             problem = self.plan.problems[lane.hparams.cut]
             mean = mean_rating(problem.ratings, lane.hparams)
-        history = {name: track.history[name][:epoch] for name in history_columns()}
+        names = history_columns(self.plan.schedule.choose_by)
+        history = {name: track.history[name][:epoch] for name in names}
         return Fit(
             lane=lane,
             factors=Factors(*run.best),
@@ -204,7 +205,7 @@ class Sweep:
         itemsize = np.dtype(spec.dtype).itemsize
         needed = sum(
             rows * (rank_group(lane.hparams.rank) + columns) * itemsize
-            + history_bytes(lane.epochs, spec.dtype)
+            + history_bytes(self.plan, lane.epochs)
             for lane in lanes
         )
         what = f"the factors and histories of {len(lanes):,} lanes"

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from helpers import assert_close, configured
 
-from mfjax import KERNELS, Factors, Hparams, Kernel, Ratings, Spec, Tiling
+from mfjax import KERNELS, Bounds, Factors, Hparams, Kernel, Ratings, Spec, Tiling
 from mfjax.checks.compare import relative_error
 from mfjax.kernels.kernel import ITEM, USER
 from mfjax.kernels.native import calls
@@ -144,12 +144,18 @@ def test_each_step_of_conjugate_gradients_is_lower(case, side):
     assert after(3) <= after(1) + rounding <= after(0) + 2 * rounding
 
 
-def test_predictions_are_products(case):
-    user, item = jax.device_put((case.ratings.user, case.ratings.item))
-    ours = calls.predictions(case.factors, user, item, threads=2)
-    products = np.asarray(case.factors.user)[user] * np.asarray(case.factors.item)[item]
-    tolerance = TOLERANCE[case.spec.dtype]
-    np.testing.assert_allclose(ours, products.sum(1), rtol=tolerance, atol=10 * tolerance)
+def test_the_sums_of_errors(case):
+    ratings = case.ratings
+    bounds = Bounds(2.5, 3.25)
+    user, item = (np.asarray(side, np.float64) for side in case.factors)
+    products = (user[ratings.user] * item[ratings.item]).sum(1)
+    error = np.clip(products + float(case.lane.centre), *bounds) - ratings.value
+    is_held_out = ratings.fold == 1
+    found = calls.errors(case.factors, jax.device_put(ratings), case.lane, bounds, threads=2)
+    for of_part, is_of in zip(found, (~is_held_out, is_held_out), strict=True):
+        weight = ratings.weight * is_of
+        sums = (weight * error**2).sum(), (weight * abs(error)).sum(), weight.sum()
+        np.testing.assert_allclose(of_part, sums, rtol=10 * TOLERANCE[case.spec.dtype], atol=1e-30)
 
 
 @pytest.mark.parametrize("name", LAZY)

@@ -1,5 +1,7 @@
 """Metrics by hand, and the two predictors that every reader wants beside a model."""
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -47,19 +49,31 @@ def test_without_test_ratings_there_is_no_error():
 
 def test_metrics_are_weighted_and_nan_without_weight():
     prediction, value = np.array([1.0, 2.0, 9.0]), np.array([2.0, 4.0, 0.0])
-    of = measured(prediction, value, np.array([1.0, 3.0, 0.0]))
+    arrays = {"prediction": prediction, "value": value, "user": np.array([7, 3, 7])}
+    weight = np.array([1.0, 3.0, 0.0])
+    of = measured(METRICS, weight=weight, **arrays)
     assert of.keys() == METRICS.keys()
     assert of["rmse"] == pytest.approx(np.sqrt((1 + 3 * 4) / 4))
     assert of["mae"] == pytest.approx((1 + 3 * 2) / 4)
+    assert of["r2"] == pytest.approx(1 - (1 + 3 * 4) / (1.5**2 + 3 * 0.5**2))
+    assert of["user_rmse"] == pytest.approx((1 + 2) / 2)
+    in_jax = measured(METRICS, weight=jnp.asarray(weight), **jax.tree.map(jnp.asarray, arrays))
+    assert in_jax == pytest.approx(of, rel=1e-6)
     with np.errstate(invalid="ignore"):
-        nothing = measured(prediction, value, np.zeros(3))
+        nothing = measured(METRICS, weight=np.zeros(3), **arrays)
     assert np.isnan(list(nothing.values())).all()
+    with np.errstate(invalid="ignore"):
+        alike = measured(["r2"], weight=weight, **(arrays | {"value": np.full(3, 4.0)}))
+    assert np.isnan(alike["r2"])
 
 
 def test_columns_and_their_labels():
-    assert columns("train", "test") == ["train_rmse", "train_mae", "test_rmse", "test_mae"]
+    of_test = ["test_rmse", "test_mae", "test_r2", "test_user_rmse"]
+    assert columns("train", "test") == ["train_rmse", "train_mae", *of_test]
+    chosen = ["train_rmse", "train_mae", "train_r2"]
+    assert columns("train", chooses="validation_r2") == chosen
     assert metric_of("validation_mae") is METRICS["mae"]
     assert label("train_rmse") == "training RMSE"
-    for wrong in ("rmse", "validation_ndcg", "middle_rmse"):
+    for wrong in ("rmse", "validation_nope", "middle_rmse"):
         with pytest.raises(InputError, match=f"expected one of validation_rmse, .*{wrong}"):
             metric_of(wrong)

@@ -117,7 +117,7 @@ VALUES = {
     "split.name=by_user": "split.name: expected one of",
     "method.name=nope": "method.name: expected one of descent, sgd",
     "gradient=nope": "gradient: expected one of autodiff",
-    "choose_by=ndcg": "choose_by: expected one of validation_rmse, validation_mae, got 'ndcg'",
+    "choose_by=ndcg": "choose_by: expected one of validation_rmse, validation_mae, validation_r2",
     "choose_by=test_rmse": "choose_by: expected one of validation_rmse",
     "matmul_precision=low": "matmul_precision: expected one of",
     "job=device job.lane_data.name=nope": "job.lane_data.name: expected one of",

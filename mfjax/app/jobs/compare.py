@@ -21,7 +21,7 @@ from mfjax.app.table import Table
 from mfjax.app.tested import rows_of_tests
 from mfjax.app.training import train
 from mfjax.errors import InputError
-from mfjax.metrics import PARTS, columns, label
+from mfjax.metrics import METRICS, PARTS, label
 from mfjax.reporting.files import write_json
 from mfjax.reporting.formats import Shown, cells
 from mfjax.training.protocol import Outcome
@@ -156,11 +156,14 @@ def written(one: Compared, folder: Path, *, all_tested: bool) -> dict[str, Any]:
 
 def show(figures: Mapping[str, dict[str, Any]]) -> None:
     """The variants on the terminal."""
-    measured = {label(column): Shown(column, ".5f") for column in columns(*PARTS)}
+    there = {column for of in figures.values() for column in of["metrics"]}
+    by_metric = [
+        [f"{part}_{name}" for part in PARTS if f"{part}_{name}" in there] for name in METRICS
+    ]
+    measured = {label(column): Shown(column, ".5f") for some in by_metric for column in some}
     shown = SHOWN | measured
     rows = [cells({"variant": name, **of, **_means(of)}, shown) for name, of in figures.items()]
-    by_metric = [[label(column) for column in columns(part)] for part in PARTS]
-    first, *others = zip(*by_metric, strict=True)
+    first, *others = [[label(column) for column in some] for some in by_metric if some]
     table = Table(
         title="The same ratings, side by side",
         headings=list(shown),

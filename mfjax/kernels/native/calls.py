@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 from mfjax.kernels.kernel import ITEM, USER, Loss
 from mfjax.kernels.native.layout import Compressed
 from mfjax.objective import LaneTerms
-from mfjax.types import AnyArray, Factors, Info, Spec
+from mfjax.types import AnyArray, Bounds, ErrorSums, Factors, Info, Ratings, Spec
 
 EXACT = -1  # steps of `rows`
 LINE = 64  # bytes of a cache line
@@ -90,13 +90,39 @@ def rows(
     return found
 
 
-def predictions(
-    factors: Factors, user: Int[Array, " n"], item: Int[Array, " n"], threads: int = 1
-) -> Float[Array, " n"]:
-    """u_i·v_j of n pairs."""
-    of_each = jax.ShapeDtypeStruct(user.shape, factors.user.dtype)
-    call = _call("mfjax_predictions", of_each)
-    return call(*factors, user, item, threads=np.int64(threads))
+def errors(
+    factors: Factors,
+    ratings: Ratings,
+    lane: LaneTerms,
+    bounds: Bounds,
+    threads: int = 1,
+) -> tuple[ErrorSums, ErrorSums]:
+    """The sums of a lane's errors on its training ratings and on those that it holds out.
+
+    Args:
+      factors: of the lane.
+      ratings: of its problem.
+      lane: the constants of L.
+      bounds: to which predictions are clipped.
+      threads: that share the ratings.
+
+    Returns:
+      Those of training, and those of validation.
+    """
+    dtype = factors.user.dtype
+    call = _call("mfjax_errors", jax.ShapeDtypeStruct((2, len(ErrorSums._fields)), dtype))
+    sums = call(
+        *factors,
+        ratings.user,
+        ratings.item,
+        ratings.value,
+        ratings.weight,
+        ratings.fold,
+        jnp.asarray(lane.fold, jnp.int32),
+        jnp.stack([jnp.asarray(scalar, dtype) for scalar in (lane.centre, *bounds)]),
+        threads=np.int64(threads),
+    )
+    return ErrorSums(*sums[0]), ErrorSums(*sums[1])
 
 
 def epoch(

@@ -44,7 +44,7 @@ def native_kernel(spec: Spec) -> Kernel:
         usual_batch_size=usual_batch_size,
         work_bytes=0,
         shares_rows=False,
-        predict=partial(calls.predictions, threads=spec.tiling.shards),
+        errors=partial(calls.errors, threads=spec.tiling.shards),
     )
 
 

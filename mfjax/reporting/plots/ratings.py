@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mfjax.metrics import METRICS, measured
+from mfjax.reporting.formats import MINUS
 from mfjax.reporting.style import (
     BLUE,
     SKY,
@@ -24,7 +24,6 @@ from mfjax.types import Bounds
 LEVELS = 12  # ratings of at most so many distinct values are shown value by value
 FEW_RATINGS = 2000  # fewer are points, and more a density
 CELLS = 60  # a matrix of at most so many cells, and 10 columns, has its values written in
-MINUS = "−"  # as on the axes
 NO_ERROR = 0.01  # of the range of the ratings: errors below it look like none
 
 Vector = Float[np.ndarray, " n"]
@@ -71,10 +70,11 @@ def predictions(
 
 
 def _title(predicted: Vector, actual: Vector, label: str) -> str:
-    """How many ratings, and every metric of the predictions."""
-    metrics = measured(predicted, actual, np.ones_like(actual))
-    figures = [f"{METRICS[name].label} {value:.4f}" for name, value in metrics.items()]
-    bias = (predicted - actual).mean()
+    """How many ratings, and the errors of the predictions."""
+    error = predicted - actual
+    metrics = {"RMSE": (error**2).mean() ** 0.5, "MAE": abs(error).mean()}
+    figures = [f"{name} {value:.4f}" for name, value in metrics.items()]
+    bias = error.mean()
     figures.append(f"bias {bias:+.4f}".replace("-", MINUS))
     return f"Predictions of {len(actual):,} {label}\n{', '.join(figures)}"
 

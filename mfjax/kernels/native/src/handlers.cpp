@@ -1,4 +1,4 @@
-// What XLA calls, but for the epochs of `sgd`: gradients, losses, rows of one side, predictions.
+// What XLA calls, but for the epochs of `sgd`: gradients, losses, rows of one side, errors.
 #include "latent.h"
 
 namespace mfjax {
@@ -118,22 +118,43 @@ template <typename T> void rows_of(Call& call) {
   });
 }
 
-template <typename T> void predictions_of(Call& call) {
-  call.expect(4, 1);
+template <typename T> void errors_of(Call& call) {
+  call.expect(9, 1);
   Operands operands(call);
-  auto user = table<T>(operands, "user");
-  auto item = table<T>(operands, "item", Axis("columns", user.columns));
+  Scored<T> scored;
+  scored.user = table<T>(operands, "user");
+  scored.item = table<T>(operands, "item", Axis("columns", scored.user.columns));
   auto user_of = operands.next<int32_t>("user of each rating", {Axis("ratings")});
-  auto item_of = operands.next<int32_t>("item of each rating", {Axis("ratings", user_of.size)});
-  check_indices(user_of, user.rows, "user of each rating");
-  check_indices(item_of, item.rows, "item of each rating");
-  auto predictions = call.output<T>(0, "predictions", {Axis("ratings", user_of.size)});
+  const int64_t count = user_of.size;
+  const Axes axes = {Axis("ratings", count)};
+  auto item_of = operands.next<int32_t>("item of each rating", axes);
+  scored.user_of = user_of.data;
+  scored.item_of = item_of.data;
+  scored.value = operands.next<T>("value", axes).data;
+  scored.weight = operands.next<T>("weight", axes).data;
+  scored.fold = operands.next<int32_t>("fold", axes).data;
+  scored.held_out = operands.scalar<int32_t>("lane's fold");
+  auto scalars = operands.next<T>("centre, low and high", {Axis("scalars", 3)});
+  scored.centre = scalars[0];
+  scored.low = scalars[1];
+  scored.high = scalars[2];
+  check_indices(user_of, scored.user.rows, "user of each rating");
+  check_indices(item_of, scored.item.rows, "item of each rating");
   constexpr int64_t CHUNK = 8192;
-  parallel(call, call.attribute("threads"), (user_of.size + CHUNK - 1) / CHUNK, [&](int64_t chunk) {
-    int64_t first = chunk * CHUNK;
-    int64_t last = first + CHUNK < user_of.size ? first + CHUNK : user_of.size;
-    kernels<T>().predict(user, item, user_of.data, item_of.data, first, last, predictions.data);
+  const int64_t chunks = (count + CHUNK - 1) / CHUNK;
+  std::vector<std::pair<ErrorSums, ErrorSums>> parts(static_cast<size_t>(chunks));
+  parallel(call, call.attribute("threads"), chunks, [&](int64_t chunk) {
+    const int64_t first = chunk * CHUNK, last = first + CHUNK < count ? first + CHUNK : count;
+    parts[size_t(chunk)] = kernels<T>().errors(scored, first, last);
   });
+  double sums[6] = {};
+  for (const auto& [train, held_out] : parts) {
+    const double of_part[] = {train.squares,    train.absolutes,    train.weights,
+                              held_out.squares, held_out.absolutes, held_out.weights};
+    for (int i = 0; i < 6; i++) sums[i] += of_part[i];
+  }
+  auto out = call.output<T>(0, "sums", {Axis("parts", 2), Axis("sums", 3)});
+  for (int i = 0; i < 6; i++) out[i] = T(sums[i]);
 }
 
 void gradient(Call& call) {
@@ -146,13 +167,13 @@ void loss(Call& call) {
 void rows(Call& call) {
   call.input_type(0) == ffi::ElementType::float64 ? rows_of<double>(call) : rows_of<float>(call);
 }
-void predictions(Call& call) {
-  call.input_type(0) == ffi::ElementType::float64 ? predictions_of<double>(call)
-                                                  : predictions_of<float>(call);
+void errors(Call& call) {
+  call.input_type(0) == ffi::ElementType::float64 ? errors_of<double>(call)
+                                                  : errors_of<float>(call);
 }
 constexpr ffi::NamedHandler HANDLERS[] = {
     {"mfjax_gradient", ffi::entry<gradient>}, {"mfjax_loss", ffi::entry<loss>},
-    {"mfjax_rows", ffi::entry<rows>},         {"mfjax_predictions", ffi::entry<predictions>},
+    {"mfjax_rows", ffi::entry<rows>},         {"mfjax_errors", ffi::entry<errors>},
     {"mfjax_epoch", ffi::entry<epoch>},       {nullptr, nullptr},
 };
 

@@ -3,6 +3,7 @@
 
 #include "approach.h"
 #include "change.h"
+#include "errors.h"
 #include "moments.h"
 #include "order.h"
 #include "pairs.h"
@@ -69,10 +70,9 @@ void approach(const Side<T>& side, const Missing<T>& all, int64_t steps, int64_t
 }
 
 template <typename T>
-void predict(const Table<const T>& user, const Table<const T>& item, const int32_t* user_of,
-             const int32_t* item_of, int64_t first, int64_t last, T* predictions) {
-  by_columns<T, 16, 18, 64, 66>(user.columns, [&](auto columns) {
-    predict_pairs<T, columns()>(user, item, user_of, item_of, first, last, predictions);
+std::pair<ErrorSums, ErrorSums> errors(const Scored<T>& scored, int64_t first, int64_t last) {
+  return by_columns<T, 16, 18, 64, 66>(scored.user.columns, [&](auto columns) {
+    return errors_of<T, columns()>(scored, first, last);
   });
 }
 
@@ -94,7 +94,7 @@ template <typename T> double visit(const Epoch<T>& epoch) {
 template <typename T> const Kernels<T>& kernels() {
   static const Kernels<T> table = {
       MFJAX_NAME(MFJAX_ISA), gradient<T>, loss<T>, solve<T>,
-      approach<T>,           predict<T>,  order,   visit<T>,
+      approach<T>,           errors<T>,   order,   visit<T>,
       change_of<T>,
   };
   return table;

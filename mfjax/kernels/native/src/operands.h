@@ -1,6 +1,7 @@
 // What the kernels are given, under the names of `mfjax.objective`. No instruction set is known here.
 #pragma once
 #include <cstdint>
+#include <utility>
 
 namespace mfjax {
 
@@ -76,6 +77,23 @@ template <typename T> struct Missing {
   const T* sum;
 };
 
+// The ratings that a lane is measured on, and the range to which its predictions are clipped.
+template <typename T> struct Scored {
+  Table<const T> user, item;
+  const int32_t* user_of;
+  const int32_t* item_of;
+  const T* value;
+  const T* weight;
+  const int32_t* fold;
+  int32_t held_out;  // the lane's own fold
+  T centre, low, high;
+};
+
+// Σ w e², Σ w |e| and Σ w.
+struct ErrorSums {
+  double squares, absolutes, weights;
+};
+
 // One rating of `sgd`, as it lies in memory: 16 bytes of float32, one cache line a visit.
 template <typename T> struct Rated {
   int32_t user;
@@ -142,8 +160,7 @@ template <typename T> struct Kernels {
                 T* rows);
   void (*approach)(const Side<T>& side, const Missing<T>& missing, int64_t steps, int64_t first,
                    int64_t last, T* rows);
-  void (*predict)(const Table<const T>& user, const Table<const T>& item, const int32_t* user_of,
-                  const int32_t* item_of, int64_t first, int64_t last, T* predictions);
+  std::pair<ErrorSums, ErrorSums> (*errors)(const Scored<T>& scored, int64_t first, int64_t last);
   void (*order)(uint32_t split_seed, uint32_t epoch, int64_t count, int32_t* places);
   double (*visit)(const Epoch<T>& epoch);
   Change (*change)(const Moved<T>& side, int64_t first, int64_t last);

@@ -195,23 +195,4 @@ double loss_rows(const Side<T>& side, int64_t first, int64_t last) {
   return loss;
 }
 
-// u_i·v_j of some pairs.
-template <typename T, int C>
-void predict_pairs(const Table<const T>& user, const Table<const T>& item, const int32_t* user_of,
-                   const int32_t* item_of, int64_t first, int64_t last, T* predictions) {
-  constexpr int N = LANES<T>;
-  const Row<T, C> shape(user.columns);
-  for (int64_t n = first; n < last; n += N) {
-    Vector<T> partial[N];
-    for (int b = 0; b < N; b++) {
-      int64_t pair = n + b < last ? n + b : last - 1;
-      const T *u = user.row(user_of[pair]), *v = item.row(item_of[pair]);
-      partial[b] = shape.get(u, 0) * shape.get(v, 0);
-      for (int64_t c = 1; c < shape.vectors(); c++) partial[b] += shape.get(u, c) * shape.get(v, c);
-    }
-    int count = last - n < N ? int(last - n) : N;
-    store(predictions + n, sums<T, N>(partial), Mask<T>(count));
-  }
-}
-
 }  // namespace mfjax::MFJAX_ISA
