@@ -29,6 +29,7 @@ _HOME = {
     "optimizer": "mfjax.methods.optimizers",
     "METRICS": "mfjax.metrics",
     "Metric": "mfjax.metrics",
+    "evaluate_lists": "mfjax.metrics.lists",
     "PUBLISHED": "mfjax.data",
     "SOURCES": "mfjax.data",
     "SPLITS": "mfjax.data",

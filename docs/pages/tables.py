@@ -49,6 +49,7 @@ def tables() -> Iterator[tuple[str, str, list[str], list[list[str]]]]:
     )
     yield _kernels()
     yield _metrics()
+    yield _metrics_of_lists()
     made = {name: source for name, source in SOURCES.items() if name not in PUBLISHED}
     yield _functions("Sources", "`data.name` names one; `data=NAME` is its group.", made)
     yield _published()
@@ -94,12 +95,29 @@ def _metrics() -> tuple[str, str, list[str], list[list[str]]]:
     rows = [
         [code(name), metric.label, metric.better, codes(metric.needs), summary(metric.of)]
         for name, metric in METRICS.items()
+        if not metric.is_of_lists
     ]
     about = (
         "Each has a column a part of the ratings (`train_`, `validation_`, `test_`) in every table "
-        "and file; `choose_by=validation_NAME` lets it choose."
+        "and file, those that need more than sums of the test ratings alone; "
+        "`choose_by=validation_NAME` lets any choose, and be measured of all."
     )
     return "Metrics", about, ["name", "label", "better", "needs", "what it is"], rows
+
+
+def _metrics_of_lists() -> tuple[str, str, list[str], list[list[str]]]:
+    rows = [
+        [code(name), metric.label, metric.better, summary(metric.of)]
+        for name, metric in METRICS.items()
+        if metric.is_of_lists
+    ]
+    about = (
+        "Of the `lists.k` best items of each user with test ratings, where `lists.relevant` says "
+        "which of those are relevant; `choose_by=validation_NAME` lets any choose. Every item that "
+        "the user has not rated before is a candidate, and of equal scores the lower item row "
+        "comes first. `mfjax.evaluate_lists(…, names=[NAME])` computes them, too."
+    )
+    return "Metrics of lists", about, ["name", "label", "better", "what it is"], rows
 
 
 def _published() -> tuple[str, str, list[str], list[list[str]]]:

@@ -26,6 +26,8 @@ from mfjax.kernels.choice import Choice, choice
 from mfjax.kernels.layout import ALS_OVERHEAD, GRADIENT_OVERHEAD, tile_width
 from mfjax.memory import refuse_beyond_memory
 from mfjax.methods import METHODS
+from mfjax.metrics.lists import ListRule
+from mfjax.shortcuts import OF_KERNEL, suited_tiling
 from mfjax.methods.optimizers import optimizer
 from mfjax.training.epochs import Schedule
 from mfjax.training.lanes import Plan
@@ -194,6 +196,7 @@ def _plan(
         choose=cfg.choose,
     )
     return Plan(
+        lists=build_lists(cfg),
         spec=chosen.spec,
         method=chosen.method,
         problems=problems,
@@ -252,6 +255,11 @@ def build_split(cfg: DictConfig) -> Callable[[Dataset, int], Split]:
 
 def build_clip(cfg: DictConfig) -> bool | tuple[float, float]:
     """Whether predictions are clipped, or to what.
+
+def build_lists(cfg: DictConfig) -> ListRule | None:
+    """Which lists are measured; None where nothing is said to be relevant."""
+    return None if cfg.lists.relevant is None else ListRule(**cfg.lists)
+
 
     Raises:
       InputError: `clip` is neither true nor false nor two numbers, the lower first.

@@ -116,6 +116,9 @@ def _of_switches(cfg: DictConfig) -> Idle:
     if cfg.plots.draw is False:
         reason = Reason("plots.draw", "with plots.draw=false")
         found |= dict.fromkeys(("plots.title", "plots.format", "plots.size"), reason)
+    if cfg.lists.relevant is None:
+        reason = Reason("lists.relevant", "without lists.relevant")
+        found |= dict.fromkeys(("lists.k", "lists.graded"), reason)
     if not cfg.distributed.enabled:
         reason = Reason("distributed.enabled", "without distributed.enabled=true")
         others = ("coordinator", "processes", "process")

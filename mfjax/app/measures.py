@@ -27,8 +27,10 @@ def measure(
     """
     measured = _by_column(experiment, outcome)
     of_test = _of_tests(experiment, outcome) if all(outcome.test) else {}
+    rule = experiment.sweep.plan.schedule.lists
     said = [
         _how(experiment, outcome),
+        *([] if rule is None else [rule.words]),
         *[NOT_TESTED] * (not all(outcome.test)),
         *[ALL_TESTED] * all_tested,
         *[f"intervals: {CORRECTED}"] * any(over.overlap for _, over in measured.values()),

@@ -159,6 +159,21 @@ class InitConfig:
 # the jobs, each with its own keys, and those of the config that it reads
 
 OF_THE_COMMAND = (
+@dataclass
+class ListsConfig:
+    """Lists of the best items, measured on test ratings; none where nothing is relevant.
+
+    Args:
+      relevant: the least rating that is relevant, in rating units.
+      k: places of a list.
+      graded: whether the gain of a relevant item is its rating, and not 1.
+    """
+
+    relevant: float | None = None
+    k: int = 10
+    graded: bool = False
+
+
     "devices",
     "threads",
     "platform",
@@ -209,6 +224,7 @@ OF_A_SWEEP = (
     "refit",
     "lanes_per_program",
     "lane_batch",
+    "lists",
     "epochs_per_call",
     "plots",
 )
@@ -430,6 +446,7 @@ class Config:
     missing: str = Spec.missing
     loss_scale: str = Spec.loss_scale
     reg_by: str = Spec.reg_by
+    lists: ListsConfig = field(default_factory=ListsConfig)
     bias: bool = Spec.bias
     clip: Any = True
     replicates: int | None = None
@@ -586,6 +603,7 @@ RANGES: dict[str, _Range] = {  # of a field of Hparams: also of its axis of the 
     "method.batch_size": _whole(1, 2**24),
     "method.cg_steps": _whole(1, 1000),
     "tiles.width": _one_of(WIDTHS),
+    "lists.k": _whole(1, 10_000),
     "tiles.chunk": _whole(1, 2**28),
     "tiles.group": (lambda x: 0 < x <= 2**20 and x % 8 == 0, "a multiple of 8, up to 1048576"),
     "eval_every": _EPOCHS,

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from mfjax.app.table import Row, Table
-from mfjax.metrics import PARTS, columns, label, metric_of, part_of
+from mfjax.metrics import PARTS, label, metric_of, part_of
 from mfjax.reporting.expected import COLUMNS
 from mfjax.reporting.formats import Shown, cells
 from mfjax.reporting.statistics import Interval
@@ -76,13 +76,13 @@ def tests_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
         "split_seed": Shown("split_seed"),
         "test fold": Shown("test_fold"),
         "ratings": Shown("test_ratings", ","),
-        **{label(column): Shown(column, ".5f") for column in columns("test")},
+        **{label(column): Shown(column, ".5f") for column in _of_test(rows)},
         "cold users": Shown("cold_users", ","),
         "items": Shown("cold_items", ","),
         "their ratings": Shown("cold_ratings", ","),
         f"{label('test_rmse')}, cold": Shown("test_rmse_cold", ".5f"),
     }
-    first, *others = (label(column) for column in columns("test"))
+    first, *others = (label(column) for column in _of_test(rows))
     return Table(
         title="Test folds",
         headings=list(shown),
@@ -90,6 +90,10 @@ def tests_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
         groups=[["split_seed", "test fold", first, "ratings"], others, list(shown)[-4:]],
         file="results.json",
     )
+
+
+def _of_test(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [column for column in rows[0] if part_of(column) == "test"]
 
 
 def baselines_table(baselines: Mapping[str, Interval]) -> Table | None:

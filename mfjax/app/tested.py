@@ -12,6 +12,7 @@ from mfjax.data.dataset import Dataset
 from mfjax.data.problem import Problem
 from mfjax.metrics.baselines import on_test
 from mfjax.metrics.cold import cold
+from mfjax.metrics.lists import ListRule
 from mfjax.training.protocol import Outcome
 from mfjax.training.whole import taking_its_place
 from mfjax.types import Ratings
@@ -26,7 +27,8 @@ def rows_of_tests(experiment: Experiment, outcome: Outcome) -> list[dict[str, An
     """A row a final fit that was tested: its split and setting, its errors, and those of the cold.
 
     `cold_users`, `cold_items` and `cold_ratings` count what has no rating before the test, and the
-    errors `test_…_warm` and `test_…_cold` are of the other test ratings and of these.
+    errors `test_…_warm` and `test_…_cold` are of the other test ratings and of these. Where lists
+    are measured, `list_users` have something relevant in the test, and `list_users_left_out` not.
     """
     if not was_tested(outcome):
         return []
@@ -46,6 +48,7 @@ def rows_of_tests(experiment: Experiment, outcome: Outcome) -> list[dict[str, An
                 "train_ratings": len(problem.ratings.value),
                 "test_ratings": len(problem.test.value),
                 **errors,
+                **_list_users(problem, experiment.sweep.plan.schedule.lists),
                 "cold_users": len(np.unique(problem.test.user[is_cold.user])),
                 "cold_items": len(np.unique(problem.test.item[is_cold.item])),
                 "cold_ratings": int(is_cold.either.sum()),
@@ -53,6 +56,16 @@ def rows_of_tests(experiment: Experiment, outcome: Outcome) -> list[dict[str, An
             }
         )
     return rows
+
+
+def _list_users(problem: Problem, rule: ListRule | None) -> dict[str, int]:
+    """Over how many users the metrics of lists are means, and how many others have test ratings."""
+    if rule is None:
+        return {}
+    test = problem.test
+    measured = len(np.unique(test.user[test.value >= rule.relevant]))
+    left_out = len(np.unique(test.user)) - measured
+    return {"list_users": measured, "list_users_left_out": left_out}
 
 
 def _part(problem: Problem, which: np.ndarray) -> Problem:

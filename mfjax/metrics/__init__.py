@@ -7,24 +7,33 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 from mfjax.errors import InputError
+from mfjax.metrics import ranking
 from mfjax.metrics.rating import mae, r2, rmse, user_rmse
 from mfjax.types import ErrorSums
 
 PARTS = ("train", "validation", "test")
+OF_LISTS = frozenset(
+    ["gain", "ideal", "relevant", "beaten", "unseen", "listed"]
+)  # of what is needed
 
 
 class Metric(NamedTuple):
-    """How good predictions are.
+    """How good predictions, or lists of the best items, are.
 
     Args:
-      of: a pure function of the arrays that it `needs`, by keyword, to a scalar; of NumPy and jax
-        arrays alike, and NaN where every weight is 0.
+      of: a pure function of the arrays that it `needs`, by keyword. Of predictions: to a scalar; of
+        NumPy and jax arrays alike, and NaN where every weight is 0. Of lists: to a value a user,
+        `[users]`, whose mean over the users with a relevant item is the metric; or, of what it
+        needs of items alone, to a scalar, of the lists of all users together.
       needs: of `prediction`, `value`, `error` (prediction less value, after clipping), `weight` and
         `user` (rows), each `[n]`; and of the sums `squares`, `absolutes` and `weights` of an
-        `ErrorSums`. What needs these alone costs next to nothing in training.
+        `ErrorSums`: what needs these alone costs next to nothing in training. Or, of lists, of
+        `gain` and `ideal`, `[users, k]`; `relevant`, `beaten` and `unseen`, `[users]`; `listed` and
+        `information`, `[items]`.
       better: whether lower or higher values are better.
       label: what tables and plots call it.
-      parts: of which ratings it is always measured; what chooses is measured of all.
+      parts: of which ratings it is always measured; what chooses is measured of all. One of lists
+        is measured on test ratings, and of validation where it chooses.
     """
 
     of: Callable[..., Any]
@@ -38,6 +47,16 @@ class Metric(NamedTuple):
         """What to multiply a value by, so that lower is better."""
         return 1 if self.better == "lower" else -1
 
+    @property
+    def is_of_lists(self) -> bool:
+        """Whether it is of lists of items, and not of predicted ratings."""
+        return not OF_LISTS.isdisjoint(self.needs)
+
+    @property
+    def is_by_user(self) -> bool:
+        """Of lists: whether it is a mean over users, and not of all lists together."""
+        return "listed" not in self.needs
+
 
 METRICS: dict[str, Metric] = {
     "rmse": Metric(rmse, needs=("squares", "weights"), better="lower", label="RMSE"),
@@ -50,23 +69,45 @@ METRICS: dict[str, Metric] = {
         label="RMSE a user",
         parts=("test",),
     ),
+    "recall": Metric(ranking.recall, ("gain", "relevant"), "higher", "recall"),
+    "precision": Metric(ranking.precision, ("gain",), "higher", "precision"),
+    "ndcg": Metric(ranking.ndcg, ("gain", "ideal"), "higher", "NDCG"),
+    "map": Metric(ranking.average_precision, ("gain", "relevant"), "higher", "MAP"),
+    "mrr": Metric(ranking.reciprocal_rank, ("gain",), "higher", "MRR"),
+    "hit_rate": Metric(ranking.hit_rate, ("gain",), "higher", "hit rate"),
+    "auc": Metric(ranking.auc, ("beaten", "relevant", "unseen"), "higher", "AUC"),
+    "coverage": Metric(ranking.coverage, ("listed",), "higher", "coverage"),
+    "novelty": Metric(ranking.novelty, ("listed", "information"), "higher", "novelty"),
+    "gini": Metric(ranking.gini, ("listed",), "lower", "Gini index"),
 }
 
 
 def names(part: str, chooses: str | None = None) -> list[str]:
-    """The metrics that are measured of a part, in the order of the table.
+    """The metrics of predictions that are measured of a part, in the order of the table.
 
     Args:
       part: of PARTS.
       chooses: the column that chooses, whose metric is measured of every part.
     """
     also = None if chooses is None else _name(chooses)
-    return [name for name, metric in METRICS.items() if part in metric.parts or name == also]
+    return [
+        name
+        for name, metric in METRICS.items()
+        if not metric.is_of_lists and (part in metric.parts or name == also)
+    ]
+
+
+def names_of_lists() -> list[str]:
+    """The metrics of lists, in the order of the table."""
+    return [name for name, metric in METRICS.items() if metric.is_of_lists]
 
 
 def columns(*parts: str, chooses: str | None = None) -> list[str]:
     """The columns of `parts`, in the order of the table; `chooses` as in `names`."""
-    return [f"{part}_{name}" for part in parts for name in names(part, chooses)]
+    found = [f"{part}_{name}" for part in parts for name in names(part, chooses)]
+    if chooses and metric_of(chooses).is_of_lists and part_of(chooses) in parts:
+        found.append(chooses)
+    return found
 
 
 def part_of(column: str) -> str:
@@ -85,6 +126,12 @@ def metric_of(column: str) -> Metric:
         known = ", ".join(choosing())
         raise InputError(f"choose_by: expected one of {known}, got {column!r}")
     return METRICS[_name(column)]
+
+
+def of_training(column: str) -> str:
+    """The column of the same metric on the training ratings; of one of lists, of the first."""
+    first, *_ = METRICS
+    return f"train_{first if metric_of(column).is_of_lists else _name(column)}"
 
 
 def choosing() -> list[str]:

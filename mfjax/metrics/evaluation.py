@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mfjax.kernels.predictions import predict
-from mfjax.metrics import PARTS, columns, measured, names, of_sums
+from mfjax.metrics import PARTS, measured, names, of_sums
 from mfjax.objective import LaneTerms, train_weight, validation_weight
 from mfjax.types import Bounds, ErrorsFn, Factors, Ratings
 
@@ -17,7 +17,7 @@ def evaluate(
     chooses: str,
     errors: ErrorsFn | None = None,
 ) -> dict[str, Float[Array, ""]]:
-    """The metrics of a lane on its training and its held-out ratings.
+    """The metrics of a lane's predictions of its training and its held-out ratings.
 
     Args:
       factors: of the lane.
@@ -38,7 +38,7 @@ def evaluate(
             for part, of_part in sums
             for name, metric in of_sums(names(part, chooses), of_part).items()
         }
-    wanted = columns("train", "validation", chooses=chooses)
+    wanted = [f"{part}_{name}" for part in PARTS[:2] for name in names(part, chooses)]
     if found.keys() >= set(wanted):
         return found
     prediction = predict(factors, ratings.user, ratings.item) + lane.centre

@@ -68,6 +68,8 @@ def lane_rows(outcome: Outcome) -> list[dict[str, Any]]:
     final = map(id, outcome.final)
     tests = dict(zip(final, outcome.test, strict=True))
     chosen = {*tests, *map(id, outcome.chosen_fits)}
+    untested = dict.fromkeys(columns("test"))
+    tested = next(filter(None, outcome.test), untested)
     rows = []
     for lane, fit in enumerate(all_fits(outcome)):
         is_refit = outcome.refitted and id(fit) in tests
@@ -77,7 +79,7 @@ def lane_rows(outcome: Outcome) -> list[dict[str, Any]]:
             "chosen": id(fit) in chosen,
         }
         test = tests.get(id(fit), {})
-        of_test = {column: test.get(column) for column in columns("test")}
+        of_test = {column: test.get(column) for column in tested}
         rows.append(place | _row_of_fit(fit) | of_test)
     return rows
 

@@ -12,8 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from mfjax.errors import InputError
 from mfjax.metrics import columns, metric_of
 from mfjax.metrics.evaluation import evaluate
+from mfjax.metrics.lists import ListRule, Lists, list_metrics
 from mfjax.objective import AnyArray, LaneTerms, lane_terms
 from mfjax.types import Bounds, Factors, Hparams, Method, Ratings, Run, Spec, State
 
@@ -44,6 +46,11 @@ class Schedule:
       choose_by: the column of which the best value names a lane's best epoch, and a sweep's best
         setting.
       choose: one setting for all splits and test folds, `overall`; or each its own, `per_split`.
+      lists: which lists are measured on test ratings, and of validation where one of their metrics
+        chooses; None: none.
+
+    Raises:
+      InputError: a metric of lists chooses, and there are none.
     """
 
     epochs: int = 40
@@ -52,18 +59,33 @@ class Schedule:
     epochs_per_call: int = 10
     choose_by: str = "validation_rmse"
     choose: str = "overall"
+    lists: ListRule | None = None
+
+    def __post_init__(self):
+        if self.chosen_by_lists and self.lists is None:
+            raise InputError(
+                f"choose_by={self.choose_by}: expected what is relevant in a list, such as "
+                "lists.relevant=4"
+            )
+
+    @property
+    def chosen_by_lists(self) -> bool:
+        """Whether a metric of lists chooses."""
+        return metric_of(self.choose_by).is_of_lists
 
 
 class Data(NamedTuple):
     """What a lane trains and is measured on: the method's layout, the ratings and their range.
 
-    `warm` are the factors of a warm start.
+    `warm` are the factors of a warm start, and `lists` those of each validation fold, `[folds, …]`,
+    where a metric of lists chooses.
     """
 
     layout: Any
     ratings: Ratings
     bounds: Bounds
     warm: Factors | None = None
+    lists: Lists | None = None
 
 
 def start(method: Method, data: Data, hparams: Hparams) -> Run:
@@ -96,7 +118,14 @@ def epochs(method: Method, spec: Spec, schedule: Schedule) -> Advance:
     sign = metric_of(chooses).sign
 
     def measure(state: State, data: Data, lane: LaneTerms) -> dict[str, Array]:
-        return evaluate(state.factors, data.ratings, lane, data.bounds, chooses, method.errors)
+        factors = state.factors
+        metrics = evaluate(factors, data.ratings, lane, data.bounds, chooses, method.errors)
+        if schedule.lists is None or data.lists is None:
+            return metrics
+        own = jax.tree.map(lambda array: array[jnp.maximum(lane.fold, 0)], data.lists)
+        _, _, name = chooses.partition("_")
+        found = list_metrics(factors, own, [name], schedule.lists.k)[name]
+        return metrics | {chooses: jnp.where(lane.fold < 0, jnp.nan, found)}
 
     def advance(
         run: Run,

@@ -6,11 +6,12 @@ from jaxtyping import Float
 
 from mfjax.data.problem import Problem
 from mfjax.memory import refuse_beyond_memory
+from mfjax.metrics.lists import Lists, prepare_lists
 from mfjax.objective import AnyArray
 from mfjax.training.epochs import Data, start
 from mfjax.training.fitting import SMALLER_HINT, num_bytes
 from mfjax.training.lanes import Plan
-from mfjax.types import Bounds, Factors, Hparams, Method, Run, Spec
+from mfjax.types import Bounds, Factors, Hparams, Method, Ratings, Run, Spec
 
 
 def prepared(
@@ -35,6 +36,7 @@ def prepared(
             ratings=ratings,
             bounds=Bounds(*np.asarray(problem.bounds, spec.dtype)),
             warm=warm,
+            lists=validation_lists(problem, plan) if plan.schedule.chosen_by_lists else None,
         )
 
     prepared = []
@@ -44,6 +46,23 @@ def prepared(
             needed = 2 * len(problems) * num_bytes(prepared[0])
             refuse_beyond_memory(needed, f"{len(problems)} splits", SMALLER_HINT, on_host=True)
     return prepared
+
+
+def validation_lists(problem: Problem, plan: Plan) -> Lists:
+    """The Lists of each validation fold, `[folds, …]`; the other ratings are seen."""
+    ratings = problem.ratings
+    shape = (plan.spec.num_users, plan.spec.num_items)
+    rule = plan.schedule.lists
+    assert rule is not None  # as Schedule says
+
+    def of_fold(fold: int) -> Lists:
+        is_held_out = ratings.fold == fold
+        seen = Ratings(*(column[~is_held_out] for column in ratings))
+        held_out = Ratings(*(column[is_held_out] for column in ratings))
+        return prepare_lists(seen, held_out, shape, relevant=rule.relevant, graded=rule.graded)
+
+    folds = range(max(int(ratings.fold.max(initial=-1)) + 1, 1))
+    return jax.tree.map(padded_together, *map(of_fold, folds))
 
 
 def blank_run(method: Method, data: Data, spec: Spec) -> Run:

@@ -3,15 +3,19 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
+from mfjax.data.problem import Problem
 from mfjax.errors import InputError
-from mfjax.metrics import METRICS, label, metric_of
+from mfjax.metrics import METRICS, label, metric_of, names_of_lists, of_training
 from mfjax.metrics.baselines import on_test
+from mfjax.metrics.lists import ListRule, Lists, compiled_metrics, prepare_lists
 from mfjax.training.epochs import Schedule
 from mfjax.training.folding import with_given
 from mfjax.training.lanes import Fit, Lane, OnProgress, Plan, Progress, not_defaults, unwatched
+from mfjax.training.prepared import padded_together
 from mfjax.training.search import Halving, halve
 from mfjax.training.sweep import Sweep
 from mfjax.types import NO_FOLD, Cut, Hparams, Ratings
@@ -220,7 +224,7 @@ def _choose(fits: Sequence[Fit], schedule: Schedule, refit: bool) -> Outcome:
     """What a job chooses, before it is trained again and tested."""
     column = choose_by = schedule.choose_by
     if not _holds_out(fits, choose_by):
-        column = _of_training(choose_by)
+        column = of_training(choose_by)
     settings = settings_of(fits, column)
     own = _of_each_cut(fits, column) if schedule.choose == "per_split" else ()
     outcome = Outcome(settings, column, final=[], test=[], refitted=False, own=own)
@@ -256,7 +260,35 @@ def _tested(
         for fit, problem in zip(final, problems, strict=True)
     ]
     test = [on_test(of_fit, problem) for of_fit, problem in zip(predicted, problems, strict=True)]
+    if plan.schedule.lists is not None:
+        of_lists = on_lists(final, plan, plan.schedule.lists)
+        test = [errors | more for errors, more in zip(test, of_lists, strict=True)]
     return outcome._replace(final=final, test=test, predicted=predicted)
+
+
+def on_lists(fits: Sequence[Fit], plan: Plan, rule: ListRule) -> list[dict[str, float]]:
+    """The metrics of each fit's lists on its test ratings, by column; all its others are seen."""
+    shape = (plan.spec.num_users, plan.spec.num_items)
+    names = tuple(names_of_lists())
+
+    def lists_of(problem: Problem) -> Lists:
+        sides = zip(problem.ratings, problem.given, strict=True)
+        seen = Ratings(*(np.concatenate(both) for both in sides))
+        test = problem.test
+        return prepare_lists(seen, test, shape, relevant=rule.relevant, graded=rule.graded)
+
+    own = {fit.lane.hparams.cut: plan.problems[fit.lane.hparams.cut] for fit in fits}
+    each = {cut: lists_of(problem) for cut, problem in own.items()}
+    alike = jax.tree.map(padded_together, *each.values())  # so that one program measures all
+    found = []
+    for fit in fits:
+        cut = fit.lane.hparams.cut
+        nth = list(each).index(cut)
+        lists = jax.tree.map(lambda array, nth=nth: array[nth], alike)
+        factors = with_given(fit, own[cut], plan.spec).factors
+        metrics = compiled_metrics(factors, lists, names, rule.k)
+        found.append({f"test_{name}": float(metrics[name]) for name in names})
+    return found
 
 
 def num_settings(lanes: Sequence[Hparams]) -> int:
@@ -265,12 +297,6 @@ def num_settings(lanes: Sequence[Hparams]) -> int:
 
 def _holds_out(fits: Sequence[Fit], column: str) -> bool:
     return any(np.isfinite(fit.at_best(column)) for fit in fits)
-
-
-def _of_training(column: str) -> str:
-    """The column of the same metric on the training ratings."""
-    _, _, name = column.partition("_")
-    return f"train_{name}"
 
 
 def refit_lanes(fits: Sequence[Fit]) -> list[Lane]:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mfjax.metrics import label, metric_of
+from mfjax.metrics import label, metric_of, of_training
 from mfjax.reporting.formats import in_figure
 from mfjax.reporting.style import (
     BLUE,
@@ -89,9 +89,8 @@ def _is_validated(outcome: Outcome) -> bool:
 
 def _columns(outcome: Outcome, *, validated: bool) -> list[str]:
     """The column of each panel, by the metric that chose."""
-    _, _, metric = outcome.chosen_by.partition("_")
-    validation = [f"validation_{metric}"] if validated else []
-    return [*validation, f"train_{metric}", LOSS]
+    validation = [outcome.chosen_by] if validated else []
+    return [*validation, of_training(outcome.chosen_by), LOSS]
 
 
 def _by_epoch(
