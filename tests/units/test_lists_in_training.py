@@ -80,7 +80,8 @@ def test_what_is_relevant_is_asked_for():
 
 
 def test_where_nothing_is_held_out_the_training_error_chooses():
-    problems = {(0, 0): Problem.of(DATA, SPLITS["random"](DATA, 0, validation=0, test=0), dtype="float64")}
+    split = SPLITS["random"](DATA, 0, validation=0, test=0)
+    problems = {(0, 0): Problem.of(DATA, split, dtype="float64")}
     schedule = Schedule(epochs=2, choose_by="validation_ndcg", lists=RULE)
     plan = Plan(SPEC, lambda spec: METHODS["als"](spec), problems, schedule)
     outcome = tune(Sweep(plan, lanes_per_program=1), [Hparams(rank=3)], refit=True)

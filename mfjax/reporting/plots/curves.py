@@ -89,7 +89,8 @@ def _is_validated(outcome: Outcome) -> bool:
 
 def _columns(outcome: Outcome, *, validated: bool) -> list[str]:
     """The column of each panel, by the metric that chose."""
-    validation = [outcome.chosen_by] if validated else []
+    _, _, metric = outcome.chosen_by.partition("_")
+    validation = [f"validation_{metric}"] if validated else []
     return [*validation, of_training(outcome.chosen_by), LOSS]
 
 
