@@ -7,7 +7,6 @@ from dataclasses import fields, replace
 from functools import cache
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
@@ -15,6 +14,7 @@ from mfjax.app.adopted import OPTIMIZERS
 from mfjax.app.check import check
 from mfjax.app.lanes import Axes, Job, job_of, refuse_copies
 from mfjax.app.schema import TrainJob, keywords
+from mfjax.app.start import model_to_start, refuse_seen, start_in_words
 from mfjax.data import SOURCES, SPLITS
 from mfjax.data.dataset import Dataset
 from mfjax.data.problem import Problem
@@ -23,19 +23,17 @@ from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
 from mfjax.kernels import KERNELS
 from mfjax.kernels.choice import Choice, choice
-from mfjax.kernels.layout import ALS_OVERHEAD, GRADIENT_OVERHEAD, tile_width
 from mfjax.memory import refuse_beyond_memory
 from mfjax.methods import METHODS
+from mfjax.methods.optimizers import optimizer
 from mfjax.metrics.lists import ListRule
 from mfjax.shortcuts import OF_KERNEL, suited_tiling
-from mfjax.methods.optimizers import optimizer
 from mfjax.training.epochs import Schedule
 from mfjax.training.lanes import Plan
 from mfjax.training.search import Halving
 from mfjax.training.sweep import Sweep
 from mfjax.types import Cut, Factors, Hparams, Method, Optimizer, Spec, Tiling
 
-OF_KERNEL = {"xla": "tiles", "native": "native"}  # the gradient where none is asked for
 SPLIT_BYTES = 40  # of a rating: its columns, its fold and its place in the shuffle
 CONVENTIONS = ("missing", "loss_scale", "reg_by", "bias", "clip", "dtype", "matmul_precision")
 
@@ -49,6 +47,7 @@ class Experiment(NamedTuple):
       lanes, axes: the lanes to train, and the values of what is swept.
       halving: drops settings on the way.
       protocol, conventions, method: in words and values, how.
+      start: in words, where the factors start that are a model's; empty where none are.
     """
 
     dataset: Dataset
@@ -60,6 +59,7 @@ class Experiment(NamedTuple):
     protocol: str
     conventions: dict[str, Any]
     method: dict[str, Any]
+    start: str
 
 
 class _Chosen(NamedTuple):
@@ -118,6 +118,8 @@ def build_jobs(
     else:
         plan = _plan(cfg, dataset, splits, cuts, chosen, starts[0])
         sweep = Sweep(plan, lanes_per_program or _lanes_needed(jobs))
+    lanes = [lane for job in jobs for lane in job.lanes]
+    refuse_seen(cfg, dataset, sweep.plan, lanes)
     return [_experiment(job, dataset, splits, sweep) for job in jobs]
 
 
@@ -125,6 +127,8 @@ def check_before_data(cfg: DictConfig) -> None:
     """Refuse what is wrong in a config whatever its data. Raises InputError."""
     check(cfg)
     call(SOURCES, cfg.data, "data")
+    build_clip(cfg)
+    build_lists(cfg)
     build_split(cfg)
     build_method(cfg, build_optimizer(cfg))(build_spec(cfg, 1, 1))
 
@@ -194,9 +198,9 @@ def _plan(
         epochs_per_call=min(cfg.epochs_per_call, cfg.epochs),
         choose_by=cfg.choose_by,
         choose=cfg.choose,
+        lists=build_lists(cfg),
     )
     return Plan(
-        lists=build_lists(cfg),
         spec=chosen.spec,
         method=chosen.method,
         problems=problems,
@@ -229,6 +233,7 @@ def _experiment(
         protocol=_in_words(splits, job.lanes),
         conventions={key: plain[key] for key in CONVENTIONS},
         method=method_in_values(job.cfg),
+        start=start_in_words(job.cfg, dataset),
     )
 
 
@@ -244,8 +249,12 @@ def _in_words(splits: Mapping[int, Split], lanes: Sequence[Hparams]) -> str:
 
 
 def build_dataset(cfg: DictConfig) -> Dataset:
-    """The ratings that `data` describes. Raises InputError for what is wrong in it, or in them."""
-    return call(SOURCES, cfg.data, "data")()
+    """The ratings that `data` describes, or the interactions that `implicit` makes of them.
+
+    Raises InputError for what is wrong in it, or in them.
+    """
+    dataset = call(SOURCES, cfg.data, "data")()
+    return dataset if cfg.implicit is None else dataset.interactions(cfg.implicit)
 
 
 def build_split(cfg: DictConfig) -> Callable[[Dataset, int], Split]:
@@ -253,18 +262,33 @@ def build_split(cfg: DictConfig) -> Callable[[Dataset, int], Split]:
     return call(SPLITS, cfg.split, "split")
 
 
-def build_clip(cfg: DictConfig) -> bool | tuple[float, float]:
-    """Whether predictions are clipped, or to what.
-
 def build_lists(cfg: DictConfig) -> ListRule | None:
-    """Which lists are measured; None where nothing is said to be relevant."""
+    """Which lists are measured; None where nothing is said to be relevant.
+
+    Raises InputError where no interaction would be.
+    """
+    least = cfg.lists.relevant
+    if cfg.implicit is not None and least is not None and not 0 < least <= 1:
+        raise InputError(
+            f"lists.relevant: with implicit every interaction is 1, got {least:g}; "
+            "say lists.relevant=1"
+        )
     return None if cfg.lists.relevant is None else ListRule(**cfg.lists)
 
 
+def build_clip(cfg: DictConfig) -> bool | tuple[float, float]:
+    """Whether predictions are clipped, or to what.
+
     Raises:
-      InputError: `clip` is neither true nor false nor two numbers, the lower first.
+      InputError: `clip` is neither true nor false nor two numbers, the lower first; or the range
+        of the ratings is one number.
     """
     clip = cfg.clip
+    if cfg.implicit is not None and clip is True:
+        raise InputError(
+            "clip: with implicit every interaction is 1, to which all would be clipped; "
+            "say clip=false or clip=[0,1]"
+        )
     if isinstance(clip, bool):
         return clip
     try:
@@ -294,19 +318,18 @@ def build_tiling(
 
     Wider where the method `solves_rows`.
     """
-    on_cpu = jax.default_backend() == "cpu"
-    of_platform = Tiling() if on_cpu else Tiling(chunk=2**18, group=2**12)
-    overhead = ALS_OVERHEAD if solves_rows else GRADIENT_OVERHEAD
-    width = tile_width(dataset.ratings(dtype=spec.dtype), spec, overhead)
     given = {key: value for key, value in plain_section(cfg.tiles).items() if value is not None}
-    return replace(of_platform, **({"width": width} | given))
+    suited = suited_tiling(dataset.ratings(dtype=spec.dtype), spec, solves_rows)
+    return replace(suited, **given)
 
 
 def build_start(cfg: DictConfig, dataset: Dataset) -> Factors | None:
-    """The factors written out under `init`, or None.
+    """The factors that `init` says: those of a model, those written out, or None.
 
-    Raises InputError where their shapes do not fit the ratings.
+    Raises InputError where they do not fit the ratings or the rank.
     """
+    if cfg.init.path is not None:
+        return model_to_start(cfg).start(dataset)
     if cfg.init.user is None and cfg.init.item is None:
         return None
     rows = Factors(dataset.num_users, dataset.num_items)

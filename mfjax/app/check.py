@@ -10,13 +10,14 @@ from mfjax.app.adopted import adopt_in
 from mfjax.app.schema import DEFAULTS, JOBS, RANGES, JobConfig, choices, known, register, renamed
 from mfjax.errors import InputError
 from mfjax.reporting.expected import check_expected
+from mfjax.reporting.loggers import LOGGERS
 
 
 def check(cfg: DictConfig) -> None:
     """Resolve `cfg` and refuse what the schema cannot.
 
-    Keys added with `+`, unknown choices, values out of range, and figures that are not stated as
-    figures. Raises InputError.
+    Keys added with `+`, unknown choices, values out of range, figures that are not stated as
+    figures, and a logger whose library is not there. Raises InputError.
     """
     OmegaConf.resolve(cfg)
     if adopt_in(cfg):
@@ -26,6 +27,7 @@ def check(cfg: DictConfig) -> None:
     _check_keys(cfg, known(cfg.job.name), "")
     _check_ranges(cfg)
     _check_size(cfg.plots.size)
+    LOGGERS[cfg.logger]()
     check_expected(OmegaConf.to_container(cfg.expected))  # pyright: ignore[reportArgumentType]
 
 

@@ -1,7 +1,9 @@
 """What tells one run from another: the values of its config that count, its data, and mfjax."""
 
+import hashlib
 from collections.abc import Mapping
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -10,6 +12,7 @@ from mfjax.app.adopted import provenance_of
 from mfjax.app.build import plain_section
 from mfjax.app.schema import CHANGES_NO_NUMBER, leaves
 from mfjax.data.dataset import Dataset
+from mfjax.model import FACTORS
 
 
 def run_identity(values: Mapping[str, Any], dataset: Dataset | None = None) -> dict[str, Any]:
@@ -26,13 +29,22 @@ def run_identity(values: Mapping[str, Any], dataset: Dataset | None = None) -> d
 def flat(cfg: DictConfig) -> dict[str, Any]:
     """The config's values by their dotted keys, but for those that change no number.
 
-    And the digests of the user's own functions.
+    And the digests of the user's own functions, and of the model that it starts from.
     """
     whole = plain_section(cfg)
     counting = {key: value for key, value in whole.items() if key not in CHANGES_NO_NUMBER}
     values = dict(sorted(leaves(counting)))
     digests = {f"{key}, sha256": of["sha256"] for key, of in provenance_of(values).items()}
-    return values | digests
+    return values | digests | _digest_of_start(cfg)
+
+
+def _digest_of_start(cfg: DictConfig) -> dict[str, str]:
+    """That of the model of `init.path`, where there is one."""
+    file = Path(cfg.init.path or "").expanduser() / FACTORS
+    if cfg.init.path is None or not file.is_file():
+        return {}
+    with file.open("rb") as opened:
+        return {"init.path, sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
 
 
 def static(cfg: DictConfig) -> dict[str, Any]:

@@ -119,6 +119,8 @@ def _of_switches(cfg: DictConfig) -> Idle:
     if cfg.lists.relevant is None:
         reason = Reason("lists.relevant", "without lists.relevant")
         found |= dict.fromkeys(("lists.k", "lists.graded"), reason)
+    elif cfg.implicit is not None:
+        found["lists.graded"] = Reason("implicit", "with implicit, whose gains are all 1")
     if not cfg.distributed.enabled:
         reason = Reason("distributed.enabled", "without distributed.enabled=true")
         others = ("coordinator", "processes", "process")
@@ -244,6 +246,9 @@ def _of_optimizer(cfg: DictConfig, opt: Optimizer, method: Method) -> Idle:
 def _of_start(cfg: DictConfig) -> Idle:
     """What is not drawn."""
     seed_and_scale = ("hparams.init_seed", "hparams.init_scale")
+    if cfg.init.path is not None:
+        reason = Reason("init.path", "with init.path")
+        return dict.fromkeys((*seed_and_scale, "init.user", "init.item"), reason)
     if cfg.init.user is not None:
         return dict.fromkeys(seed_and_scale, Reason("init", "with init.user and init.item"))
     if not any(cfg.sweep.rank or [cfg.hparams.rank]):

@@ -178,7 +178,7 @@ def _trained(group: Group, launch: Launch, lanes_per_program: int) -> dict[int, 
     experiments = build_jobs(group.cfgs, lanes_per_program, launch.sweeps.get(key))
     launch.sweeps[key] = experiments[0].sweep
     if not launch.checkpoints:  # once, before the first group
-        terminal.say_data(experiments[0].dataset)
+        terminal.say_data(experiments[0].dataset, experiments[0].start)
     both = list(zip(group.jobs, experiments, strict=True))
     finished = {job.number for job, experiment in both if _is_finished(job, experiment)}
     checkpoints = _checkpoints(group, launch, experiments[0])

@@ -27,6 +27,7 @@ from mfjax.kernels import KERNELS
 from mfjax.kernels.choice import AUTO
 from mfjax.methods import METHODS
 from mfjax.metrics import choosing
+from mfjax.reporting.loggers import LOGGERS
 from mfjax.reporting.saving import FORMATS, Saving
 from mfjax.training.epochs import CHOOSE, Schedule
 from mfjax.types import CONVENTIONS, NO_FOLD, WIDTHS, Hparams, Spec
@@ -145,20 +146,20 @@ class DistributedConfig:
 
 @dataclass
 class InitConfig:
-    """Factors to start from, written out; else they are drawn at random.
+    """Factors to start from, a model's or written out; else they are drawn at random.
 
     Args:
+      path: output folder of a training run, or one of `Model.save`, whose model has the same rank;
+        a user or item that it does not know starts at 0.
       user: `[users, k]`, a list a user.
       item: `[items, k]`, a list an item.
     """
 
+    path: str | None = None
     user: list[Any] | None = None
     item: list[Any] | None = None
 
 
-# the jobs, each with its own keys, and those of the config that it reads
-
-OF_THE_COMMAND = (
 @dataclass
 class ListsConfig:
     """Lists of the best items, measured on test ratings; none where nothing is relevant.
@@ -174,6 +175,9 @@ class ListsConfig:
     graded: bool = False
 
 
+# the jobs, each with its own keys, and those of the config that it reads
+
+OF_THE_COMMAND = (
     "devices",
     "threads",
     "platform",
@@ -202,6 +206,7 @@ OF_A_GRADIENT = (
 )
 OF_A_PROGRAM = (
     *OF_A_GRADIENT,
+    "implicit",
     "split",
     "method",
     "gradient",
@@ -221,12 +226,13 @@ OF_A_SWEEP = (
     "patience",
     "choose_by",
     "choose",
+    "lists",
     "refit",
     "lanes_per_program",
     "lane_batch",
-    "lists",
     "epochs_per_call",
     "plots",
+    "logger",
 )
 
 
@@ -331,7 +337,7 @@ class GradientsJob(ComparingJob):
       tolerance: the most that max|a - b| / max|b| may be against the differences.
     """
 
-    reads: ClassVar = (*JobConfig.reads, *OF_A_GRADIENT, "hparams.rank", "plots")
+    reads: ClassVar = (*JobConfig.reads, *OF_A_GRADIENT, "implicit", "hparams.rank", "plots")
     name: str = "gradients"
     gradients: list[str] | None = None
     step: float = 0.1
@@ -376,6 +382,7 @@ class DeviceJob(TimedJob):
     reads: ClassVar = (
         *JobConfig.reads,
         *OF_A_GRADIENT,
+        "implicit",
         "hparams.learning_rate",
         "method.batch_size",
         "lane_batch",
@@ -400,6 +407,8 @@ class Config:
     tables' functions do not speak, those of sections by their whole names.
 
     Args:
+      implicit: the least rating that counts as an interaction: those are of value 1, and the others
+        are left out; not given, the ratings are taken as they are.
       gradient: one of GRADIENTS, for a method that wants one; not given, that of the kernel.
       kernel: one of KERNELS, which sums over the ratings; `auto`: `native`, compiled, on a CPU
         where it is there and knows the optimiser, and `xla` elsewhere.
@@ -420,6 +429,8 @@ class Config:
       matmul_precision: of matrix products on an accelerator.
       resume: go on from what is in the output folder (`hydra.run.dir` or `hydra.sweep.dir`).
       overwrite: give up the result that stands in the output folder, and its plots.
+      logger: where a run is sent when it ends, beside its files: `csv`, nowhere; `tensorboard`,
+        `wandb` and `mlflow` are extras.
       debug: show the traceback of an error.
       expected: figures that must come out, each `{value: …, within: …}` or `{value: TEXT}` by its
         path in the results; the command exits with 2 where one does not.
@@ -428,6 +439,7 @@ class Config:
 
     job: JobConfig = field(default_factory=JobConfig)
     data: Any = None  # DataConfig
+    implicit: float | None = None
     split: Any = None  # SplitConfig
     method: Any = None  # MethodConfig
     gradient: str | None = None
@@ -443,10 +455,10 @@ class Config:
     patience: int | None = Schedule.patience
     choose_by: str = Schedule.choose_by
     choose: str = Schedule.choose
+    lists: ListsConfig = field(default_factory=ListsConfig)
     missing: str = Spec.missing
     loss_scale: str = Spec.loss_scale
     reg_by: str = Spec.reg_by
-    lists: ListsConfig = field(default_factory=ListsConfig)
     bias: bool = Spec.bias
     clip: Any = True
     replicates: int | None = None
@@ -466,6 +478,7 @@ class Config:
     overwrite: bool = False
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     plots: PlotsConfig = field(default_factory=PlotsConfig)
+    logger: str = "csv"
     debug: bool = False
     expected: dict[str, Any] = field(default_factory=dict)
 
@@ -482,6 +495,7 @@ CHANGES_NO_NUMBER = (
     "expected",
     "distributed",
     "plots",
+    "logger",
     "debug",
     "compilation_cache",
 )
@@ -600,10 +614,10 @@ RANGES: dict[str, _Range] = {  # of a field of Hparams: also of its axis of the 
     "data.rank": _RANK,
     "split.folds": _COUNT,
     "epochs": _EPOCHS,
+    "lists.k": _whole(1, 10_000),
     "method.batch_size": _whole(1, 2**24),
     "method.cg_steps": _whole(1, 1000),
     "tiles.width": _one_of(WIDTHS),
-    "lists.k": _whole(1, 10_000),
     "tiles.chunk": _whole(1, 2**28),
     "tiles.group": (lambda x: 0 < x <= 2**20 and x % 8 == 0, "a multiple of 8, up to 1048576"),
     "eval_every": _EPOCHS,
@@ -651,6 +665,7 @@ CHOICES: dict[str, Collection[str]] = {
     "job.lane_data.name": SOURCES,
     "search.name": SEARCHES,
     "choose": CHOOSE,
+    "logger": LOGGERS,
     "test": ("chosen", "all"),
     "data.layout": LAYOUTS,
     "data.missing_ids": MISSING_IDS,

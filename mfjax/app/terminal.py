@@ -113,11 +113,21 @@ def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def say_data(dataset: Dataset) -> None:
-    """What was read: the line of the data in every run, and what was made of a file."""
+def say_data(dataset: Dataset, start: str = "") -> None:
+    """What was read: the line of the data in every run, and what was made of a file.
+
+    Args:
+      dataset: of the run.
+      start: in words, where its factors start; empty where they are drawn, or written out.
+    """
     low, high = dataset.scale
     shape = f"{dataset.num_users:,} users × {dataset.num_items:,} items"
     say(f"Data: {dataset.name}, {shape}, {len(dataset.value):,} ratings from {low:g} to {high:g}")
+    if dataset.made_of:
+        least, left_out = dataset.made_of
+        say(f"  implicit: ratings of {least:g} or more, as 1; {left_out:,} others are left out")
+    if start:
+        say(f"  start: {start}")
     reading = dataset.reading
     if reading is None:
         return

@@ -35,6 +35,18 @@ class Reading(NamedTuple):
     warnings: tuple[str, ...] = ()
 
 
+class Interactions(NamedTuple):
+    """What ratings were made interactions of.
+
+    Args:
+      least: the least rating that counts, in rating units.
+      left_out: ratings below it, which are not among them.
+    """
+
+    least: float
+    left_out: int
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """n ratings of unique (user, item) pairs, in the order of their source.
@@ -55,6 +67,7 @@ class Dataset:
       of_test: `[n]`, whether a rating came from a file of test ratings; None: there was none.
       items: a Polars frame, a row an item in the order of `item_ids`: `title` and the list of its
         `genres`, null where nothing is known of it; None: the source has neither.
+      made_of: what `interactions` counted; None: the values are ratings.
     """
 
     name: str
@@ -69,6 +82,12 @@ class Dataset:
     reading: Reading | None = None
     of_test: Bool[np.ndarray, " n"] | None = None
     items: Any = None
+    made_of: Interactions | None = None
+
+    def __repr__(self) -> str:
+        """One line: the name and the numbers."""
+        shape = f"{self.num_users:,} users × {self.num_items:,} items"
+        return f"Dataset({self.name}, {shape}, {len(self.value):,} ratings)"
 
     @classmethod
     def of(
@@ -122,6 +141,40 @@ class Dataset:
             return self
         reading = self.reading._replace(notes=(*self.reading.notes, *notes))
         return replace(self, reading=reading)
+
+    def interactions(self, least: float) -> "Dataset":
+        """Implicit feedback: who rated what at `least` or more, each of value 1.
+
+        Users and items keep their numbers, those without an interaction too.
+
+        Args:
+          least: the least rating that counts, in rating units.
+
+        Returns:
+          The interactions in the order of the ratings; `made_of` says how many others there were.
+
+        Raises:
+          InputError: no rating is that high, or the values are interactions already.
+        """
+        if self.made_of is not None:
+            raise InputError(f"{self.name}: expected ratings, got interactions")
+        counts = self.value >= least
+        low, high = self.scale
+        if not counts.any():
+            raise InputError(
+                f"implicit: expected a rating that some reach, got {least:g}; they are from "
+                f"{low:g} to {high:g}"
+            )
+        return replace(
+            self,
+            user=self.user[counts],
+            item=self.item[counts],
+            value=np.ones(np.count_nonzero(counts)),
+            weight=None if self.weight is None else self.weight[counts],
+            timestamp=None if self.timestamp is None else self.timestamp[counts],
+            of_test=None if self.of_test is None else self.of_test[counts],
+            made_of=Interactions(float(least), np.count_nonzero(~counts)),
+        )
 
     @property
     def num_users(self) -> int:

@@ -28,6 +28,12 @@ class Problem(NamedTuple):
     bounds: Bounds
     given: Ratings = NOTHING
 
+    def __repr__(self) -> str:
+        """One line: how many ratings there are, and the range of predictions."""
+        low, high = self.bounds
+        counts = f"{len(self.ratings.value):,} ratings, {len(self.test.value):,} of the test"
+        return f"Problem({counts}, predictions from {low:g} to {high:g})"
+
     @classmethod
     def of(
         cls,

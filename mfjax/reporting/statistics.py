@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 
 from mfjax.data.problem import Problem
 from mfjax.training.lanes import Fit
@@ -67,9 +68,13 @@ def interval(values: Sequence[float], overlap: float = 0.0) -> Interval:
     mean = float(finite.mean())
     if n == 1:
         return Interval(mean, None, None, 1)
-    quantile = stdtrit(n - 1, 0.975)
-    half = float(quantile * finite.std(ddof=1) * np.sqrt(1 / n + overlap))
+    half = float(stdtrit(n - 1, 0.975)) * standard_error(finite, overlap)
     return Interval(mean, mean - half, mean + half, n)
+
+
+def standard_error(values: Float[np.ndarray, " n"], overlap: float) -> float:
+    """Of the mean of finite replicates, at least 2: the root of (1/n + overlap)·s²."""
+    return float(values.std(ddof=1) * np.sqrt(1 / len(values) + overlap))
 
 
 def over_splits(

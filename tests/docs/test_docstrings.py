@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 import jax
 import numpy as np
+import polars
 import pytest
 from jaxtyping import AbstractArray, Array, Float
 from pages import docstrings, names
@@ -106,7 +107,7 @@ def of_arguments(one: Public) -> Iterator[str]:
     parameters = {str(each).split(":")[0].split("=")[0]: each.name for each in taken(one)}
     yield from (f"Args: {name}" for name in parameters if name not in said)
     yield from (f"no {name} in its Args" for name in said if name not in parameters)
-    kinds = get_type_hints(one.function or one.thing, include_extras=True)
+    kinds = hints(one.function or one.thing)
     for name, parameter in parameters.items():
         yield from (
             f"Args: {name} with {shape}"
@@ -137,7 +138,7 @@ def of_result(one: Public) -> Iterator[str]:
     """The summary of a property is what it returns, and a class returns itself."""
     if one.function is None or isinstance(one.thing, property):
         return
-    kind = get_type_hints(one.function, include_extras=True).get("return")
+    kind = hints(one.function).get("return")
     heading = "Yields" if inspect.isgeneratorfunction(one.function) else "Returns"
     said = " ".join(docstrings.section(one.thing, heading))
     if bool(said) != (kind is not type(None)):
@@ -162,6 +163,11 @@ def raised_by(function: Callable) -> set[str]:
 
 
 # shapes
+
+
+def hints(thing: Any) -> dict[str, Any]:
+    """The types of a signature, those of Polars too, which functions import themselves."""
+    return get_type_hints(thing, localns={"pl": polars}, include_extras=True)
 
 
 def shapes(kind: Any) -> set[str]:

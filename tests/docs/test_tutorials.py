@@ -1,6 +1,8 @@
 """Every tutorial runs as it stands: its files, its Python and its commands, in their order."""
 
 import re
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +12,8 @@ from commands import Child
 from fences import DOCS, RUN, arguments, blocks, command_lines
 
 PAGES = sorted((DOCS / "tutorials").glob("*.md"))
-LONG = {"add_a_gradient", "compare_methods", "your_gradient", "your_ratings"}
+RECOMMEND = "python -m mfjax.recommend"
+LONG = {"add_a_gradient", "compare_methods", "from_csv_to_lists", "your_gradient", "your_ratings"}
 
 
 @pytest.fixture
@@ -55,9 +58,18 @@ def run_all(text: str, title: str, folder: Path, command) -> None:
     """Run the command lines of a block, which are all of mfjax, and see how they end."""
     expected = int(re.fullmatch(r"exits with (\d)", title)[1]) if title else 0
     for line in command_lines(text):
-        assert line.startswith(RUN)
-        done = command(folder, *arguments(line))
+        if line.startswith(RECOMMEND):
+            done = recommended(line, folder)
+        else:
+            assert line.startswith(RUN)
+            done = command(folder, *arguments(line))
         assert done.returncode == expected, done.stdout + done.stderr
+
+
+def recommended(line: str, folder: Path) -> subprocess.CompletedProcess:
+    """What `mfjax.recommend` says, in a process of its own."""
+    _, *words = shlex.split(line)
+    return subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True)
 
 
 def test_the_example_of_the_first_page_runs(capsys):

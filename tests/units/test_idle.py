@@ -55,7 +55,7 @@ CASES = {name: (f"method={name}", *more) for name, more in BASES.items()}
 SLOW = ("descent", "als", "als_cg", *MORE)
 BESIDE = (  # what is read beside what is built
     *schema.OF_THE_COMMAND,
-    *("job", "plots", "test", "checkpoint", "resume", "distributed"),
+    *("job", "plots", "logger", "test", "checkpoint", "resume", "distributed"),
 )
 
 

@@ -1,15 +1,18 @@
-"""The model that is read back: ids of every kind, pairs that are not known, and users folded in."""
+"""The model that is read back: ids of every kind, lists of items, and users folded in."""
 
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 from helpers import epochs, make, pinned_factors
 
 import mfjax
 from mfjax import Bounds, Factors, Hparams, InputError, Lane, Problem, Spec, from_ids
+from mfjax import model as model_module
 from mfjax.objective import dense_loss, fold_sums, lane_terms, mean_rating
 from mfjax.reporting.files import write_json
 from mfjax.training.lanes import Fit
@@ -95,6 +98,195 @@ def test_a_model_without_biases_has_no_mean_to_predict_by(model):
         plain.predict([99], [0], unknown="mean")
 
 
+@pytest.mark.parametrize("frame", [pl.DataFrame, pd.DataFrame])
+def test_a_frame_is_predicted_as_its_columns_are(model, frame):
+    pairs = frame({"item": [0, 1, 99], "user": [10, 20, 30], "other": [1.0, 2.0, 3.0]})
+    expected = model.predict([10, 20, 30], [0, 1, 99], unknown="mean")
+    np.testing.assert_array_equal(model.predict(pairs, unknown="mean"), expected)
+    assert model.known(pairs).tolist() == [True, True, False]
+    with pytest.raises(InputError, match="columns user and item, got a frame of user, other"):
+        model.predict(pairs[["user", "other"]])
+
+
+def test_users_alone_are_no_pairs(model):
+    with pytest.raises(InputError, match=r"expected users and items, or a frame .*, got list"):
+        model.predict([10, 20])
+
+
+def test_one_user_and_one_item_are_one_number(model):
+    one = model.predict(10, 0)
+    assert np.ndim(one) == 0
+    assert one == model.predict([10], [0])[0]
+    np.testing.assert_array_equal(model.predict(10, [0, 1]), model.predict([10, 10], [0, 1]))
+    np.testing.assert_array_equal(model.predict([10, 20], 1), model.predict([10, 20], [1, 1]))
+    with pytest.raises(InputError, match="unknown user 99: expected one of the 9 user ids"):
+        model.predict(99, 0)
+
+
+def test_what_is_known_is_what_the_data_have(model):
+    assert model.known([99, 10, 10, 99], [0, 99, 0, 99]).tolist() == [False, False, True, False]
+    assert model.known(10, 0)
+    assert not model.known(99, 0)
+    assert model.known(10, [0, 99]).tolist() == [True, False]
+
+
+def test_what_was_seen_is_what_was_trained_on(model, dataset):
+    users, items = np.divmod(np.arange(USERS * ITEMS), ITEMS)
+    rated = np.zeros((USERS, ITEMS), bool)
+    rated[dataset.user, dataset.item] = True
+    seen = model.seen(model.user_ids[users], model.item_ids[items])
+    np.testing.assert_array_equal(seen, rated.ravel())
+    assert model.seen([10, 99, 99], [99, 0, 99]).tolist() == [False] * 3
+    assert model.fold_in(5, {3: 1.0}).seen(5, [2, 3]).tolist() == [False, True]
+    nothing = replace(model, seen_items=model.seen_items[:0], seen_starts=0 * model.seen_starts)
+    assert nothing.seen(10, 0) is False
+
+
+# lists
+
+
+def lists_by_loop(model, dataset, n, exclude_seen=True):
+    """(user, rank, item) of every user, by sorting what is predicted of every item."""
+    found = []
+    for i, user in enumerate(model.user_ids.tolist()):
+        score = model.item_bias + model.item_factors @ model.user_factors[i]
+        order = np.argsort(-score.astype(np.float32), kind="stable")
+        seen = set(dataset.item[dataset.user == i].tolist()) if exclude_seen else set()
+        best = [model.item_ids[j].item() for j in order if j not in seen][:n]
+        found += [(user, rank, item) for rank, item in enumerate(best, start=1)]
+    return found
+
+
+@pytest.mark.parametrize("exclude_seen", [True, False], ids=["exclude seen", "include seen"])
+@pytest.mark.parametrize("n", [1, 3, 100])
+def test_lists_are_those_of_sorting_every_prediction(model, dataset, n, exclude_seen):
+    lists = model.recommend(n=n, exclude_seen=exclude_seen)
+    assert lists.columns == ["user", "rank", "item", "prediction"]
+    rows = lists.select("user", "rank", "item").rows()
+    assert rows == lists_by_loop(model, dataset, n, exclude_seen)
+    np.testing.assert_array_equal(lists["prediction"].to_numpy(), model.predict(lists))
+
+
+def test_lists_of_some_users_are_in_the_order_asked(model):
+    every = model.recommend(n=2)
+    asked = model.recommend(np.array([50, 20]), n=2)
+    expected = pl.concat([every.filter(pl.col("user") == user) for user in (50, 20)])
+    assert asked.equals(expected)
+    assert model.recommend(20, n=2).equals(every.filter(pl.col("user") == 20))
+    assert model.recommend([], n=2).rows() == []
+
+
+def test_how_many_are_ranked_at_once_changes_nothing(model, monkeypatch):
+    at_once = model.recommend()
+    for scores in (1, 2 * ITEMS, 5 * ITEMS):
+        monkeypatch.setattr(model_module, "SCORES", scores)
+        assert model.recommend().equals(at_once)
+
+
+def test_equal_items_stand_in_the_order_of_their_rows(model):
+    nothing = np.zeros_like(model.item_factors)
+    same = replace(model, item_factors=nothing, item_bias=np.zeros(ITEMS))
+    lists = same.recommend(10, n=4, exclude_seen=False)
+    assert lists["item"].to_list() == [0, 1, 2, 3]
+
+
+def test_what_is_recommended_is_told_by_its_title(dataset, tmp_path):
+    titles = ["Alien", None, *"cdefg"]
+    named = replace(dataset, items=pl.DataFrame({"title": titles}))
+    model = written(tmp_path, named, pinned_factors(spec_of(named), HPARAMS), spec_of(named))
+    by_id = dict(enumerate(titles))
+    for frame in (model.recommend(), model.similar(3), model.to_frame()):
+        assert frame["title"].to_list() == [by_id[item] for item in frame["item"]]
+
+
+def test_wrong_lists_are_refused(model):
+    with pytest.raises(InputError, match="unknown user 99"):
+        model.recommend([10, 99])
+    for call in (lambda: model.recommend(n=0), lambda: model.similar(0, n=0)):
+        with pytest.raises(InputError, match="n: expected at least 1 item, got 0"):
+            call()
+
+
+def test_similar_items_are_those_of_the_highest_cosine(model):
+    factors = model.item_factors
+    for row, item in enumerate(model.item_ids.tolist()):
+        product = factors @ factors[row]
+        cosine = product / np.linalg.norm(factors, axis=1) / np.linalg.norm(factors[row])
+        others = [other for other in np.argsort(-cosine) if other != row]
+        found = model.similar(item, n=4)
+        assert found["item"].to_list() == model.item_ids[others[:4]].tolist()
+        np.testing.assert_allclose(found["similarity"].to_numpy(), cosine[others[:4]])
+
+
+def test_a_rotation_of_the_factors_changes_no_similarity(model):
+    rotation, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))
+    turned = replace(model, item_factors=model.item_factors @ rotation)
+    for item in range(ITEMS):
+        ours, theirs = model.similar(item), turned.similar(item)
+        assert ours["item"].to_list() == theirs["item"].to_list()
+        np.testing.assert_allclose(ours["similarity"].to_numpy(), theirs["similarity"].to_numpy())
+
+
+def test_nothing_is_similar_to_an_item_without_factors(model):
+    factors = model.item_factors.copy()
+    factors[2] = 0
+    without = replace(model, item_factors=factors)
+    with pytest.raises(InputError, match="item 2: its factors are 0"):
+        without.similar(2)
+    found = without.similar(0)
+    assert found.filter(pl.col("item") == 2)["similarity"].to_list() == [0]
+
+
+def test_what_was_learnt_as_a_table(model, dataset):
+    for side, row in (("user", dataset.user), ("item", dataset.item)):
+        frame = model.to_frame(side)
+        ids = getattr(model, f"{side}_ids")
+        assert frame[side].to_list() == ids.tolist()
+        assert frame["ratings"].to_list() == np.bincount(row, minlength=len(ids)).tolist()
+        np.testing.assert_array_equal(frame["bias"], getattr(model, f"{side}_bias"))
+        factors = frame.select(f"factor_{k}" for k in range(3)).to_numpy()
+        np.testing.assert_array_equal(factors, getattr(model, f"{side}_factors"))
+    with pytest.raises(InputError, match="side: expected one of user, item, got 'items'"):
+        model.to_frame("items")
+
+
+# files
+
+
+def test_a_saved_model_is_read_back_bit_by_bit(model, tmp_path):
+    folder = tmp_path / "new" / "model"
+    for saved in (model, model.fold_in(5, {0: 3.0})):
+        saved.save(folder)
+        read = mfjax.load(folder)
+        for name, array in vars(saved).items():
+            found = getattr(read, name)
+            assert found.dtype == array.dtype, name
+            np.testing.assert_array_equal(found, array)
+    assert {path.name for path in folder.iterdir()} == {"factors.npz", "model.json"}
+
+
+def test_the_model_of_a_run_is_not_replaced(dataset, tmp_path):
+    spec = spec_of(dataset)
+    model = written(tmp_path, dataset, pinned_factors(spec, HPARAMS), spec)
+    with pytest.raises(InputError, match="holds the results of a run"):
+        model.save(tmp_path)
+
+
+def test_a_model_without_what_users_rated_is_of_another_version(model, tmp_path):
+    model.save(tmp_path)
+    older = {name: array for name, array in vars(model).items() if name != "seen_items"}
+    np.savez(tmp_path / "factors.npz", **older)
+    with pytest.raises(InputError, match=r"of another version of mfjax: .*seen_items"):
+        mfjax.load(tmp_path)
+
+
+def test_no_pickle_is_loaded(model, tmp_path):
+    model.save(tmp_path)
+    np.savez(tmp_path / "factors.npz", **{**vars(model), "titles": np.array([{}], object)})
+    with pytest.raises(InputError, match="allow_pickle=False"):
+        mfjax.load(tmp_path)
+
+
 # users who were not in the data
 
 
@@ -155,6 +347,15 @@ def test_a_new_user_stands_among_the_others_in_order(model, dataset):
         theirs = folded.predict(others, [0] * len(others))
         np.testing.assert_array_equal(theirs, model.predict(others, [0] * len(others)))
     assert len(model.user_ids) == len(dataset.user_ids)
+
+
+def test_what_a_folded_user_rated_is_not_recommended(model):
+    every = set(range(ITEMS))
+    for user in (5, 40, 999):
+        folded = model.fold_in(user, {6: 1.0, 2: 5.0})
+        assert set(folded.recommend(user, n=ITEMS)["item"]) == every - {2, 6}
+        others = [other for other in model.user_ids.tolist() if other != user]
+        assert folded.recommend(others).equals(model.recommend(others))
 
 
 def test_a_user_who_rated_nothing_is_predicted_by_the_mean(model):

@@ -13,7 +13,7 @@ from mfjax.app.build import Experiment, build, check_before_data, variant_of
 from mfjax.app.contracts import hold_to_contracts
 from mfjax.app.drawing import saving_of
 from mfjax.app.folders import RESULTS, make_room, owning, subfolder
-from mfjax.app.jobs.train import draw, summarise, write_files
+from mfjax.app.jobs.train import draw, send, summarise, write_files
 from mfjax.app.measures import measure, remarks, untested, was_tested
 from mfjax.app.sealed import ALL_TESTED
 from mfjax.app.summary import NO_TEST, Best, best_of, of_part
@@ -73,7 +73,7 @@ def compare(
         hold_to_contracts(variant)
         experiment = build(variant)
         if not compared:
-            terminal.say_data(experiment.dataset)
+            terminal.say_data(experiment.dataset, experiment.start)
         ((_, outcome, seconds, _),) = train([variant], [experiment])
         compared[name] = Compared(variant, experiment, outcome, seconds)
     best = None if cfg.test == "all" else best_variant(compared, cfg.choose_by)
@@ -151,6 +151,7 @@ def written(one: Compared, folder: Path, *, all_tested: bool) -> dict[str, Any]:
         "seconds": seconds,
     }
     write_json(folder / RESULTS, figures)
+    send(cfg, folder, outcome, figures)
     return figures
 
 

@@ -36,6 +36,7 @@ from mfjax.reporting.files import (
     write_csv,
     write_json,
 )
+from mfjax.reporting.loggers import LOGGERS, record_of
 from mfjax.reporting.provenance import digest_of_run, provenance
 from mfjax.training.checkpoint import FOLDER, Checkpoints, finishing_the_chunk, remove
 from mfjax.training.folding import with_given
@@ -61,7 +62,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
             return finished_already(cfg, folder)
         case Ready(trained):
             before = trained.seconds["compile"] + trained.seconds["train"]  # this job began
-            terminal.say_data(trained.experiment.dataset)
+            terminal.say_data(trained.experiment.dataset, trained.experiment.start)
             say_kernel(trained.experiment.method)
             return write_and_show(cfg, folder, trained, began - before)
         case Nothing():
@@ -82,7 +83,7 @@ def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
             f"resume=true: nothing to go on from in {folder}, so from the start; "
             "hydra.run.dir=… says where"
         )
-    terminal.say_data(experiment.dataset)
+    terminal.say_data(experiment.dataset, experiment.start)
     say_kernel(experiment.method)
     with drawing_apart(cfg) as apart:
         with finishing_the_chunk() as stop:
@@ -129,6 +130,7 @@ def write_and_show(
     if jax.process_index() > 0:
         return True
     results = write(cfg, folder, trained, began, apart)
+    send(cfg, folder, trained.outcome, results)
     if own_checkpoints:
         remove(folder)
     show(trained, results, folder)
@@ -220,6 +222,7 @@ def _described(dataset: Dataset) -> dict[str, Any]:
         "ratings": len(dataset.value),
         "sha256": dataset.sha256,
         "reading": dataset.reading and dataset.reading._asdict(),
+        "implicit": dataset.made_of and dataset.made_of._asdict(),
     }
 
 
@@ -246,6 +249,19 @@ def write_files(experiment: Experiment, outcome: Outcome, folder: Path) -> None:
     write_splits(experiment, seeds, folder)
     if was_tested(outcome):
         write_predictions(experiment, outcome, folder / PREDICTIONS)
+
+
+def send(cfg: DictConfig, folder: Path, outcome: Outcome, results: Mapping[str, Any]) -> None:
+    """Send what was written to where `logger` says; a warning where it cannot be reached."""
+    to_send = LOGGERS[cfg.logger]()
+    if to_send is None:
+        return
+    try:
+        where = to_send(folder, record_of(folder, outcome, results))
+    except Exception as error:  # whatever a library raises, the results stand
+        terminal.warn(f"logger={cfg.logger} did not take the run, whose files stand: {error}")
+        return
+    terminal.say(f"Logger: {where}")
 
 
 def draw(

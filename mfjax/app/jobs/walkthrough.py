@@ -32,7 +32,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     """
     hold_to_contracts(cfg)
     experiment = build(cfg)
-    terminal.say_data(experiment.dataset)
+    terminal.say_data(experiment.dataset, experiment.start)
     data = ratings_matrix(experiment.dataset)
     figures = figures_of(cfg, experiment)
     descent = figures["descent"]

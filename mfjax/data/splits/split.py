@@ -40,6 +40,10 @@ class Split:
     drawn: bool = True
     given: Bool[np.ndarray, " n"] | None = None
 
+    def __repr__(self) -> str:
+        """One line: of how many ratings, and how they are cut."""
+        return f"Split({len(self.test):,} ratings, {self.protocol})"
+
 
 def generator(split_seed: int) -> np.random.Generator:
     """The random numbers of a split. Raises InputError for a negative seed."""
