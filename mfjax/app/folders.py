@@ -15,7 +15,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from mfjax.app.check import check
-from mfjax.app.identity import flat, run_identity
+from mfjax.app.identity import OF_BUILT, flat, run_identity
 from mfjax.app.schema import JOBS, CompareJob
 from mfjax.app.session import ending, own_part
 from mfjax.errors import CheckpointError, InputError
@@ -156,7 +156,7 @@ def make_room(cfg: DictConfig, folder: Path, job: str | None = None) -> None:
     found = finished_result(folder)
     if found is None:
         return
-    theirs = {key: value for key, value in found.get("run", {}).items() if key != "data"}
+    theirs = {key: value for key, value in found.get("run", {}).items() if key not in OF_BUILT}
     ours = as_json(run_identity(flat(cfg)))
     if differing(theirs, ours):
         if not cfg.overwrite:

@@ -9,21 +9,27 @@ from typing import Any
 from omegaconf import DictConfig
 
 from mfjax.app.adopted import provenance_of
-from mfjax.app.build import plain_section
+from mfjax.app.build import Experiment, plain_section
 from mfjax.app.schema import CHANGES_NO_NUMBER, leaves
-from mfjax.data.dataset import Dataset
 from mfjax.model import FACTORS
 
+SUMS = "kernel, chosen"
+OF_BUILT = ("data", SUMS)  # what is known once the data are read
 
-def run_identity(values: Mapping[str, Any], dataset: Dataset | None = None) -> dict[str, Any]:
+
+def run_identity(values: Mapping[str, Any], built: Experiment | None = None) -> dict[str, Any]:
     """What a result or a checkpoint is of.
 
     Args:
       values: of the config: `flat`, or `static`.
-      dataset: what was read; None before it is.
+      built: from it; None before it is. A run goes on with the kernel that it began with.
     """
-    data = {} if dataset is None else {"data": dataset.sha256}
-    return {**values, **data, "mfjax": version("mfjax")}
+    found = {}
+    if built is not None:
+        found["data"] = built.dataset.sha256
+        if kernel := built.method.get("kernel"):
+            found[SUMS] = kernel["name"]
+    return {**values, **found, "mfjax": version("mfjax")}
 
 
 def flat(cfg: DictConfig) -> dict[str, Any]:

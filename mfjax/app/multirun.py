@@ -197,7 +197,7 @@ def _trained(group: Group, launch: Launch, lanes_per_program: int) -> dict[int, 
 
 
 def _is_finished(job: Job, experiment: Experiment) -> bool:
-    identity = run_identity(flat(job.cfg), experiment.dataset)
+    identity = run_identity(flat(job.cfg), experiment)
     return job.cfg.resume and is_finished(job.folder, identity)
 
 
@@ -208,7 +208,7 @@ def _checkpoints(group: Group, launch: Launch, experiment: Experiment) -> Checkp
     is_of_another_run = there and not launch.names & set(there)
     return Checkpoints(
         launch.sweep_dir,
-        run_identity(static(cfg), experiment.dataset),
+        run_identity(static(cfg), experiment),
         every=cfg.checkpoint.every,
         resume=True,
         name=there[0] if is_of_another_run else group.name,

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 import pytest
 from configs import TINY, composed, schema  # noqa: F401 (which knows the keys)
 
+from mfjax.app.build import build
 from mfjax.app.folders import LOCK, RESULTS, clear, make_room, owning, stands, subfolder
 from mfjax.app.identity import flat, run_identity
 from mfjax.app.schema import JOBS
 from mfjax.errors import CheckpointError, InputError
 from mfjax.reporting.files import write_json
+from mfjax.training.checkpoint import differing
 
 # the lock
 
@@ -24,6 +26,17 @@ def held_by_another(folder):
         file.write("4711\n")
         file.flush()
         yield
+
+
+def test_a_run_goes_on_with_the_kernel_that_it_began_with():
+    cfg = composed(*TINY)
+    experiment = build(cfg)
+    ours = run_identity(flat(cfg), experiment)
+    other = {"name": "another", "reason": "no compiler"}
+    theirs = run_identity(
+        flat(cfg), experiment._replace(method=experiment.method | {"kernel": other})
+    )
+    assert differing(ours, theirs) == ["kernel, chosen"]
 
 
 def test_a_folder_has_one_owner_at_a_time(tmp_path):

@@ -75,7 +75,7 @@ def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
     building = time.perf_counter()
     experiment = build(cfg)
     before = {"imports": building - began, "data": time.perf_counter() - building}
-    identity = run_identity(flat(cfg), experiment.dataset)
+    identity = run_identity(flat(cfg), experiment)
     if cfg.resume and is_finished(folder, identity):
         return finished_already(cfg, folder)
     if cfg.resume and not (folder / FOLDER).exists():
@@ -189,7 +189,7 @@ def summarise(cfg: DictConfig, experiment: Experiment, outcome: Outcome) -> dict
     fits = all_fits(outcome)
     died = [fit for fit in fits if not fit.alive]
     values = flat(cfg)
-    run = run_identity(values, experiment.dataset)
+    run = run_identity(values, experiment)
     return {
         "experiment": experiment_name(),
         "status": "finished" if chosen.alive else "diverged",
