@@ -11,8 +11,15 @@ CASES = {
     for name, make in ((name, GRADIENTS[name]) for name in available(GRADIENTS))
     for what, check in gradient_checks(make).items()
 }
+CONVENTIONS = [name for name in CASES if ": is jax.grad: " in name]
+OFTEN = {*CASES} - {*CONVENTIONS[::2]}  # the others are slow tests
 
 
-@pytest.mark.parametrize("check", CASES.values(), ids=CASES)
+def marked(name):
+    marks = () if name in OFTEN else pytest.mark.slow
+    return pytest.param(CASES[name], id=name, marks=marks)
+
+
+@pytest.mark.parametrize("check", [*map(marked, CASES)])
 def test_every_gradient_keeps_its_contract(check):
     check()

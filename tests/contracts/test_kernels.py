@@ -162,7 +162,11 @@ def test_the_cases_cover_every_pair():
         assert {(v[a], v[b]) for v in values} == set(itertools.product(every[a], every[b]))
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=label)
+@pytest.mark.parametrize(
+    "spec",
+    [pytest.param(spec, marks=pytest.mark.slow if n % 2 else ()) for n, spec in enumerate(SPECS)],
+    ids=label,
+)
 def test_no_choice_of_tiles_changes_the_gradient(skewed, spec):
     for rank, fold in ((3, 1), (5, 0), (0, NO_FOLD)):
         hparams = lane(rank=rank, fold=fold)

@@ -504,12 +504,13 @@ def test_runs_against_what_they_took_are_a_line_a_group(three):
 @pytest.mark.parametrize(
     "change, files",
     [
-        ({}, {"forest.svg", "by_seconds.svg"}),
-        ({"trained_together": 2}, {"forest.svg"}),
+        pytest.param({}, {"forest.svg", "by_seconds.svg"}, marks=pytest.mark.slow),
+        pytest.param({"trained_together": 2}, {"forest.svg"}, marks=pytest.mark.slow),
         ({"chosen": {"rank": 4}}, {"forest.svg", "by_rank.svg", "by_seconds.svg"}),
-        (
+        pytest.param(
             {"data": {"name": "a", "users": 1, "items": 1, "ratings": N, "sha256": "0"}},
             {"forest.svg"},
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -53,7 +53,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", ["sgd", "als", pytest.param("sgd by Adam", marks=SLOW)])
+@pytest.mark.parametrize(
+    "name",
+    ["als", pytest.param("sgd", marks=SLOW), pytest.param("sgd by Adam", marks=SLOW)],
+)
 def test_a_fit_is_that_of_a_plan_and_a_sweep(data, name):
     make, parts = CASES[name]
     hparams = Hparams(rank=4, reg=0.1, fold=NO_FOLD, init_seed=3, split_seed=3)
