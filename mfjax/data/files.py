@@ -95,6 +95,14 @@ def _located(path: str) -> Path:
     return file
 
 
+def bundled_items(path: str) -> Path | None:
+    """The file of titles and genres beside a bundled data set; None of another path."""
+    if not path.startswith(BUNDLED):
+        return None
+    file = _located(path)
+    return file.parent / "items" / file.name
+
+
 def _bytes(path: str, file: Path) -> bytes:
     try:
         if file.is_dir():

@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int, Int64
 from mfjax.data.arrays import of_memory
 from mfjax.data.columns import NOTHING, Wanted, has_decimal_comma
 from mfjax.data.dataset import Dataset, Reading, from_ids
-from mfjax.data.files import Content, content
+from mfjax.data.files import Content, bundled_items, content
 from mfjax.data.formats import matlab, reader_of
 from mfjax.data.messages import quoted, shortened
 from mfjax.data.table import Table
@@ -115,8 +115,18 @@ def read(
         name = Path(file.name).stem
         return _dataset(name, table, policy, timestamp is not None, file.sha256)
 
-    training = read_one(path)
+    training = _with_items(read_one(path), bundled_items(path))
     return training if test is None else _with_test(training, read_one(test))
+
+
+def _with_items(dataset: Dataset, file: Path | None) -> Dataset:
+    """The dataset with the titles and genres of a file of its items, if there is one."""
+    import polars as pl
+
+    if file is None:
+        return dataset
+    items = pl.read_parquet(file)
+    return replace(dataset, items=items.drop("item"))
 
 
 def from_memory(name: str, source: Any, wanted: Wanted, policy: Policy) -> Dataset:

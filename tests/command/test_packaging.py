@@ -18,6 +18,7 @@ from helpers import REPO
 
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]
 DATA = "mfjax/data/ml-latest-small.parquet"
+ITEMS = "mfjax/data/items/ml-latest-small.parquet"
 NATIVE = "mfjax/kernels/native"
 BUILD = (sys.executable, "-m", "build", "--no-isolation")
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
@@ -79,7 +80,7 @@ def test_the_wheel_holds_the_package_its_config_and_its_data(wheel):
         for path in (REPO / top).rglob("*.py")
     }
     sources = {str(path.relative_to(REPO)) for path in (REPO / NATIVE / "src").iterdir()}
-    others = {DATA, "mfjax/data/ml-latest-small.LICENSE.txt", "mfjax/py.typed", *sources}
+    others = {DATA, ITEMS, "mfjax/data/ml-latest-small.LICENSE.txt", "mfjax/py.typed", *sources}
     assert {"mfjax/conf/config.yaml", "mfjax/conf/exp/movielens.yaml"} <= config
     assert config | modules | others <= names
     assert sizes[DATA] <= 1_000_000

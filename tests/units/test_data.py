@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from mfjax.data import SOURCES, SPLITS, from_ids
+from mfjax.data import SOURCES, SPLITS, from_ids, read
 from mfjax.data.problem import Problem
 from mfjax.data.splits import Split
 from mfjax.errors import InputError
@@ -145,3 +145,13 @@ def test_the_config_can_be_made_of_the_signatures():
                 "keys",
                 "values",
             }
+
+
+def test_the_bundled_films_have_titles_and_genres():
+    data = read("bundled:ml-latest-small")
+    (film,) = np.flatnonzero(data.item_ids == 2571)
+    assert data.items[int(film)].to_dicts() == [
+        {"title": "Matrix, The (1999)", "genres": ["Action", "Sci-Fi", "Thriller"]}
+    ]
+    assert len(data.items) == data.num_items
+    assert data.items["title"].null_count() == 5
