@@ -12,8 +12,11 @@ from commands import Child
 from fences import DOCS, RUN, arguments, blocks, command_lines
 
 PAGES = sorted((DOCS / "tutorials").glob("*.md"))
-RECOMMEND = "python -m mfjax.recommend"
-LONG = {"add_a_gradient", "compare_methods", "from_csv_to_lists", "your_gradient", "your_ratings"}
+READING = ("python -m mfjax.recommend", "python -m mfjax.report")  # what a run has written
+LONG = {
+    *("add_a_gradient", "compare_methods", "from_csv_to_lists", "name_to_table"),
+    *("your_gradient", "your_ratings"),
+}
 
 
 @pytest.fixture
@@ -58,16 +61,16 @@ def run_all(text: str, title: str, folder: Path, command) -> None:
     """Run the command lines of a block, which are all of mfjax, and see how they end."""
     expected = int(re.fullmatch(r"exits with (\d)", title)[1]) if title else 0
     for line in command_lines(text):
-        if line.startswith(RECOMMEND):
-            done = recommended(line, folder)
+        if line.startswith(READING):
+            done = read(line, folder)
         else:
             assert line.startswith(RUN)
             done = command(folder, *arguments(line))
         assert done.returncode == expected, done.stdout + done.stderr
 
 
-def recommended(line: str, folder: Path) -> subprocess.CompletedProcess:
-    """What `mfjax.recommend` says, in a process of its own."""
+def read(line: str, folder: Path) -> subprocess.CompletedProcess:
+    """What a command says that trains nothing, in a process of its own."""
     _, *words = shlex.split(line)
     return subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True)
 
