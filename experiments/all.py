@@ -25,7 +25,7 @@ from studies import EXPERIMENTS, REPO, Duration
 from mfjax.reporting.course import say
 from mfjax.reporting.provenance import cpu_model, usable_cores
 
-ONLY_NAMED = ("peers",)  # which makes an environment a peer
+ONLY_NAMED = ("ials", "peers")  # which make an environment a peer
 RUN = "python -m mfjax.run "  # how the command of a job begins
 OUTPUTS = REPO / "outputs" / "all"  # of the jobs
 

@@ -32,6 +32,7 @@ NEEDED = {
     ("data", "file"): ["data.path=bundled:ml-latest-small"],
     ("optimizer", "lbfgs"): ["method=descent"],
     ("split", "cold_items"): ["split.test=0.2", "split.validation=0.2"],
+    ("sweep", "ials"): ["method=als", "missing=zero"],
 }
 TIMED = ("time", "leave_last_out")  # of the bundled ratings
 
