@@ -32,9 +32,7 @@ def main() -> None:
         description="Tune five methods on the bundled ratings and on ml-100k, and report them."
     )
     add = parser.add_argument
-    add(
-        "--ml-100k", metavar="PATH", help="archive, folder or u.data, not to download it"
-    )
+    add("--ml-100k", metavar="PATH", help="archive, folder or u.data, not to download it")
     add("--tables", nargs="+", default=[*TABLES], choices=TABLES, help="which tables")
     add("--runs", type=Path, default=Path("outputs/citable"), help="folder of the runs")
     add("--output", type=Path, default=FOLDER, help="folder of the results")
