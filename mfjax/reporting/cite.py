@@ -5,7 +5,7 @@ from typing import Any
 
 from mfjax.data.published import PUBLISHED
 
-MFJAX = """@software{mfjax,
+MFJAX = """@misc{mfjax,
   title = {mfjax: low-rank matrix factorisation of rating matrices in {JAX}},
   author = {{The mfjax authors}},
   version = {VERSION},

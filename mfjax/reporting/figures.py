@@ -9,6 +9,7 @@ from mfjax.reporting.style import fit_cells, refit_legends, styled
 from mfjax.training.whole import taking_its_place
 
 AS_DRAWN = Saving()
+UNDATED = {"png": {}, "pdf": {"CreationDate": None}, "svg": {"Date": None}}  # the same bits
 
 
 @styled()
@@ -35,5 +36,5 @@ def save(figure: Figure, folder: Path | str, name: str, saving: Saving = AS_DRAW
     for kind in saving.format:
         with taking_its_place(Path(folder) / f"{name}.{kind}") as part:
             plain = title.replace(r"\$", "$")
-            figure.savefig(part, format=kind, metadata={"Title": plain})
+            figure.savefig(part, format=kind, metadata={"Title": plain, **UNDATED[kind]})
     figure.set_layout_engine(layout)

@@ -37,6 +37,7 @@ RC: dict[str, Any] = {
     "errorbar.capsize": 3,
     "savefig.dpi": 150,
     "pdf.fonttype": 42,  # TrueType, which publishers take
+    "svg.hashsalt": "mfjax",  # the same names in the same figure
 }
 SMALL = "small"  # text within a panel
 SMALLER = "x-small"

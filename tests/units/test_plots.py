@@ -621,3 +621,13 @@ def test_drawing_leaves_nothing_in_matplotlibs_settings(tmp_path):
     before = dict(rcParams)
     saved(tmp_path, curves())
     assert dict(rcParams) == before
+
+
+@pytest.mark.parametrize("kind", ["png", "pdf", "svg"])
+def test_the_same_figure_is_the_same_file(tmp_path, kind):
+    files = []
+    for name in ("once", "again"):
+        figure = plots.side_by_side(VARIANTS)
+        plots.save(figure, tmp_path, name, plots.Saving(format=(kind,)))
+        files.append((tmp_path / f"{name}.{kind}").read_bytes())
+    assert files[0] == files[1]

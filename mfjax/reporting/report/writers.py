@@ -1,5 +1,6 @@
 """A comparison as files for a paper: Markdown, CSV and LaTeX."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,11 @@ def as_latex(comparison: Comparison) -> str:
         r"% \usepackage{booktabs}",
         r"\begin{table}",
         r"  \centering",
+        r"  \small",
+        r"  \setlength{\tabcolsep}{4pt}",
         rf"  \caption{{{text}}}",
-        r"  \label{tab:mfjax}",
+        rf"  \label{{{_label(comparison)}}}",
+        r"  \medskip",
         rf"  \begin{{tabular}}{{l{'r' * (len(headings) - 1)}}}",
         r"    \toprule",
         f"    {_line(headings)}",
@@ -76,6 +80,13 @@ def as_latex(comparison: Comparison) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _label(comparison: Comparison) -> str:
+    """By the data and the metric: a paper may have several tables."""
+    name, *_ = comparison.shared.get("data", "mixed").split(",")
+    words = re.findall(r"[a-z0-9]+", f"{name} {comparison.column}".lower())
+    return f"tab:{'-'.join(words)}"
 
 
 def _marked_in_latex(text: str, row: Row) -> str:
