@@ -1,7 +1,7 @@
 """`job=compare`: variants side by side, of which the best by validation is tested."""
 
 import pytest
-from commands import QUIET, rows_of, strict_json
+from commands import QUIET, assert_refused, rows_of, strict_json
 
 TEST = ("test_rmse", "test_mae")
 COMPARE = (
@@ -60,3 +60,9 @@ def test_a_finished_result_in_the_folder_of_a_variant_stays_until_it_is_overwrit
     # the other is judged by ratings that it has seen
     assert "Tested: low, the best by validation RMSE" in done.stdout
     assert "Not compared: high, of which nothing is held out" in done.stdout
+
+
+def test_variants_of_other_ratings_are_refused(command, tmp_path):
+    variants = "+job.variants={one:{},two:{implicit:3}}"
+    done = command(tmp_path, "job=compare", *QUIET, "clip=false", variants)
+    assert_refused(done, "job.variants.two: expected the implicit of one, got another")

@@ -54,6 +54,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
         )
     variants = {str(name): variant_of(cfg, keys) for name, keys in cfg.job.variants.items()}
     folders = {name: subfolder(folder, name, "job.variants") for name in variants}
+    _refuse_other_ratings(variants)
     for variant in variants.values():  # before any is trained
         check_before_data(variant)
     with ExitStack() as owned:
@@ -62,6 +63,18 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
                 owned.enter_context(owning(folders[name]))
             make_room(variant, folders[name], job=cfg.job.name)
         return compare(cfg, variants, folder, began)
+
+
+def _refuse_other_ratings(variants: Mapping[str, DictConfig]) -> None:
+    """Raises InputError where two variants are of other ratings: one error chooses between them."""
+    (first, one), *others = variants.items()
+    for name, other in others:
+        for key in ("data", "implicit"):
+            if other[key] != one[key]:
+                raise InputError(
+                    f"job.variants.{name}: expected the {key} of {first}, got another: variants are "
+                    "of the same ratings\ntrain them as jobs of -m, or as runs of their own"
+                )
 
 
 def compare(
