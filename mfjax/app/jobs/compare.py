@@ -72,8 +72,8 @@ def _refuse_other_ratings(variants: Mapping[str, DictConfig]) -> None:
         for key in ("data", "implicit"):
             if other[key] != one[key]:
                 raise InputError(
-                    f"job.variants.{name}: expected the {key} of {first}, got another: variants are "
-                    "of the same ratings\ntrain them as jobs of -m, or as runs of their own"
+                    f"job.variants.{name}: expected the {key} of {first}, got another: variants "
+                    "are of the same ratings\ntrain them as jobs of -m, or as runs of their own"
                 )
 
 
