@@ -79,6 +79,7 @@ def test_what_is_relevant_is_asked_for():
     assert "lists.k=5 has no effect without lists.relevant" in refusal(*TINY, "lists.k=5")
 
 
+@pytest.mark.slow
 def test_where_nothing_is_held_out_the_training_error_chooses():
     split = SPLITS["random"](DATA, 0, validation=0, test=0)
     problems = {(0, 0): Problem.of(DATA, split, dtype="float64")}

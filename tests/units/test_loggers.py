@@ -193,6 +193,7 @@ def test_a_logger_that_fails_is_a_warning(written, environment, capsys):
     assert said == "warning: logger=wandb did not take the run, whose files stand: nobody there"
 
 
+@pytest.mark.slow
 def test_what_a_run_that_diverged_has_not_is_not_sent(tmp_path, environment):
     sent = Sent()
     environment.setitem(sys.modules, "mlflow", fake_mlflow(sent))

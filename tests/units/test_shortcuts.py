@@ -172,7 +172,9 @@ def test_a_split_of_other_ratings_is_refused(data):
         mfjax.fit(data, split=other)
 
 
-@pytest.mark.parametrize("call", [mfjax.cross_validate, pytest.param(mfjax.fit, marks=SLOW)])
+@pytest.mark.parametrize(
+    "call", [pytest.param(call, marks=SLOW) for call in (mfjax.cross_validate, mfjax.fit)]
+)
 def test_what_diverged_is_no_result(data, call):
     with pytest.raises(InputError, match=r"diverged at epoch 1: try a learning_rate below 1e\+09"):
         call(data, rank=4, epochs=2, learning_rate=1e9)
