@@ -43,7 +43,7 @@ GRID = {
 }
 SWEPT = tuple(f"sweep.{key}=[{values}]" for key, values in GRID.items())
 JOBS = tuple(f"hparams.{key}={values}" for key, values in GRID.items())
-LONG = (*MOVIELENS, *SWEPT, "hparams.rank=64", "sweep.split_seed=${range:32}")
+LONG = (*MOVIELENS, *SWEPT, "hparams.rank=64", "sweep.split_seed=${range:20}")
 
 Command = tuple[str, ...]  # the arguments of one
 
