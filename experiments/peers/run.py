@@ -305,7 +305,8 @@ def write_report(
     folder: Path, files: dict[str, Path], pythons: dict[str, Path | NotInstalled]
 ) -> None:
     """The tables and the figure of all rounds in `folder`."""
-    ratings = {name: len(np.load(file)["train_value"]) for name, file in files.items()}
+    there = {file for of_run in files.values() for file in of_run.parent.glob("*.npz")}
+    ratings = {file.stem: len(np.load(file)["train_value"]) for file in there}
     rows = report.read(folder / "rounds.csv")
     results = report.summarise(rows, {name: job.ours for name, job in JOBS.items()}, ratings)
     report.write(folder / "results.csv", results)
