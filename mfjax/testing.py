@@ -533,7 +533,7 @@ def _with_and_without_a_rating_of_weight_0() -> tuple[Ratings, Ratings]:
     That one stands at a missing entry, in a fold of its own.
     """
     ratings = small_ratings()
-    real = Ratings(*(column[ratings.weight > 0] for column in ratings))
+    real = ratings.taken(ratings.weight > 0)
     extra = Ratings(user=3, item=2, value=99.0, weight=0.0, fold=2)
     present = Ratings(*(np.insert(column, EXTRA, x) for column, x in zip(real, extra, strict=True)))
     n = len(ratings.value)

@@ -105,6 +105,17 @@ class Ratings(NamedTuple):
             fold=np.full(n, -1, np.int32) if fold is None else np.asarray(fold, np.int32),
         )
 
+    def taken(self, which: np.ndarray) -> Ratings:
+        """Some of the ratings.
+
+        Args:
+          which: `[n]` booleans, or places in any order.
+
+        Returns:
+          Those, in the order of `which`.
+        """
+        return Ratings(*(column[which] for column in self))
+
     def padded(self, n: int) -> Ratings:
         """The same ratings followed by padding of weight 0, at user 0 and item 0.
 

@@ -273,7 +273,7 @@ def build_lists(cfg: DictConfig) -> ListRule | None:
             f"lists.relevant: with implicit every interaction is 1, got {least:g}; "
             "say lists.relevant=1"
         )
-    return None if cfg.lists.relevant is None else ListRule(**cfg.lists)
+    return None if least is None else ListRule(**cfg.lists)
 
 
 def build_clip(cfg: DictConfig) -> bool | tuple[float, float]:

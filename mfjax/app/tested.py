@@ -15,7 +15,6 @@ from mfjax.metrics.cold import cold
 from mfjax.metrics.lists import ListRule
 from mfjax.training.protocol import Outcome
 from mfjax.training.whole import taking_its_place
-from mfjax.types import Ratings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -70,7 +69,7 @@ def _list_users(problem: Problem, rule: ListRule | None) -> dict[str, int]:
 
 def _part(problem: Problem, which: np.ndarray) -> Problem:
     """The problem with some of its test ratings alone."""
-    return problem._replace(test=Ratings(*(column[which] for column in problem.test)))
+    return problem._replace(test=problem.test.taken(which))
 
 
 def write_predictions(experiment: Experiment, outcome: Outcome, path: Path) -> None:

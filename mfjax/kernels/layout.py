@@ -164,7 +164,7 @@ def _without_padding(ratings: Ratings) -> Ratings:
     real = ratings.weight > 0
     if real.all():
         return ratings
-    return Ratings(*(column[real] for column in ratings))
+    return ratings.taken(real)
 
 
 def tile_width(ratings: Ratings, spec: Spec, overhead: float = GRADIENT_OVERHEAD) -> int:

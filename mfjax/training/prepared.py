@@ -11,7 +11,7 @@ from mfjax.objective import AnyArray
 from mfjax.training.epochs import Data, start
 from mfjax.training.fitting import SMALLER_HINT, num_bytes
 from mfjax.training.lanes import Plan
-from mfjax.types import Bounds, Factors, Hparams, Method, Ratings, Run, Spec
+from mfjax.types import Bounds, Factors, Hparams, Method, Run, Spec
 
 
 def prepared(
@@ -57,8 +57,7 @@ def validation_lists(problem: Problem, plan: Plan) -> Lists:
 
     def of_fold(fold: int) -> Lists:
         is_held_out = ratings.fold == fold
-        seen = Ratings(*(column[~is_held_out] for column in ratings))
-        held_out = Ratings(*(column[is_held_out] for column in ratings))
+        seen, held_out = ratings.taken(~is_held_out), ratings.taken(is_held_out)
         return prepare_lists(seen, held_out, shape, relevant=rule.relevant, graded=rule.graded)
 
     folds = range(max(int(ratings.fold.max(initial=-1)) + 1, 1))

@@ -255,19 +255,23 @@ def _tested(
 ) -> Outcome:
     """The outcome with its final fits, their predictions of the test ratings, and the errors."""
     problems = [plan.problems[fit.lane.hparams.cut] for fit in final]
+    pairs = zip(final, problems, strict=True)
+    folded = [with_given(fit, problem, plan.spec) for fit, problem in pairs]
     predicted = [
-        predictions(with_given(fit, problem, plan.spec), problem.test)
-        for fit, problem in zip(final, problems, strict=True)
+        predictions(fit, problem.test) for fit, problem in zip(folded, problems, strict=True)
     ]
     test = [on_test(of_fit, problem) for of_fit, problem in zip(predicted, problems, strict=True)]
     if plan.schedule.lists is not None:
-        of_lists = on_lists(final, plan, plan.schedule.lists)
+        of_lists = on_lists(folded, plan, plan.schedule.lists)
         test = [errors | more for errors, more in zip(test, of_lists, strict=True)]
     return outcome._replace(final=final, test=test, predicted=predicted)
 
 
 def on_lists(fits: Sequence[Fit], plan: Plan, rule: ListRule) -> list[dict[str, float]]:
-    """The metrics of each fit's lists on its test ratings, by column; all its others are seen."""
+    """The metrics of each fit's lists on its test ratings, by column; all its others are seen.
+
+    Users who are new in the test are folded in.
+    """
     shape = (plan.spec.num_users, plan.spec.num_items)
     names = tuple(names_of_lists())
 
@@ -285,8 +289,7 @@ def on_lists(fits: Sequence[Fit], plan: Plan, rule: ListRule) -> list[dict[str, 
         cut = fit.lane.hparams.cut
         nth = list(each).index(cut)
         lists = jax.tree.map(lambda array, nth=nth: array[nth], alike)
-        factors = with_given(fit, own[cut], plan.spec).factors
-        metrics = compiled_metrics(factors, lists, names, rule.k)
+        metrics = compiled_metrics(fit.factors, lists, names, rule.k)
         found.append({f"test_{name}": float(metrics[name]) for name in names})
     return found
 

@@ -46,7 +46,7 @@ def prepare(ratings: Ratings, spec: Spec) -> Compressed:
     require()
     entries, sums = with_few_missing(ratings, spec)
     real = entries.weight > 0
-    entries = Ratings(*(column[real] for column in entries))
+    entries = entries.taken(real)
     num_bytes = len(entries.value) * (8 + 2 * np.dtype(spec.dtype).itemsize)
     refuse_beyond_memory(
         4 * num_bytes, f"the compressed rows of {len(entries.value):,} ratings", "fewer ratings"

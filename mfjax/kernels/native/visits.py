@@ -178,7 +178,7 @@ def prepare(ratings: Ratings, spec: Spec, batch_size: int, strata: int) -> Visit
         user=np.argsort(user)[padded.user], item=np.argsort(item)[padded.item]
     )
     order = order_by(block, strata**2)
-    in_blocks = Ratings(*(column[order] for column in by_place))
+    in_blocks = by_place.taken(order)
     counts = np.bincount(block, minlength=strata**2)
     record = np.dtype(
         [("user", "i4"), ("item", "i4"), ("value", spec.dtype), ("weight", spec.dtype)]
