@@ -5,8 +5,7 @@ A scan over epochs, with evaluation, the best so far and patience inside.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +17,6 @@ from mfjax.metrics.evaluation import evaluate
 from mfjax.metrics.lists import ListRule, Lists, list_metrics
 from mfjax.objective import AnyArray, LaneTerms, lane_terms
 from mfjax.types import Bounds, Factors, Hparams, Method, Ratings, Run, Spec, State
-
-T = TypeVar("T")
 
 # by column; a value an epoch, NaN where the lane was not evaluated or had stopped
 History = Mapping[str, Float[AnyArray, "..."]]
@@ -172,8 +169,8 @@ def after_epoch(
     Args:
       run: the run before.
       state: what the epoch came to.
-      finite: whether its loss and factors are; a lane where they are not keeps its last finite
-        state and best, and notes the epoch in `died_at`.
+      finite: whether its loss and factors are; a lane where they are not keeps its best, and notes
+        the epoch in `died_at`.
       evaluated: whether `score` was measured, as only a finite epoch is.
       score: lower is better; NaN where nothing is held out.
     """
@@ -181,19 +178,15 @@ def after_epoch(
     # a lane that holds nothing out has no metric to choose by: its last epoch is its best
     better = evaluated & ~(score >= run.best_score)
     measured = better & ~jnp.isnan(score)
-    new = run._replace(
+    return Run(
         state=state,
-        best=_where(better, state.factors, run.best),
+        best=jax.lax.cond(better, lambda: state.factors, lambda: run.best),
         best_score=jnp.where(measured, score, run.best_score),
         best_epoch=jnp.where(better, epoch, run.best_epoch),
         epoch=epoch,
+        alive=finite,
+        died_at=jnp.where(finite, run.died_at, epoch),
     )
-    dead = run._replace(
-        epoch=epoch,
-        alive=jnp.array(False),
-        died_at=epoch,
-    )
-    return _where(finite, new, dead)
 
 
 def is_due(epoch, schedule: Schedule, last_epoch):
@@ -208,7 +201,3 @@ def is_live(run: Run, schedule: Schedule, last_epoch):
         return live
     patience = max(schedule.patience, schedule.eval_every)  # not before it is evaluated
     return live & (run.epoch - run.best_epoch < patience)
-
-
-def _where(condition: Bool[Array, ""], new: T, old: T) -> T:
-    return jax.tree.map(partial(jnp.where, condition), new, old)

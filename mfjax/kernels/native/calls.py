@@ -132,7 +132,7 @@ def epoch(
     shares: Sequence[Array],
     lane: LaneTerms,
     *,
-    rates: Float[Array, " batches"],
+    rates: Float[Array, " rates"],
     options: Float[Array, " options"],
     updates: Int[AnyArray, ""],
     split_seed: Int[AnyArray, ""] | int,
@@ -147,7 +147,7 @@ def epoch(
       ratings: those of `mfjax.kernels.native.visits.Visited`, without the sums.
       shares: of users and of items, by place.
       lane: the constants of L.
-      rates: the learning rate of each batch.
+      rates: the learning rate of each batch, or one for all.
       options: of the rule.
       updates: batches before this epoch.
       split_seed, number: of the order, the latter the epochs before this one.

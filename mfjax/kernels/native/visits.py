@@ -217,13 +217,13 @@ def _rates(
     batches: int,
     updates: Int[Array, ""],
     spec: Spec,
-) -> Float[Array, " batches"]:
-    """The learning rate of each batch."""
+) -> Float[Array, " rates"]:
+    """The learning rate of each batch, or one for all."""
     rate = hparams.learning_rate if rule is None else rule.rate(hparams, batches)
     if callable(rate):
         rates = jax.vmap(rate)(updates + jnp.arange(batches))
         return jnp.asarray(rates, spec.dtype)
-    return jnp.full(batches, rate, spec.dtype)
+    return jnp.full(1, rate, spec.dtype)
 
 
 def _options(

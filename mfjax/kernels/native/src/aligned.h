@@ -1,7 +1,5 @@
 // The tables of an epoch while it moves them.
 #pragma once
-#include <cstring>
-
 #include "latent.h"
 
 namespace mfjax {
@@ -36,7 +34,7 @@ template <typename T> class Aligned {
   void read(int64_t first, int64_t last) {
     for (int64_t p = first; p < last; p++) {
       const T* row = table_.row(row_at_[p]);
-      std::memcpy(room_.row(p), row, size_t(kept_) * sizeof(T));
+      for (int64_t c = 0; c < kept_; c++) room_.row(p)[c] = row[c];
       for (int64_t c = kept_; c < room_.columns; c++) room_.row(p)[c] = 0;
       if (bias_column_ >= 0) bias[size_t(p)] = row[bias_column_];
     }
@@ -44,7 +42,7 @@ template <typename T> class Aligned {
   void write(int64_t first, int64_t last) {
     for (int64_t p = first; p < last; p++) {
       T* row = table_.row(row_at_[p]);
-      std::memcpy(row, room_.row(p), size_t(kept_) * sizeof(T));
+      for (int64_t c = 0; c < kept_; c++) row[c] = room_.row(p)[c];
       if (bias_column_ >= 0) row[bias_column_] = bias[size_t(p)];
     }
   }

@@ -6,7 +6,7 @@
 namespace mfjax {
 namespace {
 
-constexpr int64_t CHUNK = 1024;  // rows that a thread takes at once
+constexpr int64_t CHUNK = 256;  // rows that a thread takes at once
 
 // The ratings lie in strata × strata blocks, of which those of a turn, (p, p + turn + epoch), share no row:
 // threads take them side by side, to the same bits. Each turn visits a slice of its blocks, so that an epoch
@@ -55,10 +55,10 @@ template <typename T> class EpochOfBlocks {
     number_ = uint32_t(operands_.scalar<int32_t>("epoch"));
     epoch_.ratings = reinterpret_cast<const Rated<T>*>(rated.data);
     epoch_.fold = fold.data;
-    epoch_.rates = rates.data;
+    epoch_.rates = {rates.data, rates.size == 1 ? 0 : 1};
     order_ = call.output<int32_t>(3 + 2 * moments_, "order", {Axis("ratings", fold.size)}).data;
-    if (epoch_.batch_size < 1 || rates.size * epoch_.batch_size < fold.size)
-      throw Refusal("rates: expected one of each batch");
+    if (epoch_.batch_size < 1 || (rates.size != 1 && rates.size * epoch_.batch_size < fold.size))
+      throw Refusal("rates: expected one, or one of each batch");
     for (int64_t i = 0; i < strata_ * strata_; i++)
       if (block_[i] < 0 || block_[i] > block_[i + 1] || block_[i + 1] > fold.size)
         throw Refusal("block: expected rising numbers from 0");
@@ -72,7 +72,8 @@ template <typename T> class EpochOfBlocks {
     const int64_t blocks = strata_ * strata_;
     losses_.assign(size_t(blocks), 0);
     are_out_.assign(size_t(blocks), 0);
-    over_rows([](Aligned<T>& table, int64_t first, int64_t last) { table.read(first, last); });
+    for (Aligned<T>& table : tables_)
+      by_chunk(table, [&](int64_t, int64_t first, int64_t last) { table.read(first, last); });
     parallel(call_, threads_, blocks, [&](int64_t nth) {
       kernels<T>().order(split_seed_, number_, block_[nth + 1] - block_[nth], order_ + block_[nth]);
     });
@@ -82,9 +83,8 @@ template <typename T> class EpochOfBlocks {
     });
     for (char is_out : are_out_)
       if (is_out) throw Refusal("rated: expected users and items of the tables");
-    const Change user = change(0, epoch_.user_columns, epoch_.bias.user_reg);
-    const Change item = change(1, epoch_.item_columns, epoch_.bias.item_reg);
-    over_rows([](Aligned<T>& table, int64_t first, int64_t last) { table.write(first, last); });
+    const Change user = write(0, epoch_.user_columns, epoch_.bias.user_reg);
+    const Change item = write(1, epoch_.item_columns, epoch_.bias.item_reg);
     double loss = total(losses_) + user.regularised + item.regularised;
     auto sums = call_.output<T>(2, "loss and squared change", {Axis("sums", 2)});
     sums[0] = T(double(epoch_.lane.scale) * loss);
@@ -135,11 +135,6 @@ template <typename T> class EpochOfBlocks {
     }
   }
 
-  template <typename F> void over_rows(const F& function) {
-    for (Aligned<T>& table : tables_)
-      by_chunk(table, [&](int64_t, int64_t first, int64_t last) { function(table, first, last); });
-  }
-
   template <typename F> void by_chunk(const Aligned<T>& table, const F& function) {
     const int64_t rows = table.rows().rows;
     parallel(call_, threads_, (rows + CHUNK - 1) / CHUNK, [&](int64_t chunk) {
@@ -148,11 +143,13 @@ template <typename T> class EpochOfBlocks {
     });
   }
 
-  Change change(size_t side, const Columns<T>& kept, T bias_reg) {
-    const Aligned<T>& table = tables_[side];
-    std::vector<Change> parts(size_t((table.rows().rows + CHUNK - 1) / CHUNK));
-    by_chunk(table, [&](int64_t chunk, int64_t first, int64_t last) {
-      parts[size_t(chunk)] = table.change(row_reg_[side], kept, bias_reg, first, last);
+  // The tables of one side as they are now, and what has changed of the first, its factors.
+  Change write(size_t side, const Columns<T>& kept, T bias_reg) {
+    Aligned<T>& factors = tables_[side];
+    std::vector<Change> parts(size_t((factors.rows().rows + CHUNK - 1) / CHUNK));
+    by_chunk(factors, [&](int64_t chunk, int64_t first, int64_t last) {
+      parts[size_t(chunk)] = factors.change(row_reg_[side], kept, bias_reg, first, last);
+      for (size_t nth = side; nth < tables_.size(); nth += 2) tables_[nth].write(first, last);
     });
     Change sum = {};
     for (const Change& part : parts) {
@@ -171,7 +168,7 @@ template <typename T> class EpochOfBlocks {
     part.visits = last - first;
     part.ratings += begin;
     part.fold += begin;
-    part.rates += (begin + first) / epoch_.batch_size;
+    part.rates.data += (begin + first) / epoch_.batch_size * epoch_.rates.step;
     part.is_out_of_range = &is_out;
     losses_[size_t(nth)] += kernels<T>().visit(part);
     are_out_[size_t(nth)] |= char(is_out);

@@ -112,6 +112,14 @@ template <typename T> struct Biases {
   T user_reg, item_reg;
 };
 
+// The learning rate of each batch, or one for all.
+template <typename T> struct Rates {
+  const T* data;
+  int64_t step;  // 1, or 0
+
+  T operator[](int64_t batch) const { return data[batch * step]; }
+};
+
 // An epoch of `sgd` over both tables, moved in place.
 template <typename T> struct Epoch {
   Table<T> user, item;
@@ -125,7 +133,7 @@ template <typename T> struct Epoch {
   const int32_t* order;  // of the visits, places in `ratings`
   int64_t visits;
   int64_t batch_size;
-  const T* rates;  // of each batch
+  Rates<T> rates;
   Rule rule;
   const T* options;   // of the rule
   int64_t updates;    // before this epoch
