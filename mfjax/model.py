@@ -92,6 +92,8 @@ class Model:
         """
         user, item = fit.factors
         rank = int(fit.lane.hparams.rank)
+        if fit.averages is not None:  # the factors of all samples side by side
+            rank = user.shape[1] - 2 * spec.bias
         seen = _seen(problem, fit.lane.hparams, len(user))
         return cls(
             user_factors=user[:, :rank],

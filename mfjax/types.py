@@ -343,6 +343,23 @@ class Gradient(NamedTuple):
     errors: ErrorsFn | None = None
 
 
+class Averages(NamedTuple):
+    """What a sampler has averaged over its samples.
+
+    Args:
+      count: scalar, the samples so far.
+      mean: `[n]`, of the predictions of the ratings that `prepare` took, in rating units and not
+        clipped; those of the last sample while none counts.
+      squares: `[n]`, Σ (prediction − mean)².
+      samples: the last samples of the factors, `[samples, rows, columns]` a side.
+    """
+
+    count: Int[AnyArray, ""]
+    mean: Float[AnyArray, " n"]
+    squares: Float[AnyArray, " n"]
+    samples: Factors
+
+
 class State(NamedTuple):
     """What the next epoch needs.
 
@@ -445,6 +462,9 @@ class Method(NamedTuple):
       check: refuses lanes that it cannot train, on the host.
       solves_rows: whether it solves normal equations, for which wider tiles are faster.
       work_bytes, shares_rows, errors: as those of `Gradient`.
+      averages: of a state, where what predicts is a mean over epochs: of the ratings that it was
+        prepared with, those to be tested among them with weight 0 and without their values. None:
+        the factors of the state predict.
     """
 
     prepare: PrepareFn
@@ -456,6 +476,7 @@ class Method(NamedTuple):
     work_bytes: int = 0
     shares_rows: bool = False
     errors: ErrorsFn | None = None
+    averages: Callable[[State], Averages] | None = None
 
 
 @runtime_checkable

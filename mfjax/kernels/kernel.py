@@ -47,6 +47,41 @@ class ApproachRowsFn(Protocol):
     ) -> OwnRows: ...
 
 
+class Prior(NamedTuple):
+    """What rows of one side are drawn given beside their ratings.
+
+    Row i, x = [latent | own bias], is normal of precision s_i P + Σ_j w_ij δ_j φ_j φ_jᵀ, divided by
+    s_i, and of mean its inverse times s_i h_i + Σ_j w_ij δ_j y_ij φ_j, with φ and y of
+    `mfjax.kernels.normal`. That is the conditional of a row whose prior has precision Λ and mean m,
+    and whose ratings have precision τ γ_i δ_j w_ij, with P = Λ, h_i = Λ m and s_i = 1/(τ γ_i).
+
+    Args:
+      precision: P; 0 between a free column and one that is not.
+      linear: h.
+      scale: s, above 0.
+      of_other: δ.
+      noise: z, of unit variance; 0 gives the means.
+    """
+
+    precision: Float[Array, "columns columns"]
+    linear: Float[Array, "rows columns"]
+    scale: Float[Array, " rows"]
+    of_other: Float[Array, " others"]
+    noise: Float[Array, "rows columns"]
+
+
+@runtime_checkable
+class DrawRowsFn(Protocol):
+    """`(factors, side, layout, lane, prior) -> rows`: those of one side, drawn given the other.
+
+    The factors are pinned, and so are the rows; missing entries say nothing.
+    """
+
+    def __call__(
+        self, factors: Factors, side: int, layout: Any, lane: LaneTerms, prior: Prior, /
+    ) -> OwnRows: ...
+
+
 @runtime_checkable
 class VisitFn(Protocol):
     """`(state, layout, hparams, lane, epoch) -> (State, Info)`: every rating once, in batches.
@@ -90,6 +125,7 @@ class Kernel(NamedTuple):
       objective: `(factors, layout, lane) -> L`, of pinned factors.
       solve_rows: the rows of one side at their minimum.
       approach_rows: the same nearer to it.
+      draw_rows: the rows of one side as a sample of their conditional.
       visitor: `(optimizer, batch_size) -> Visitor`, on a layout of its own.
       usual_batch_size: of an optimiser, where none is asked for.
       work_bytes: an estimate of the temporaries of one lane.
@@ -103,6 +139,7 @@ class Kernel(NamedTuple):
     objective: Callable[[Factors, Any, LaneTerms], Loss]
     solve_rows: SolveRowsFn
     approach_rows: ApproachRowsFn
+    draw_rows: DrawRowsFn
     visitor: Callable[[Optimizer, int], Visitor]
     usual_batch_size: Callable[[Optimizer], int]
     work_bytes: int

@@ -16,12 +16,13 @@ With Φ the rows √w φ of a row's n ratings, and t the numbers √w y, the sam
 ratings.
 """
 
+from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from mfjax.kernels.gather import in_vectors, near_rows
 from mfjax.kernels.layout import (
@@ -41,16 +42,19 @@ from mfjax.kernels.tiles import Table, View
 from mfjax.objective import Columns, LaneTerms, Seen
 from mfjax.types import AnyArray, Spec
 
+T = TypeVar("T")
+
 _TINY = 1e-30  # keeps a row of zeros regular
 _ROUNDING = 4  # the ridge of a λ of 0, in ε times the sum of A's diagonal
 
 
 class Rows(NamedTuple):
-    """What rows bring to their equations beside their ratings."""
+    """What rows bring to their equations beside their ratings; `more` is who asks's own."""
 
     background: Float[Array, " n"]
     row_reg: Float[Array, " n"]
     is_real: Bool[Array, " n"]
+    more: PyTree = ()
 
 
 class Group(NamedTuple):
@@ -91,6 +95,16 @@ class Shared(NamedTuple):
     lane: LaneTerms
 
 
+def rows_of(view: View, more: PyTree = ()) -> Rows:
+    """The rows of one side in the order of their positions, with more that is of each."""
+    return Rows(
+        background=view.own.background,
+        row_reg=arranged(view.row_reg, view.side),
+        is_real=view.side.row < len(view.side.position),
+        more=jax.tree.map(partial(arranged, side=view.side), more),
+    )
+
+
 def solve_rows(view: View, lane: LaneTerms, spec: Spec) -> Table:
     """The rows of one side at their minimum, given the other side's.
 
@@ -99,17 +113,24 @@ def solve_rows(view: View, lane: LaneTerms, spec: Spec) -> Table:
     it is not.
     """
     num_rows = len(view.side.position)
-    rows = Rows(
-        background=view.own.background,
-        row_reg=arranged(view.row_reg, view.side),
-        is_real=view.side.row < num_rows,
-    )
     missing = _missing(view.other, spec.num_users + spec.num_items - num_rows)
+    shared = Shared(view.columns, missing, lane)
+    return by_group(partial(_solve_until_finite, spec=spec), view, rows_of(view), shared, spec)
 
-    def of_shard(side: Side, rows: Rows, other: Table, shared: Shared):
+
+def by_group(
+    solve: Callable[[Group, T], Float[Array, "n columns"]],
+    view: View,
+    rows: Rows,
+    shared: T,
+    spec: Spec,
+) -> Table:
+    """What `solve(group, shared)` finds of all rows of one side, a group of them at a time."""
+
+    def of_shard(side: Side, rows: Rows, other: Table, shared: T):
         def of_group(nth):
             group = _group(nth, rows, side, other, spec)
-            x = _solve_until_finite(group, shared, spec)
+            x = solve(group, shared)
             return jnp.where(group.rows.is_real[:, None], x, 0)
 
         num_groups = len(rows.row_reg) // spec.tiling.group
@@ -118,7 +139,6 @@ def solve_rows(view: View, lane: LaneTerms, spec: Spec) -> Table:
         return (), _table(x, rows.background, spec)
 
     of_side = (view.side, rows, view.other)
-    shared = Shared(view.columns, missing, lane)
     _, solved = by_shard(of_shard, spec.tiling, of_side, (shared,))
     return solved
 
@@ -148,7 +168,7 @@ def _group(
     strip = nth * num_strips
 
     def of_group(column):
-        return column.reshape(-1, spec.tiling.group)[nth]
+        return column.reshape(-1, spec.tiling.group, *column.shape[1:])[nth]
 
     return Group(
         rows=jax.tree.map(of_group, rows),
@@ -190,7 +210,7 @@ def _solve_group(
     ridge = Ridge(columns.free, row_reg * columns.reg[None], floor)
 
     def by_columns():
-        normal = _normal_equations(group, lane, spec)
+        normal = normal_equations(group, lane, spec)
         if spec.missing != "ignore":
             normal = _with_missing(normal, missing, group.rows.background, lane.gram_alpha)
         return _minimum(normal, ridge, spec)
@@ -240,8 +260,16 @@ def _ratings(
 # by columns, equation (1)
 
 
-def _normal_equations(group: Group, lane: LaneTerms, spec: Spec) -> Normal:
-    """Equation (1) of one group of rows, in as many steps as its tiles need."""
+def normal_equations(
+    group: Group,
+    lane: LaneTerms,
+    spec: Spec,
+    of_other: Float[Array, " positions"] | None = None,
+) -> Normal:
+    """Equation (1) of one group of rows, in as many steps as its tiles need.
+
+    Weights are multiplied by those `of_other`, one a row of the other side.
+    """
     step = tiles_a_step(spec.tiling)
     latent = group.other.latent
 
@@ -249,6 +277,8 @@ def _normal_equations(group: Group, lane: LaneTerms, spec: Spec) -> Normal:
         first = group.begin + nth * step
         strip, ratings = _ratings(group, first, step, lane, spec)
         moments = _moments(ratings.seen)
+        if of_other is not None:
+            moments = [moment * of_other[ratings.col] for moment in moments]
         if spec.missing != "ignore":
             moments = _less_missing(moments, ratings, group.other, lane)
         parts = _sums_of_rows(near_rows(latent, ratings), moments)
@@ -344,7 +374,7 @@ def _with_missing(
 
 def _minimum(normal: Normal, ridge: Ridge, spec: Spec) -> Float[Array, "n columns"]:
     """x of equation (1); A + diag λ is the unit matrix in the columns that are not free."""
-    a, c = _equations(normal, spec)
+    a, c = equations(normal, spec)
     free = ridge.free
     rounding = _rounding(a, free)[:, None]
     least = ridge.floor[:, None] * rounding
@@ -357,7 +387,7 @@ def _minimum(normal: Normal, ridge: Ridge, spec: Spec) -> Float[Array, "n column
     return _solve(regular, free[None] * c)
 
 
-def _equations(
+def equations(
     normal: Normal, spec: Spec
 ) -> tuple[Float[Array, "n columns columns"], Float[Array, "n columns"]]:
     """A and c of equation (1), whole."""
@@ -420,7 +450,7 @@ def _solve(
     a: Float[Array, "n columns columns"], right: Float[Array, "n columns"]
 ) -> Float[Array, "n columns"]:
     """The solutions; NaN where a system has no Cholesky factor."""
-    return jax.lax.platform_dependent(a, right, cpu=_solved_in_pieces, default=_solved)
+    return in_pieces(_solved, a, right)
 
 
 def _solved(
@@ -431,20 +461,22 @@ def _solved(
     return x[..., 0]
 
 
-def _solved_in_pieces(
-    a: Float[Array, "n columns columns"], right: Float[Array, "n columns"]
+def in_pieces(
+    solved: Callable[..., Float[Array, "n columns"]],
+    a: Float[Array, "n columns columns"],
+    *right: Float[Array, "n columns"],
 ) -> Float[Array, "n columns"]:
-    """As `_solved`, so few rows at a time that jaxlib does not hand them to XLA's threads.
+    """`solved(a, *right)`, on a CPU so few rows at a time that no thread is waited for.
 
-    It does so from 200,000 FLOPs a call and waits on a thread of the same pool: two CPU devices
-    that do so at once wait for each other for ever (jaxlib 0.10.2).
+    jaxlib hands systems to XLA's threads from 200,000 FLOPs a call and waits on a thread of the
+    same pool: two CPU devices that do so at once wait for each other for ever (jaxlib 0.10.2).
     """
-    fitting = 200_000 // a.shape[-1] ** 3
-    rows = 1 << max(fitting.bit_length() - 1, 0)
-    if rows >= len(a):
-        return _solved(a, right)
 
-    def solved(row):
-        return _solved(*row)
+    def few_at_a_time(*systems):
+        fitting = 200_000 // a.shape[-1] ** 3
+        rows = 1 << max(fitting.bit_length() - 1, 0)
+        if rows >= len(a):
+            return solved(*systems)
+        return jax.lax.map(lambda row: solved(*row), systems, batch_size=rows)
 
-    return jax.lax.map(solved, (a, right), batch_size=rows)
+    return jax.lax.platform_dependent(a, *right, cpu=few_at_a_time, default=solved)

@@ -4,7 +4,8 @@ from functools import partial
 
 from mfjax.kernels.batches import visitor
 from mfjax.kernels.conjugate import approach_rows
-from mfjax.kernels.kernel import BATCH_SIZE, Kernel, Loss, OwnRows
+from mfjax.kernels.draw import draw_rows
+from mfjax.kernels.kernel import BATCH_SIZE, Kernel, Loss, OwnRows, Prior
 from mfjax.kernels.layout import Tiles, prepare
 from mfjax.kernels.normal import solve_rows
 from mfjax.kernels.tiles import error_sums, in_rows, tables, views, work_bytes
@@ -30,6 +31,7 @@ def xla_kernel(spec: Spec) -> Kernel:
         objective=partial(_objective, spec=spec),
         solve_rows=partial(_solve_rows, spec=spec),
         approach_rows=partial(approach_rows, spec=spec),
+        draw_rows=partial(_draw_rows, spec=spec),
         visitor=partial(visitor, spec),
         usual_batch_size=lambda optimizer: BATCH_SIZE,
         work_bytes=work_bytes(spec),
@@ -61,5 +63,15 @@ def _objective(factors: Factors, layout: Tiles, lane: LaneTerms, spec: Spec) -> 
 def _solve_rows(factors: Factors, side: int, layout: Tiles, lane: LaneTerms, spec: Spec) -> OwnRows:
     view = views(tables(factors, lane, layout, spec), lane, layout, spec)[side]
     rows = in_rows(solve_rows(view, lane, spec), view, spec)
+    columns = lane.columns[side]
+    return rows * columns.free[None] + columns.pin[None]
+
+
+def _draw_rows(
+    factors: Factors, side: int, layout: Tiles, lane: LaneTerms, prior: Prior, spec: Spec
+) -> OwnRows:
+    view = views(tables(factors, lane, layout, spec), lane, layout, spec)[side]
+    other = layout[1 - side]
+    rows = in_rows(draw_rows(view, other, prior, lane, spec), view, spec)
     columns = lane.columns[side]
     return rows * columns.free[None] + columns.pin[None]

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from mfjax.methods.als import als, als_cg
 from mfjax.methods.descent import descent
+from mfjax.methods.gibbs import gibbs
 from mfjax.methods.sgd import sgd
 from mfjax.types import Method
 
@@ -17,4 +18,5 @@ METHODS: dict[str, Callable[..., Method]] = {
     "sgd": sgd,
     "als": als,
     "als_cg": als_cg,
+    "gibbs": gibbs,
 }

@@ -16,6 +16,7 @@ def evaluate(
     bounds: Bounds,
     chooses: str,
     errors: ErrorsFn | None = None,
+    predicted: Float[Array, " n"] | None = None,
 ) -> dict[str, Float[Array, ""]]:
     """The metrics of a lane's predictions of its training and its held-out ratings.
 
@@ -26,12 +27,13 @@ def evaluate(
       bounds: to which predictions are clipped.
       chooses: the column that chooses, whose metric is among them.
       errors: their sums in one pass, for metrics that need no more; None: in XLA.
+      predicted: of each rating, not clipped; None: by the factors.
 
     Returns:
       By column; NaN where the lane has no such ratings.
     """
     found = {}
-    if errors is not None:
+    if errors is not None and predicted is None:
         sums = zip(PARTS, errors(factors, ratings, lane, bounds), strict=False)
         found = {
             f"{part}_{name}": metric
@@ -41,9 +43,10 @@ def evaluate(
     wanted = [f"{part}_{name}" for part in PARTS[:2] for name in names(part, chooses)]
     if found.keys() >= set(wanted):
         return found
-    prediction = predict(factors, ratings.user, ratings.item) + lane.centre
+    if predicted is None:
+        predicted = predict(factors, ratings.user, ratings.item) + lane.centre
     arrays = {
-        "prediction": jnp.clip(prediction, bounds.low, bounds.high),
+        "prediction": jnp.clip(predicted, bounds.low, bounds.high),
         "value": ratings.value,
         "user": ratings.user,
     }

@@ -116,7 +116,10 @@ def epochs(method: Method, spec: Spec, schedule: Schedule) -> Advance:
 
     def measure(state: State, data: Data, lane: LaneTerms) -> dict[str, Array]:
         factors = state.factors
-        metrics = evaluate(factors, data.ratings, lane, data.bounds, chooses, method.errors)
+        predicted = None if method.averages is None else method.averages(state).mean
+        metrics = evaluate(
+            factors, data.ratings, lane, data.bounds, chooses, method.errors, predicted
+        )
         if schedule.lists is None or data.lists is None:
             return metrics
         own = jax.tree.map(lambda array: array[jnp.maximum(lane.fold, 0)], data.lists)
@@ -142,7 +145,9 @@ def epochs(method: Method, spec: Spec, schedule: Schedule) -> Advance:
                 lambda: unmeasured,
             )
             score = sign * metrics[chooses]
-            after = after_epoch(run, state, finite, due, score)
+            after = after_epoch(
+                run, state, finite, due, score, is_better=method.averages is not None
+            )
             return after, {"loss": info.loss, "update_norm": info.update_norm, **metrics}
 
         def no_epoch(run: Run) -> tuple[Run, History]:
@@ -163,6 +168,8 @@ def after_epoch(
     finite: Bool[Array, ""],
     evaluated: Bool[Array, ""],
     score: Float[Array, ""],
+    *,
+    is_better: bool = False,
 ) -> Run:
     """The run after one epoch more: its best so far, and whether it is alive.
 
@@ -173,10 +180,11 @@ def after_epoch(
         the epoch in `died_at`.
       evaluated: whether `score` was measured, as only a finite epoch is.
       score: lower is better; NaN where nothing is held out.
+      is_better: whether it is whatever its score: a mean over more epochs is.
     """
     epoch = run.epoch + 1
     # a lane that holds nothing out has no metric to choose by: its last epoch is its best
-    better = evaluated & ~(score >= run.best_score)
+    better = evaluated & (is_better | ~(score >= run.best_score))
     measured = better & ~jnp.isnan(score)
     return Run(
         state=state,

@@ -14,7 +14,7 @@ from mfjax.data.problem import Problem
 from mfjax.errors import InputError
 from mfjax.metrics import METRICS, label
 from mfjax.training.epochs import History, Schedule, history_columns
-from mfjax.types import Cut, Factors, Hparams, Method, Run, Spec
+from mfjax.types import Averages, Cut, Factors, Hparams, Method, Run, Spec
 
 RANK_GROUP = 16  # lanes share a program with those whose rank rounds up to the same multiple
 MOST_LANES = 10_000_000  # of a config: some gigabytes of settings alone
@@ -106,6 +106,7 @@ class Fit(NamedTuple):
       status: `finished`, or `stopped`, `diverged` or `dropped at epoch` N.
       best_epoch: from 1; 0 where it diverged before its first evaluation.
       history: `[epochs]` of each column; NaN where the lane was not evaluated.
+      averages: over the samples of a method that has them, whose kept ones the factors are of.
     """
 
     lane: Lane
@@ -114,6 +115,7 @@ class Fit(NamedTuple):
     status: str
     best_epoch: int
     history: History
+    averages: Averages | None = None
 
     def __repr__(self) -> str:
         """One line: how it ended, its errors at the best epoch, and what of its lane is special."""

@@ -11,7 +11,7 @@ from mfjax.objective import AnyArray
 from mfjax.training.epochs import Data, start
 from mfjax.training.fitting import SMALLER_HINT, num_bytes
 from mfjax.training.lanes import Plan
-from mfjax.types import Bounds, Factors, Hparams, Method, Run, Spec
+from mfjax.types import Bounds, Factors, Hparams, Method, Ratings, Run, Spec
 
 
 def prepared(
@@ -24,13 +24,14 @@ def prepared(
     Raises OutOfMemory where those of all do not fit, as the first says.
     """
     problems = plan.problems.values()
-    most = max(len(problem.ratings.value) for problem in problems)
+    of_problem = seen if method.averages is None else seen_and_asked
+    most = max(len(of_problem(problem).value) for problem in problems)
     warm = None
     if plan.warm is not None:
         warm = Factors(*(widened(side, spec) for side in plan.warm))
 
     def data(problem: Problem) -> Data:
-        ratings = problem.ratings.padded(most)
+        ratings = of_problem(problem).padded(most)
         return Data(
             layout=method.prepare(ratings),
             ratings=ratings,
@@ -46,6 +47,25 @@ def prepared(
             needed = 2 * len(problems) * num_bytes(prepared[0])
             refuse_beyond_memory(needed, f"{len(problems)} splits", SMALLER_HINT, on_host=True)
     return prepared
+
+
+def seen(problem: Problem) -> Ratings:
+    """The ratings that a method is prepared with."""
+    return problem.ratings
+
+
+def seen_and_asked(problem: Problem) -> Ratings:
+    """The same, and after them those to be tested: of weight 0, and without their values."""
+    test = problem.test
+    asked = Ratings.of(
+        test.user,
+        test.item,
+        np.zeros(len(test.value)),
+        np.zeros(len(test.value)),
+        dtype=problem.ratings.value.dtype.name,
+    )
+    sides = zip(problem.ratings, asked, strict=True)
+    return Ratings(*(np.concatenate(both) for both in sides))
 
 
 def validation_lists(problem: Problem, plan: Plan) -> Lists:

@@ -258,7 +258,7 @@ def _tested(
     pairs = zip(final, problems, strict=True)
     folded = [with_given(fit, problem, plan.spec) for fit, problem in pairs]
     predicted = [
-        predictions(fit, problem.test) for fit, problem in zip(folded, problems, strict=True)
+        tested_predictions(fit, problem) for fit, problem in zip(folded, problems, strict=True)
     ]
     test = [on_test(of_fit, problem) for of_fit, problem in zip(predicted, problems, strict=True)]
     if plan.schedule.lists is not None:
@@ -312,6 +312,15 @@ def refit_lanes(fits: Sequence[Fit]) -> list[Lane]:
         whole = fit.lane.hparams._replace(fold=NO_FOLD)
         epochs.setdefault(whole, []).append(fit.best_epoch)
     return [Lane(whole, max(round(float(np.mean(best))), 1)) for whole, best in epochs.items()]
+
+
+def tested_predictions(fit: Fit, problem: Problem) -> Float[np.ndarray, " n"]:
+    """Of the test ratings of the fit's problem, not clipped: its averages, where it has them."""
+    if fit.averages is None:
+        return predictions(fit, problem.test)
+    first = len(problem.ratings.value)
+    mean = np.asarray(fit.averages.mean, np.float64)
+    return mean[first : first + len(problem.test.value)]
 
 
 def predictions(fit: Fit, ratings: Ratings) -> Float[np.ndarray, " n"]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import jax
 import numpy as np
 
+from mfjax.averages import factors_of
 from mfjax.errors import InputError
 from mfjax.memory import refuse_beyond_memory
 from mfjax.objective import mean_rating
@@ -28,7 +29,7 @@ from mfjax.training.lanes import (
     unwatched,
 )
 from mfjax.training.program import Program
-from mfjax.types import Factors
+from mfjax.types import Factors, Method
 
 
 @dataclass
@@ -53,6 +54,10 @@ class Sweep:
     lanes_per_program: int
     checkpoints: Checkpoints | None = None
     programs: dict[tuple[int, int], Program] = field(default_factory=dict)  # by rank group and size
+
+    @property
+    def _method(self) -> Method:
+        return self.plan.method(self.plan.spec)
 
     @property
     def compile_seconds(self) -> float:
@@ -143,13 +148,19 @@ class Sweep:
             mean = mean_rating(problem.ratings, lane.hparams)
         names = history_columns(self.plan.schedule.choose_by)
         history = {name: track.history[name][:epoch] for name in names}
+        averages = None
+        factors = Factors(*run.best)
+        if (averages_of := self._method.averages) is not None:
+            averages = averages_of(run.state)
+            factors = factors_of(averages, self.plan.spec)
         return Fit(
             lane=lane,
-            factors=Factors(*run.best),
+            factors=factors,
             mean=mean,
             status=status,
             best_epoch=int(run.best_epoch),
             history=history,
+            averages=averages,
         )
 
     def _blocks(
@@ -186,7 +197,7 @@ class Sweep:
             done += sum(lanes[i].epochs for i in members)
 
     def _refuse_untrainable(self, lanes: Sequence[Lane]) -> None:
-        check = self.plan.method(self.plan.spec).check
+        check = self._method.check
         problems = self.plan.problems
         for hparams, _ in lanes:
             if hparams.cut not in problems:
@@ -196,6 +207,16 @@ class Sweep:
                     "add its Problem"
                 )
             check(problems[hparams.cut].ratings, hparams)
+        self._refuse_new_users()
+
+    def _refuse_new_users(self) -> None:
+        """Refuses users that are new in the test, of a method whose rows are drawn."""
+        given = [len(problem.given.value) for problem in self.plan.problems.values()]
+        if self._method.averages is not None and any(given):
+            raise InputError(
+                f"a method that samples folds no new users in, and {max(given):,} ratings are of "
+                "such: take another split than split=users, or method=als"
+            )
 
     def _refuse_beyond_memory(self, lanes: Sequence[Lane]) -> None:
         """Refuses lanes whose factors and histories do not fit on the host together."""
@@ -246,7 +267,8 @@ class Sweep:
             checkpoints.after_chunk(name, Block(size, lambda: packed(tracks())))
 
         after = program.run(lanes, tracks, on_chunk)
-        kept = [without_state(track) for track in after] if to_the_end else after
+        goes_on = not to_the_end or self._method.averages is not None  # which the state holds
+        kept = after if goes_on else [without_state(track) for track in after]
         size = len(lanes) * num_bytes(kept[0])
         checkpoints.finished(name, Block(size, lambda: packed(kept)))
         if jax.process_count() > 1:  # the others may be waited for now, and for long

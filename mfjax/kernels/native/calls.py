@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from mfjax.kernels.kernel import ITEM, USER, Loss
+from mfjax.kernels.kernel import ITEM, USER, Loss, Prior
 from mfjax.kernels.native.layout import Compressed
 from mfjax.objective import LaneTerms
 from mfjax.types import AnyArray, Bounds, ErrorSums, Factors, Info, Ratings, Spec
@@ -87,6 +87,32 @@ def rows(
         *_missing(factors, side, lane, spec),
         **attributes(spec, is_item=side, steps=steps),
     )
+    return found
+
+
+def draw(
+    factors: Factors,
+    side: int,
+    layout: Compressed,
+    lane: LaneTerms,
+    prior: Prior,
+    spec: Spec,
+) -> Float[Array, "rows columns"]:
+    """The rows of one side, drawn given the other's.
+
+    Args:
+      factors: of the lane; the other side's are pinned.
+      side: 0, users, or 1, items.
+      layout: the ratings.
+      lane: of which the fold and the centre are read.
+      prior: what they are drawn given beside their ratings.
+      spec: the conventions.
+
+    Returns:
+      The rows, with their pins.
+    """
+    call = _call("mfjax_draw", (_like(factors[side]), _room(factors[1 - side], spec)))
+    found, _ = call(*_side(factors, side, layout, lane), *prior, **attributes(spec, is_item=side))
     return found
 
 

@@ -40,6 +40,7 @@ def native_kernel(spec: Spec) -> Kernel:
         objective=partial(_objective, spec=spec),
         solve_rows=partial(calls.rows, spec=spec),
         approach_rows=partial(calls.rows, spec=spec),
+        draw_rows=partial(calls.draw, spec=spec),
         visitor=partial(visitor, spec),
         usual_batch_size=usual_batch_size,
         work_bytes=0,

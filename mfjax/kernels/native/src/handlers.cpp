@@ -118,6 +118,25 @@ template <typename T> void rows_of(Call& call) {
   });
 }
 
+template <typename T> void draw_of(Call& call) {
+  call.expect(23, 2);
+  Operands operands(call);
+  OneSide<T> one(operands, call);
+  const int64_t rows = one.own.rows, columns = one.side.rank + one.side.has_bias();
+  const Axis of_columns("columns and bias", columns), of_rows("rows", rows);
+  Prior<T> prior{};
+  prior.precision = operands.next<T>("precision", {of_columns, of_columns}).data;
+  prior.linear = operands.next<T>("linear", {of_rows, of_columns}).data;
+  prior.scale = operands.next<T>("scale", {of_rows}).data;
+  prior.of_other = operands.next<T>("of_other", {Axis("other rows", one.other.rows)}).data;
+  prior.noise = operands.next<T>("noise", {of_rows, of_columns}).data;
+  prior.columns = columns;
+  auto drawn = call.output<T>(0, "rows", {of_rows, Axis("columns", one.own.columns)});
+  by_chunk(call, one.rows, one.side, [&](int64_t, int64_t first, int64_t last) {
+    kernels<T>().draw(one.side, prior, first, last, drawn.data);
+  });
+}
+
 template <typename T> void errors_of(Call& call) {
   call.expect(9, 1);
   Operands operands(call);
@@ -167,14 +186,21 @@ void loss(Call& call) {
 void rows(Call& call) {
   call.input_type(0) == ffi::ElementType::float64 ? rows_of<double>(call) : rows_of<float>(call);
 }
+void draw(Call& call) {
+  call.input_type(0) == ffi::ElementType::float64 ? draw_of<double>(call) : draw_of<float>(call);
+}
 void errors(Call& call) {
   call.input_type(0) == ffi::ElementType::float64 ? errors_of<double>(call)
                                                   : errors_of<float>(call);
 }
 constexpr ffi::NamedHandler HANDLERS[] = {
-    {"mfjax_gradient", ffi::entry<gradient>}, {"mfjax_loss", ffi::entry<loss>},
-    {"mfjax_rows", ffi::entry<rows>},         {"mfjax_errors", ffi::entry<errors>},
-    {"mfjax_epoch", ffi::entry<epoch>},       {nullptr, nullptr},
+    {"mfjax_gradient", ffi::entry<gradient>},
+    {"mfjax_loss", ffi::entry<loss>},
+    {"mfjax_rows", ffi::entry<rows>},
+    {"mfjax_draw", ffi::entry<draw>},
+    {"mfjax_errors", ffi::entry<errors>},
+    {"mfjax_epoch", ffi::entry<epoch>},
+    {nullptr, nullptr},
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include "approach.h"
 #include "change.h"
+#include "draw.h"
 #include "errors.h"
 #include "moments.h"
 #include "order.h"
@@ -70,6 +71,12 @@ void approach(const Side<T>& side, const Missing<T>& all, int64_t steps, int64_t
 }
 
 template <typename T>
+void draw(const Side<T>& side, const Prior<T>& prior, int64_t first, int64_t last, T* rows) {
+  by_columns<T, 16>(side.rank,
+                    [&](auto columns) { draw_rows<T, columns()>(side, prior, first, last, rows); });
+}
+
+template <typename T>
 std::pair<ErrorSums, ErrorSums> errors(const Scored<T>& scored, int64_t first, int64_t last) {
   return by_columns<T, 16, 18, 64, 66>(scored.user.columns, [&](auto columns) {
     return errors_of<T, columns()>(scored, first, last);
@@ -93,8 +100,15 @@ template <typename T> double visit(const Epoch<T>& epoch) {
 
 template <typename T> const Kernels<T>& kernels() {
   static const Kernels<T> table = {
-      MFJAX_NAME(MFJAX_ISA), gradient<T>, loss<T>, solve<T>,
-      approach<T>,           errors<T>,   order,   visit<T>,
+      MFJAX_NAME(MFJAX_ISA),
+      gradient<T>,
+      loss<T>,
+      solve<T>,
+      approach<T>,
+      draw<T>,
+      errors<T>,
+      order,
+      visit<T>,
       change_of<T>,
   };
   return table;

@@ -77,6 +77,16 @@ template <typename T> struct Missing {
   const T* sum;
 };
 
+// What rows are drawn given beside their ratings: `Prior` of `mfjax.kernels.kernel`.
+template <typename T> struct Prior {
+  const T* precision;  // P, [columns, columns]
+  const T* linear;     // h, [rows, columns]
+  const T* scale;      // s, [rows]
+  const T* of_other;   // δ, [other rows]
+  const T* noise;      // of unit variance, [rows, columns]
+  int64_t columns;     // latent ones, and the own bias
+};
+
 // The ratings that a lane is measured on, and the range to which its predictions are clipped.
 template <typename T> struct Scored {
   Table<const T> user, item;
@@ -168,6 +178,7 @@ template <typename T> struct Kernels {
                 T* rows);
   void (*approach)(const Side<T>& side, const Missing<T>& missing, int64_t steps, int64_t first,
                    int64_t last, T* rows);
+  void (*draw)(const Side<T>& side, const Prior<T>& prior, int64_t first, int64_t last, T* rows);
   std::pair<ErrorSums, ErrorSums> (*errors)(const Scored<T>& scored, int64_t first, int64_t last);
   void (*order)(uint32_t split_seed, uint32_t epoch, int64_t count, int32_t* places);
   double (*visit)(const Epoch<T>& epoch);

@@ -1,46 +1,27 @@
 // Every row of one side at its exact minimum, given the other side.
 //
-// With x = [u_i | b_i], φ_j = [v_j | 1] and y_ij = r_ij − c_j − μ the minimum solves
+// The minimum solves
 //
-//     (A_i + diag λ) x = c_i    A_i = Σ w φ φᵀ    c_i = Σ w y φ                                    (1)
+//     (A_i + diag λ) x = c_i        A_i and c_i of `equations.h`                                    (1)
 //
 // and, with Φ the rows √w φ of n ratings and t the numbers √w y, the same x is
 //
 //     x = D Φᵀ (Φ D Φᵀ + I)⁻¹ t        D = diag 1/λ                                                (2)
 //
-// for rows of few ratings: equations (1) and (2) of `mfjax.kernels.normal`. The bias is eliminated: with
-// A = [G q; qᵀ w], and z, z' the solutions of Rᵀ z = c, Rᵀ z' = q, b_i = (c_b − z'z) / (w + λ_b − z'z').
+// for rows of few ratings: equations (1) and (2) of `mfjax.kernels.normal`.
 #pragma once
-#include "matrices.h"
-#include "rows.h"
+#include "equations.h"
 
 namespace mfjax::MFJAX_ISA {
 
-constexpr int BLOCK = 64;       // ratings that are packed together
 constexpr double TINY = 1e-30;  // keeps a row of zeros regular
 constexpr double ROUNDING = 4;  // the ridge of a λ of 0, in ε times the sum of A's diagonal
 constexpr double STEP = 16;     // by which the ridge is raised where rounding leaves no factor
 
-// The system of one row, and what it is made from; C latent columns on whole registers, or any number (0).
-template <typename T, int C> class System {
+// The system of one row.
+template <typename T, int C> class System : Equations<T, C> {
  public:
-  explicit System(const Side<T>& side)
-      : side_(side), rank_(side.rank), any_size_((side.rank + LANES<T> - 1) / LANES<T> * LANES<T>),
-        has_bias_(side.has_bias()),
-        room_((2 * size() * size() + 2 * BLOCK * size() + 8 * (size() + BLOCK)) / LANES<T> + 1) {
-    T* at = reinterpret_cast<T*>(room_[0]);
-    auto take = [&](int64_t count) { return (at += count) - count; };
-    gram = take(size() * size());
-    factor = take(size() * size());
-    pack = take(BLOCK * size());
-    weighted = take(BLOCK * size());
-    right = take(size() + BLOCK);
-    border = take(size() + BLOCK);
-    inverse = take(size() + BLOCK);
-    z = take(size() + BLOCK);
-    target = take(BLOCK);
-    weight = take(BLOCK);
-  }
+  explicit System(const Side<T>& side) : Equations<T, C>(side) {}
 
   template <bool MISSING> void solve(const Missing<T>& missing, int64_t i, T* row) {
     int64_t n = side_.ratings.start[i], end = side_.ratings.start[i + 1];
@@ -48,70 +29,40 @@ template <typename T, int C> class System {
     if (is_few) {
       by_ratings(n, int(end - n), i);
     } else {
-      normal_equations<MISSING>(missing, i);
+      this->clear();
+      if constexpr (MISSING) begin_with_missing(missing, i);
+      this->template add_ratings<MISSING>(i);
       by_columns(i);
     }
-    for (int64_t c = 0; c < rank_; c++) row[c] = side_.latent.free[c] * z[c];
-    if (!has_bias_) return;
-    row[side_.own_bias()] = bias;
-    row[side_.other_bias()] = T(1);
+    this->put(row);
   }
 
  private:
-  const Side<T>& side_;
-  const int64_t rank_, any_size_;
-  const bool has_bias_;
-  Room<T, 1> room_;
-  T *gram, *factor, *pack, *weighted, *right, *border, *inverse, *z, *target, *weight;
-  const T* rows[BLOCK];
-  T corner, right_of_bias, bias;
-
-  int64_t size() const { return C ? C : any_size_; }
+  using Base = Equations<T, C>;
+  using Base::bias;
+  using Base::border;
+  using Base::corner;
+  using Base::factor;
+  using Base::gram;
+  using Base::has_bias_;
+  using Base::inverse;
+  using Base::pack;
+  using Base::rank_;
+  using Base::right;
+  using Base::right_of_bias;
+  using Base::rows;
+  using Base::side_;
+  using Base::size;
+  using Base::target;
+  using Base::weight;
+  using Base::weighted;
+  using Base::z;
 
   bool has_inverse(int64_t i) const {
     const Columns<T>& columns = side_.latent;
     for (int64_t c = 0; c < rank_; c++)
       if (columns.free[c] > 0 && !(side_.row_reg[i] * columns.reg[c] > 0)) return false;
     return !has_bias_ || side_.row_reg[i] * side_.bias_reg > 0;
-  }
-
-  // The rows of some ratings and their w and w y; of missing entries' Gram part, less what it says there.
-  template <bool MISSING> void gather(int64_t i, int64_t n, int count) {
-    int b = 0;
-    for (; b + LANES<T> <= count; b += LANES<T>) gather<MISSING, LANES<T>>(i, n, b, LANES<T>);
-    for (; b < count; b += FEW<T>)
-      gather<MISSING, FEW<T>>(i, n, b, count - b < FEW<T> ? count - b : FEW<T>);
-  }
-
-  template <bool MISSING, int N> void gather(int64_t i, int64_t n, int first, int count) {
-    const Entries<Few<T, N>> seen = read<T, MISSING, N>(side_, i, n + first, count);
-    const Few<T, N> weights = seen.weight - seen.alpha;
-    const Few<T, N> targets = seen.weight * seen.target - seen.alpha * seen.background;
-    __builtin_memcpy(weight + first, &weights, sizeof weights);
-    __builtin_memcpy(target + first, &targets, sizeof targets);
-    for (int b = 0; b < count; b++)
-      rows[first + b] = side_.other.row(side_.ratings.col[n + first + b]);
-  }
-
-  template <bool MISSING> void normal_equations(const Missing<T>& missing, int64_t i) {
-    for (int64_t c = 0; c < size() * size(); c++) gram[c] = 0;
-    for (int64_t c = 0; c < size(); c++) right[c] = border[c] = 0;
-    corner = right_of_bias = 0;
-    if constexpr (MISSING) begin_with_missing(missing, i);
-    for (int64_t n = side_.ratings.start[i], end = side_.ratings.start[i + 1]; n < end;
-         n += BLOCK) {
-      const int count = end - n < BLOCK ? int(end - n) : BLOCK;
-      gather<MISSING>(i, n, count);
-      T weights = 0, targets = 0;
-      for (int b = 0; b < count; b++) {
-        weights += weight[b];
-        targets += target[b];
-      }
-      corner += weights;
-      right_of_bias += targets;
-      weigh(rows, weight, target, size(), count, weighted, border, right);
-      add_products(gram, rows, weighted, size(), count);
-    }
   }
 
   // What all missing entries say, with b_i − c_j for y: the own pinned column is 1 against c_j.
@@ -147,42 +98,9 @@ template <typename T, int C> class System {
         T reg = side_.row_reg[i] * of_column;
         return (reg > 0 ? (reg > least ? reg : least) : smallest) + T(TINY);
       };
-      if (solved(ridge)) return;
+      if (this->solved(ridge)) return;
     }
-    for (int64_t c = 0; c < size(); c++) z[c] = __builtin_nan("");
-    bias = z[0];
-  }
-
-  template <typename Ridge> bool solved(const Ridge& ridge) {
-    const Columns<T>& columns = side_.latent;
-    for (int64_t r = 0; r < size(); r++) {
-      for (int64_t c = r / LANES<T> * LANES<T>; c < size(); c += LANES<T>)
-        store(factor + r * size() + c, load(gram + r * size() + c));
-      bool is_free = r < rank_ && columns.free[r] > 0;
-      factor[r * size() + r] = is_free ? gram[r * size() + r] + ridge(columns.reg[r]) : T(1);
-    }
-    if (!factorise(factor, size(), size(), inverse)) return false;
-    T* of_border = weighted;
-    for (int64_t c = 0; c < size(); c++) {
-      bool is_free = c < rank_ && columns.free[c] > 0;
-      z[c] = is_free ? right[c] : T(0);
-      of_border[c] = is_free ? border[c] : T(0);
-    }
-    T* const sides[2] = {z, of_border};
-    solve_transposed<T, 2>(factor, size(), size(), inverse, sides);
-    if (has_bias_) {
-      T shared = 0, square = 0;
-      for (int64_t c = 0; c < size(); c++) {
-        shared += of_border[c] * z[c];
-        square += of_border[c] * of_border[c];
-      }
-      T pivot = corner + ridge(side_.bias_reg) - square;
-      if (!(pivot > 0)) return false;
-      bias = (right_of_bias - shared) / pivot;
-      for (int64_t c = 0; c < size(); c++) z[c] -= bias * of_border[c];
-    }
-    solve_upper(factor, size(), size(), inverse, z);
-    return true;
+    this->fail();
   }
 
   // Equation (2).
@@ -191,7 +109,7 @@ template <typename T, int C> class System {
     const Columns<T>& columns = side_.latent;
     const int64_t stride = (n + L - 1) / L * L;
     T *inner = factor, *of_ratings = right, *of_inner = border;
-    gather<false>(i, first, n);
+    this->template gather<false>(i, first, n);
     for (int64_t c = 0; c < size(); c++) {
       bool is_free = c < rank_ && columns.free[c] > 0;
       inverse[c] = is_free ? T(1) / (side_.row_reg[i] * columns.reg[c]) : T(0);

@@ -1,0 +1,148 @@
+// The normal equations of one row, and their solution.
+//
+// With x = [u_i | b_i], φ_j = [v_j | 1] and y_ij = r_ij − c_j − μ,
+//
+//     A_i = Σ w φ φᵀ    c_i = Σ w y φ        equation (1) of `mfjax.kernels.normal`
+//
+// The bias is eliminated: with A = [G q; qᵀ w], G = Rᵀ R, and z, z' the solutions of Rᵀ z = c, Rᵀ z' = q,
+// b_i = (c_b − z'z) / (w − z'z').
+#pragma once
+#include "matrices.h"
+#include "rows.h"
+
+namespace mfjax::MFJAX_ISA {
+
+constexpr int BLOCK = 64;  // ratings that are packed together
+
+// C latent columns on whole registers, or any number (0).
+template <typename T, int C> class Equations {
+ public:
+  explicit Equations(const Side<T>& side, const T* of_other = nullptr)
+      : of_other(of_other), side_(side), rank_(side.rank),
+        any_size_((side.rank + LANES<T> - 1) / LANES<T> * LANES<T>), has_bias_(side.has_bias()),
+        room_((2 * size() * size() + 2 * BLOCK * size() + 8 * (size() + BLOCK)) / LANES<T> + 1) {
+    T* at = reinterpret_cast<T*>(room_[0]);
+    auto take = [&](int64_t count) { return (at += count) - count; };
+    gram = take(size() * size());
+    factor = take(size() * size());
+    pack = take(BLOCK * size());
+    weighted = take(BLOCK * size());
+    right = take(size() + BLOCK);
+    border = take(size() + BLOCK);
+    inverse = take(size() + BLOCK);
+    z = take(size() + BLOCK);
+    target = take(BLOCK);
+    weight = take(BLOCK);
+  }
+
+ protected:
+  const T* const of_other;  // by which weights of the other side's rows are multiplied, or null
+  const Side<T>& side_;
+  const int64_t rank_, any_size_;
+  const bool has_bias_;
+  Room<T, 1> room_;
+  T *gram, *factor, *pack, *weighted, *right, *border, *inverse, *z, *target, *weight;
+  const T* rows[BLOCK];
+  T corner, right_of_bias, bias;
+
+  int64_t size() const { return C ? C : any_size_; }
+
+  // The rows of some ratings and their w and w y; of missing entries' Gram part, less what it says there.
+  template <bool MISSING> void gather(int64_t i, int64_t n, int count) {
+    int b = 0;
+    for (; b + LANES<T> <= count; b += LANES<T>) gather<MISSING, LANES<T>>(i, n, b, LANES<T>);
+    for (; b < count; b += FEW<T>)
+      gather<MISSING, FEW<T>>(i, n, b, count - b < FEW<T> ? count - b : FEW<T>);
+  }
+
+  template <bool MISSING, int N> void gather(int64_t i, int64_t n, int first, int count) {
+    const Entries<Few<T, N>> seen = read<T, MISSING, N>(side_, i, n + first, count);
+    const Few<T, N> weights = seen.weight - seen.alpha;
+    const Few<T, N> targets = seen.weight * seen.target - seen.alpha * seen.background;
+    __builtin_memcpy(weight + first, &weights, sizeof weights);
+    __builtin_memcpy(target + first, &targets, sizeof targets);
+    for (int b = first; b < first + count; b++) {
+      const int32_t col = side_.ratings.col[n + b];
+      rows[b] = side_.other.row(col);
+      if (!of_other) continue;
+      weight[b] *= of_other[col];
+      target[b] *= of_other[col];
+    }
+  }
+
+  void clear() {
+    for (int64_t c = 0; c < size() * size(); c++) gram[c] = 0;
+    for (int64_t c = 0; c < size(); c++) right[c] = border[c] = 0;
+    corner = right_of_bias = 0;
+  }
+
+  // Adds A and c of row i.
+  template <bool MISSING> void add_ratings(int64_t i) {
+    for (int64_t n = side_.ratings.start[i], end = side_.ratings.start[i + 1]; n < end;
+         n += BLOCK) {
+      const int count = end - n < BLOCK ? int(end - n) : BLOCK;
+      gather<MISSING>(i, n, count);
+      T weights = 0, targets = 0;
+      for (int b = 0; b < count; b++) {
+        weights += weight[b];
+        targets += target[b];
+      }
+      corner += weights;
+      right_of_bias += targets;
+      weigh(rows, weight, target, size(), count, weighted, border, right);
+      add_products(gram, rows, weighted, size(), count);
+    }
+  }
+
+  // Solves (A + ridge) x = c, where that has a factor Rᵀ R; given `noise` z of unit variance, with R⁻¹ z
+  // added: a draw of the normal distribution of that precision.
+  template <typename Ridge>
+  bool solved(const Ridge& ridge, const T* noise = nullptr, T spread = 0) {
+    const Columns<T>& columns = side_.latent;
+    for (int64_t r = 0; r < size(); r++) {
+      for (int64_t c = r / LANES<T> * LANES<T>; c < size(); c += LANES<T>)
+        store(factor + r * size() + c, load(gram + r * size() + c));
+      bool is_free = r < rank_ && columns.free[r] > 0;
+      factor[r * size() + r] = is_free ? gram[r * size() + r] + ridge(columns.reg[r]) : T(1);
+    }
+    if (!factorise(factor, size(), size(), inverse)) return false;
+    T* of_border = weighted;
+    for (int64_t c = 0; c < size(); c++) {
+      bool is_free = c < rank_ && columns.free[c] > 0;
+      z[c] = is_free ? right[c] : T(0);
+      of_border[c] = is_free ? border[c] : T(0);
+    }
+    T* const sides[2] = {z, of_border};
+    solve_transposed<T, 2>(factor, size(), size(), inverse, sides);
+    if (has_bias_) {
+      T shared = 0, square = 0;
+      for (int64_t c = 0; c < size(); c++) {
+        shared += of_border[c] * z[c];
+        square += of_border[c] * of_border[c];
+      }
+      T pivot = corner + ridge(side_.bias_reg) - square;
+      if (!(pivot > 0)) return false;
+      bias = (right_of_bias - shared) / pivot;
+      if (noise) bias += spread * noise[rank_] / root(pivot);
+      for (int64_t c = 0; c < size(); c++) z[c] -= bias * of_border[c];
+    }
+    for (int64_t c = 0; noise && c < rank_; c++)
+      if (columns.free[c] > 0) z[c] += spread * noise[c];
+    solve_upper(factor, size(), size(), inverse, z);
+    return true;
+  }
+
+  void fail() {
+    for (int64_t c = 0; c < size(); c++) z[c] = __builtin_nan("");
+    bias = z[0];
+  }
+
+  void put(T* row) const {
+    for (int64_t c = 0; c < rank_; c++) row[c] = side_.latent.free[c] * z[c];
+    if (!has_bias_) return;
+    row[side_.own_bias()] = bias;
+    row[side_.other_bias()] = T(1);
+  }
+};
+
+}  // namespace mfjax::MFJAX_ISA

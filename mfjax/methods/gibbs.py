@@ -1,0 +1,294 @@
+"""Bayesian matrix factorisation by Gibbs sampling: every factor drawn given all others.
+
+    r_ij ~ N(μ + x_i·φ_j + c_j, 1/(τ γ_i δ_j w_ij))    x_i = [u_i | b_i], φ_j = [v_j | 1]
+    x_i ~ N(m + Bᵀ f_i, Λ⁻¹)                           f_i the features of row i, in its bag
+    Λ ~ Wishart(I, C)                                  C free columns of x
+    m | Λ ~ N(0, (β₀ Λ)⁻¹)
+    B | Λ, λ ~ N(0, (λ Λ)⁻¹) a row
+    λ, τ ~ Gamma(1, 1)
+    γ_i, δ_j ~ Gamma(ν/2, ν/2)                         how far a user's, an item's ratings scatter
+
+and the mirror image for items. A sweep draws, of the users and then of the items, the rows, (m, Λ),
+B and λ, and then γ, δ and τ. Of N rows with d features, E = X − F B the rows less their features'
+part and ē its mean row:
+
+    x_i    precision Λ + τ γ_i Σ_j w_ij δ_j φ_j φ_jᵀ, of mean its inverse times
+           Λ (m + Bᵀ f_i) + τ γ_i Σ_j w_ij δ_j (r_ij − μ − c_j) φ_j                              (1)
+    Λ      Wishart, of inverse scale I + (E − 1ēᵀ)ᵀ(E − 1ēᵀ) + β₀N/(β₀+N) ē ēᵀ + λ BᵀB and
+           C + N + d degrees of freedom; m ~ N(N ē/(β₀+N), ((β₀+N) Λ)⁻¹)                         (2)
+    B      (FᵀF + λI) B = Fᵀ(X − 1mᵀ + N₁) + √λ N₂, rows of N₁ and N₂ ~ N(0, Λ⁻¹)                (3)
+    λ      Gamma(1 + d C/2, 1 + tr(Λ BᵀB)/2)                                                     (4)
+    γ_i    Gamma((ν + n_i)/2, (ν + τ Σ_j w_ij δ_j e_ij²)/2), δ_j alike                           (5)
+    τ      Gamma(1 + n/2, 1 + Σ w_ij γ_i δ_j e_ij²/2)                                            (6)
+
+Sources: Salakhutdinov and Mnih, "Bayesian Probabilistic Matrix Factorization using Markov Chain
+Monte Carlo", 2008, equations (6) to (14); Simm et al., "Macau: Scalable Bayesian Factorization with
+High-Dimensional Side Information Using MCMC", 2017, equations (4) to (6), where (2) has the part of
+B, without which the sampler is not of this model; (5) is derived from the scale mixture of normals
+that a row's ratings are, Student's t with ν degrees of freedom.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int
+
+from mfjax.averages import no_averages, with_sample
+from mfjax.errors import InputError
+from mfjax.kernels import Kernel
+from mfjax.kernels.choice import best_kernel
+from mfjax.kernels.kernel import ITEM, USER, Prior
+from mfjax.kernels.predictions import predict
+from mfjax.methods.draws import gamma, normals, rows_of_precision, wishart
+from mfjax.methods.initial import initial_factors
+from mfjax.objective import FoldSums, LaneTerms, lane_terms, train_weight
+from mfjax.types import Averages, Factors, Hparams, Info, Method, Ratings, Sides, Spec, State
+
+BETA = 2.0  # β₀
+NOISES = ("common", "user", "item", "both")
+
+Vector = Float[Array, " columns"]
+Matrix = Float[Array, "columns columns"]
+Rows = Float[Array, "rows columns"]
+
+
+class Population(NamedTuple):
+    """What the rows of one side have in common, and how far the ratings of each scatter.
+
+    Args:
+      mean: m, `[columns]` of x.
+      precision: Λ, `[columns, columns]`; the unit matrix outside of the free columns.
+      of_row: γ or δ, `[rows]`.
+    """
+
+    mean: Vector
+    precision: Matrix
+    of_row: Float[Array, " rows"]
+
+
+class Chain(NamedTuple):
+    """What a sampler knows beside the factors.
+
+    Args:
+      user, item: of each side.
+      precision: τ, scalar.
+      averages: of the predictions so far.
+    """
+
+    user: Population
+    item: Population
+    precision: Float[Array, ""]
+    averages: Averages
+
+
+class Layout(NamedTuple):
+    """The ratings as the kernel solves rows of them, and as they came."""
+
+    rows: Any
+    ratings: Ratings
+    sums: FoldSums
+
+
+def gibbs(
+    spec: Spec,
+    *,
+    kernel: Kernel | None = None,
+    noise: str = "both",
+    noise_freedom: float = 8.0,
+    burn_in: int = 20,
+    thinning: int = 10,
+    samples: int = 20,
+) -> Method:
+    """One epoch is one sweep over all that is drawn; from `burn_in` on, predictions are averaged.
+
+    Derivation: the conditionals (1) to (6) of `mfjax.methods.gibbs`.
+
+    Time: that of `als` an epoch, and O(ratings) for the averages.
+
+    Args:
+      spec: the shapes and the conventions.
+      kernel: what sums and draws rows, made for `spec`; None: `best_kernel`.
+      noise: whose ratings scatter by an own γ or δ: `common`, nobody's; `user`; `item`; `both`.
+      noise_freedom: ν, at least 2.
+      burn_in: epochs of which no prediction is averaged.
+      thinning: epochs for one of which the factors are kept.
+      samples: so many are kept, the last; what the model predicts of other pairs is their mean.
+
+    Returns:
+      A Method that reads `init_seed` alone: neither λ nor a learning rate. What it predicts of the
+      ratings that it was prepared with is the mean over its samples.
+
+    Raises:
+      InputError: a noise or ν that it does not know; missing entries that cost something.
+    """
+    _refuse_wrong(spec, noise, noise_freedom, burn_in)
+    kernel = kernel or best_kernel(spec)
+    scatters = Sides(user=noise in ("user", "both"), item=noise in ("item", "both"))
+
+    def prepare(ratings: Ratings) -> Layout:
+        rows = kernel.prepare(ratings)
+        return Layout(rows, ratings, rows.sums)
+
+    def init(
+        key: Array, layout: Layout, hparams: Hparams, factors: Factors | None = None, /
+    ) -> State:
+        lane = lane_terms(layout.sums, hparams, spec)
+        start = initial_factors(key, lane, hparams, spec, factors)
+        chain = Chain(
+            user=_population(USER, lane, spec),
+            item=_population(ITEM, lane, spec),
+            precision=jnp.ones_like(lane.scale),
+            averages=no_averages(len(layout.ratings.value), samples, start),
+        )
+        return State(start, chain)
+
+    def step(
+        state: State, layout: Layout, hparams: Hparams, epoch: Int[Array, ""] | int, /
+    ) -> tuple[State, Info]:
+        lane = lane_terms(layout.sums, hparams, spec)
+        key = jax.random.fold_in(jax.random.key(hparams.init_seed), epoch)
+        user_key, item_key, noise_key = jax.random.split(key, 3)
+        chain: Chain = state.optimizer
+        factors = state.factors
+        factors, user = _draw_side(user_key, USER, factors, chain, layout, lane, kernel, spec)
+        chain = chain._replace(user=user)
+        factors, item = _draw_side(item_key, ITEM, factors, chain, layout, lane, kernel, spec)
+        chain = chain._replace(item=item)
+        ratings = layout.ratings
+        prediction = predict(factors, ratings.user, ratings.item) + lane.centre
+        weight = train_weight(ratings.weight, ratings.fold, lane)
+        squares = weight * (prediction - ratings.value) ** 2
+        chain = _draw_noise(noise_key, chain, squares, ratings, lane, scatters, noise_freedom)
+        averages = with_sample(chain.averages, prediction, factors, epoch >= burn_in, thinning)
+        change = jax.tree.map(jnp.subtract, factors, state.factors)
+        info = Info(loss=squares.sum() / 2, update_norm=optax.tree.norm(change))
+        return State(factors, chain._replace(averages=averages)), info
+
+    return Method(
+        prepare=prepare,
+        init=init,
+        step=step,
+        solves_rows=True,
+        work_bytes=kernel.work_bytes,
+        shares_rows=kernel.shares_rows,
+        averages=lambda state: state.optimizer.averages,
+    )
+
+
+def _refuse_wrong(spec: Spec, noise: str, noise_freedom: float, burn_in: int) -> None:
+    if noise not in NOISES:
+        raise InputError(f"noise: expected one of {', '.join(NOISES)}, got {noise}")
+    if not noise_freedom >= 2:
+        raise InputError(f"noise_freedom: expected at least 2, got {noise_freedom}")
+    if burn_in < 0:
+        raise InputError(f"burn_in: expected 0 or more, got {burn_in}")
+    if spec.missing != "ignore":
+        raise InputError(
+            f"method=gibbs sees only ratings and needs missing=ignore, got {spec.missing}; "
+            "use method=als"
+        )
+
+
+# rows of x = [latent | own bias]
+
+
+def _places(side: int, spec: Spec) -> list[int]:
+    """The columns of a factor table that x has."""
+    latent = list(range(spec.max_rank))
+    return [*latent, spec.max_rank + side] if spec.bias else latent
+
+
+def _free(side: int, lane: LaneTerms, spec: Spec) -> Vector:
+    return lane.columns[side].free[np.array(_places(side, spec))]
+
+
+def _population(side: int, lane: LaneTerms, spec: Spec) -> Population:
+    free = _free(side, lane, spec)
+    return Population(
+        mean=jnp.zeros_like(free),
+        precision=jnp.diag(1 + free),
+        of_row=jnp.ones_like(lane.counts[side]),
+    )
+
+
+# the conditionals
+
+
+def _draw_side(
+    key: Array,
+    side: int,
+    factors: Factors,
+    chain: Chain,
+    layout: Layout,
+    lane: LaneTerms,
+    kernel: Kernel,
+    spec: Spec,
+) -> tuple[Factors, Population]:
+    """The rows of one side, equation (1), and what they have in common, (2)."""
+    row_key, common_key = jax.random.split(key)
+    own, other = chain[side], chain[1 - side]
+    free = _free(side, lane, spec)
+    num_rows = len(own.of_row)
+    linear = jnp.broadcast_to(own.precision @ own.mean, (num_rows, len(free)))
+    prior = Prior(
+        precision=own.precision,
+        linear=linear,
+        scale=1 / (chain.precision * own.of_row),
+        of_other=other.of_row,
+        noise=normals(row_key, num_rows, free),
+    )
+    table = kernel.draw_rows(factors, side, layout.rows, lane, prior)
+    rows = table[:, np.array(_places(side, spec))]
+    mean, precision = _draw_common(common_key, rows, free)
+    drawn = Factors(*(table if nth == side else factors[nth] for nth in (USER, ITEM)))
+    return drawn, own._replace(mean=mean, precision=precision)
+
+
+def _draw_common(key: Array, rows: Rows, free: Vector) -> tuple[Vector, Matrix]:
+    """m and Λ, equation (2)."""
+    precision_key, mean_key = jax.random.split(key)
+    num_rows = len(rows)
+    average = rows.mean(0)
+    deviation = rows - average[None]
+    shrunk = BETA * num_rows / (BETA + num_rows)
+    inverse_scale = (
+        jnp.eye(len(free), dtype=rows.dtype)
+        + deviation.T @ deviation
+        + shrunk * average[:, None] * average[None]
+    )
+    precision = wishart(precision_key, inverse_scale, free.sum() + num_rows, free)
+    lower = jnp.linalg.cholesky((BETA + num_rows) * precision)
+    spread = rows_of_precision(normals(mean_key, 1, free), lower)[0]
+    return num_rows * average / (BETA + num_rows) + spread, precision
+
+
+def _draw_noise(
+    key: Array,
+    chain: Chain,
+    squares: Float[Array, " n"],
+    ratings: Ratings,
+    lane: LaneTerms,
+    scatters: Sides,
+    freedom: float,
+) -> Chain:
+    """γ, δ and τ, equations (5) and (6), given w e² of every rating."""
+    user_key, item_key, key = jax.random.split(key, 3)
+
+    def of_rows(key: Array, side: int, other: Float[Array, " others"]) -> Float[Array, " rows"]:
+        row, col = (ratings.user, ratings.item)[:: 1 if side == USER else -1]
+        count = lane.counts[side]
+        sums = jnp.zeros_like(count).at[row].add(squares * other[col])
+        rate = (freedom + chain.precision * sums) / 2
+        return gamma(key, (freedom + count) / 2) / rate
+
+    user, item = chain.user, chain.item
+    if scatters.user:
+        user = user._replace(of_row=of_rows(user_key, USER, item.of_row))
+    if scatters.item:
+        item = item._replace(of_row=of_rows(item_key, ITEM, user.of_row))
+    weighted = (squares * user.of_row[ratings.user] * item.of_row[ratings.item]).sum()
+    precision = gamma(key, 1 + lane.counts.user.sum() / 2) / (1 + weighted / 2)
+    return chain._replace(user=user, item=item, precision=precision)
