@@ -1,0 +1,128 @@
+"""Where features come from: each source gives those of the rows of one side."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from mfjax.types import Ratings, Sides, Spec
+
+# what a lane makes of an entry
+
+
+def _one(count: Float[Array, " rows"]) -> Float[Array, " rows"]:
+    return jnp.ones_like(count)
+
+
+def _inverse_root(count: Float[Array, " rows"]) -> Float[Array, " rows"]:
+    return jax.lax.rsqrt(jnp.maximum(count, 1))
+
+
+def _log_standardised(count: Float[Array, " rows"]) -> Float[Array, " rows"]:
+    logarithm = jnp.log1p(count)
+    deviation = logarithm - logarithm.mean()
+    spread = jnp.sqrt((deviation**2).mean())
+    return deviation / jnp.where(spread > 0, spread, 1)
+
+
+# by the training ratings of each row
+SCALES: dict[str, Callable[[Float[Array, " rows"]], Float[Array, " rows"]]] = {
+    "one": _one,
+    "inverse_root": _inverse_root,
+    "log_standardised": _log_standardised,
+}
+
+
+# where features come from
+
+
+class Features(NamedTuple):
+    """Features of the rows of one side, on the host; each entry stands once.
+
+    Args:
+      row: `[n]`, of the side.
+      feature: `[n]`, from 0.
+      value: `[n]`, above 0.
+      fold: `[n]`; a lane whose fold it is has no such entry; -1: every lane has it.
+      count: how many features there are.
+      scale: one of SCALES, by which the rows of a lane are multiplied.
+    """
+
+    row: Int[np.ndarray, " n"]
+    feature: Int[np.ndarray, " n"]
+    value: Float[np.ndarray, " n"]
+    fold: Int[np.ndarray, " n"]
+    count: int
+    scale: str = "one"
+
+
+Source = Callable[[Ratings, int, Spec], Features]
+Sources = Sides  # of the Sources of each side, in their order
+
+
+def num_rows(spec: Spec, side: int) -> int:
+    """How many rows a side has.
+
+    Args:
+      spec: the shapes.
+      side: 0, users, or 1, items.
+
+    Returns:
+      The number of users, or of items.
+    """
+    return (spec.num_users, spec.num_items)[side]
+
+
+def rated(ratings: Ratings, side: int, spec: Spec) -> Features:
+    """The items that a user rated, or the users who rated an item, each row divided by √n.
+
+    n is the number of training ratings of the row in the lane, which does not see those that it
+    holds out.
+
+    Source: Koren, "Factorization Meets the Neighborhood", 2008, equation (15): the sum over the
+    items that a user rated, divided by the root of their number; that of the users of an item is
+    its mirror image.
+
+    Args:
+      ratings: to train and validate on, in NumPy.
+      side: whose rows have the features: 0, users, or 1, items.
+      spec: the shapes.
+
+    Returns:
+      A feature a row of the other side.
+    """
+    real = ratings.taken(ratings.weight > 0)
+    pair = (real.user, real.item)
+    return Features(
+        row=pair[side],
+        feature=pair[1 - side],
+        value=np.ones(len(real.value)),
+        fold=real.fold,
+        count=num_rows(spec, 1 - side),
+        scale="inverse_root",
+    )
+
+
+def popularity(ratings: Ratings, side: int, spec: Spec) -> Features:
+    """The logarithm of 1 and the row's number of training ratings in the lane, standardised.
+
+    Args:
+      ratings: not read: a lane knows its counts.
+      side: whose rows have the feature: 0, users, or 1, items.
+      spec: the shapes.
+
+    Returns:
+      One feature, of mean 0 and variance 1 over the rows; 0 where all have as many ratings.
+    """
+    rows = np.arange(num_rows(spec, side))
+    return Features(
+        row=rows,
+        feature=np.zeros_like(rows),
+        value=np.ones(len(rows)),
+        fold=np.full(len(rows), -1),
+        count=1,
+        scale="log_standardised",
+    )
