@@ -1,10 +1,15 @@
-"""Averages over samples of the factors: of what is predicted, and a model of the last of them."""
+"""Averages over samples of the factors: of what is predicted, and a model of some of them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from mfjax.types import AnyArray, Averages, Factors, Spec
+
+COVERED = 0.9  # of the ratings, by their intervals
 
 
 def no_averages(n: int, samples: int, factors: Factors) -> Averages:
@@ -20,15 +25,25 @@ def no_averages(n: int, samples: int, factors: Factors) -> Averages:
     """
     nothing = jnp.zeros(n, factors.user.dtype)
     kept = Factors(*(jnp.zeros((samples, *side.shape), side.dtype) for side in factors))
-    return Averages(jnp.zeros((), jnp.int32), nothing, nothing, kept)
+    return Averages(jnp.zeros((), jnp.int32), nothing, nothing, nothing, kept)
+
+
+class Sample(NamedTuple):
+    """One sample, and what it says of the ratings.
+
+    Args:
+      factors: as they were drawn.
+      prediction: `[n]`, in rating units.
+      noise: `[n]`, the variance of a rating about it.
+    """
+
+    factors: Factors
+    prediction: Float[Array, " n"]
+    noise: Float[Array, " n"]
 
 
 def with_sample(
-    averages: Averages,
-    prediction: Float[Array, " n"],
-    factors: Factors,
-    counts: Bool[AnyArray, ""] | bool,
-    thinning: int = 1,
+    averages: Averages, sample: Sample, counts: Bool[AnyArray, ""] | bool, thinning: int = 1
 ) -> Averages:
     """The averages with a sample more.
 
@@ -37,8 +52,7 @@ def with_sample(
 
     Args:
       averages: over those before.
-      prediction: `[n]`, of the sample, in rating units.
-      factors: the sample.
+      sample: the next.
       counts: scalar, whether it does.
       thinning: samples for one of the factors that is kept.
 
@@ -47,9 +61,13 @@ def with_sample(
     """
     count = averages.count + counts
     is_first = averages.count == 0
-    gap = jnp.where(is_first, 0, prediction - averages.mean)
-    mean = jnp.where(is_first, prediction, averages.mean + gap / jnp.maximum(count, 1))
-    squares = averages.squares + gap * (prediction - mean)
+
+    def mean_of(before: Array, new: Array) -> Array:
+        mean = jnp.where(is_first, new, before + (new - before) / jnp.maximum(count, 1))
+        return jnp.where(counts | is_first, mean, before)
+
+    mean = mean_of(averages.mean, sample.prediction)
+    gap = jnp.where(is_first | ~jnp.asarray(counts), 0, sample.prediction - averages.mean)
     place = averages.count // thinning % len(averages.samples.user)
 
     def kept(samples: Array, side: Array) -> Array:
@@ -57,14 +75,18 @@ def with_sample(
 
     return Averages(
         count=count,
-        mean=jnp.where(counts | is_first, mean, averages.mean),
-        squares=jnp.where(counts, squares, averages.squares),
-        samples=Factors(*map(kept, averages.samples, factors)),
+        mean=mean,
+        squares=averages.squares + gap * (sample.prediction - mean),
+        noise=mean_of(averages.noise, sample.noise),
+        samples=Factors(*map(kept, averages.samples, sample.factors)),
     )
 
 
+# on the host
+
+
 def spread(averages: Averages) -> Float[np.ndarray, " n"]:
-    """The standard deviation of each prediction over the samples, on the host.
+    """The standard deviation of each prediction over the samples.
 
     Args:
       averages: over some samples.
@@ -72,13 +94,34 @@ def spread(averages: Averages) -> Float[np.ndarray, " n"]:
     Returns:
       `[n]`, in rating units; NaN of fewer than two.
     """
-    count = int(averages.count)
+    return np.sqrt(_variance(averages))
+
+
+def intervals(averages: Averages) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+    """Between which numbers a rating lies with probability `COVERED`, taken as normal.
+
+    Args:
+      averages: over some samples.
+
+    Returns:
+      The lowest and the highest, `[n]` each, in rating units and not clipped.
+    """
+    from scipy.stats import norm
+
+    variance = np.nan_to_num(_variance(averages)) + np.asarray(averages.noise, np.float64)
+    half = norm.ppf((1 + COVERED) / 2) * np.sqrt(variance)
+    mean = np.asarray(averages.mean, np.float64)
+    return mean - half, mean + half
+
+
+def _variance(averages: Averages) -> Float[np.ndarray, " n"]:
     squares = np.asarray(averages.squares, np.float64)
-    return np.sqrt(squares / (count - 1)) if count > 1 else np.full(len(squares), np.nan)
+    count = int(averages.count)
+    return squares / (count - 1) if count > 1 else np.full(len(squares), np.nan)
 
 
 def factors_of(averages: Averages, spec: Spec) -> Factors:
-    """One model that predicts the mean of those that are kept, on the host.
+    """One model that predicts the mean of the samples that are kept.
 
     Derivation: the mean over S samples of u·v + b + c is the product of rows of S rank columns,
     each over √S, and of the mean biases.
@@ -101,3 +144,76 @@ def factors_of(averages: Averages, spec: Spec) -> Factors:
         return np.concatenate([latent / np.sqrt(count), some[..., rank:].mean(0)], 1)
 
     return Factors(*map(of_side, averages.samples))
+
+
+def pooled(chains: Sequence[Averages], spec: Spec) -> Averages:
+    """The averages over the samples of several chains, of one rank or of several.
+
+    Args:
+      chains: of the same ratings, with a sample at least each.
+      spec: of which `bias` is read.
+
+    Returns:
+      The Averages over all.
+    """
+    count = np.array([int(chain.count) for chain in chains], np.float64)
+    share = (count / count.sum())[:, None]
+    means = np.stack([np.asarray(chain.mean, np.float64) for chain in chains])
+    mean = (share * means).sum(0)
+    between = (count[:, None] * (means - mean) ** 2).sum(0)
+    within = sum(np.asarray(chain.squares, np.float64) for chain in chains)
+    noise = np.stack([np.asarray(chain.noise, np.float64) for chain in chains])
+    widest = max(chain.samples.user.shape[-1] for chain in chains)
+    biases = 2 * spec.bias
+
+    def widened(samples: np.ndarray) -> np.ndarray:
+        samples = samples[np.any(samples, axis=(1, 2))]
+        rank = samples.shape[-1] - biases
+        latent = np.pad(samples[..., :rank], ((0, 0), (0, 0), (0, widest - biases - rank)))
+        return np.concatenate([latent, samples[..., rank:]], -1)
+
+    sides = zip(*(map(np.asarray, chain.samples) for chain in chains), strict=True)
+    return Averages(
+        count=np.asarray(int(count.sum()), np.int32),
+        mean=mean,
+        squares=between + within,
+        noise=(share * noise).sum(0),
+        samples=Factors(*(np.concatenate([*map(widened, side)]) for side in sides)),
+    )
+
+
+class Mixing(NamedTuple):
+    """How well several chains agree on predictions.
+
+    Args:
+      r_hat: the largest R̂ of a prediction; 1 where chains cannot be told apart.
+      effective: the least effective number of samples of a prediction, of those of all chains.
+    """
+
+    r_hat: float
+    effective: float
+
+
+def mixing(chains: Sequence[Averages]) -> Mixing:
+    """R̂ and the effective number of samples, from the chains' means and variances.
+
+    Source: Gelman and Rubin, "Inference from Iterative Simulation Using Multiple Sequences", 1992,
+    section 2.2; the effective number is that of Gelman et al., "Bayesian Data Analysis", second
+    edition, 2003, equation (11.4).
+
+    Args:
+      chains: of one setting, from starts of their own, each with as many samples.
+
+    Returns:
+      The Mixing over all predictions; NaN of a chain alone.
+    """
+    if len(chains) < 2:
+        return Mixing(np.nan, np.nan)
+    count = int(chains[0].count)
+    within = np.mean([_variance(chain) for chain in chains], axis=0)
+    means = np.stack([np.asarray(chain.mean, np.float64) for chain in chains])
+    between = count * means.var(0, ddof=1)
+    total = (count - 1) / count * within + between / count
+    all_samples = len(chains) * count
+    effective = np.minimum(all_samples * total / between, all_samples)
+    return Mixing(float(np.sqrt(total / within).max()), float(effective.min()))

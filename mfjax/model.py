@@ -47,7 +47,7 @@ class Model:
       user_ids: `[users]`, ascending.
       item_ids: `[items]`, ascending.
       bias: scalar, whether it has biases.
-      reg: scalar λ of the factors.
+      reg: scalar λ of the factors; NaN where they were sampled, and nobody is folded in.
       reg_bias: scalar λ of the biases.
       reg_by: scalar text, what λ of a row was multiplied by: one of `mfjax.types.REG_BY`.
       num_ratings: scalar, how many it was trained on.
@@ -92,8 +92,10 @@ class Model:
         """
         user, item = fit.factors
         rank = int(fit.lane.hparams.rank)
+        known = minimised(fit.lane.hparams, problem.ratings, spec)
         if fit.averages is not None:  # the factors of all samples side by side
             rank = user.shape[1] - 2 * spec.bias
+            known = known._replace(reg=np.nan, reg_bias=np.nan)
         seen = _seen(problem, fit.lane.hparams, len(user))
         return cls(
             user_factors=user[:, :rank],
@@ -104,7 +106,7 @@ class Model:
             bounds=np.asarray(problem.bounds, float),
             user_ids=dataset.user_ids,
             item_ids=dataset.item_ids,
-            **_arrays(minimised(fit.lane.hparams, problem.ratings, spec)),
+            **_arrays(known),
             seen_starts=seen.starts,
             seen_items=seen.items,
             titles=_titles(dataset),
@@ -406,11 +408,16 @@ class Model:
 
         Raises:
           InputError: the id of an item was not in the data, an id is of another type than theirs,
-            or a rating is not finite.
+            a rating is not finite, or the model was sampled.
 
         Examples:
           model.fold_in("ann", {"Alien": 5, "Aliens": 4}).top("ann")
         """
+        if np.isnan(self.reg):
+            raise InputError(
+                "fold_in: expected factors that minimise an objective, got those of samples; "
+                "train the new user with the others"
+            )
         new = asked_ids(self.user_ids, [user], "user")
         rated = rows_of(self.item_ids, list(ratings), "item")
         values = np.array(list(ratings.values()), np.float64)

@@ -351,12 +351,14 @@ class Averages(NamedTuple):
       mean: `[n]`, of the predictions of the ratings that `prepare` took, in rating units and not
         clipped; those of the last sample while none counts.
       squares: `[n]`, Σ (prediction − mean)².
+      noise: `[n]`, the mean variance of a rating about its prediction.
       samples: the last samples of the factors, `[samples, rows, columns]` a side.
     """
 
     count: Int[AnyArray, ""]
     mean: Float[AnyArray, " n"]
     squares: Float[AnyArray, " n"]
+    noise: Float[AnyArray, " n"]
     samples: Factors
 
 
@@ -462,6 +464,7 @@ class Method(NamedTuple):
       check: refuses lanes that it cannot train, on the host.
       solves_rows: whether it solves normal equations, for which wider tiles are faster.
       work_bytes, shares_rows, errors: as those of `Gradient`.
+      ignores: names the Hparams and conventions of the objective that it does not read.
       averages: of a state, where what predicts is a mean over epochs: of the ratings that it was
         prepared with, those to be tested among them with weight 0 and without their values. None:
         the factors of the state predict.
@@ -476,6 +479,7 @@ class Method(NamedTuple):
     work_bytes: int = 0
     shares_rows: bool = False
     errors: ErrorsFn | None = None
+    ignores: tuple[str, ...] = ()
     averages: Callable[[State], Averages] | None = None
 
 

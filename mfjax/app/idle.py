@@ -27,6 +27,7 @@ from mfjax.app.build import (
 from mfjax.app.lanes import SEARCHES, keys_of
 from mfjax.app.own import is_own
 from mfjax.app.schema import (
+    DEFAULTS,
     JOBS,
     CandidateConfig,
     CompareJob,
@@ -220,6 +221,10 @@ def _of_method(cfg: DictConfig) -> Idle:
         found["kernel"] = Reason("gradient", f"with gradient={cfg.gradient}")
     elif not {"gradient", "kernel"} & set(parts):
         found["kernel"] = by_method
+    for key in method.ignores:
+        found |= _of_hparam(key, by_method) if key in DEFAULTS else {key: by_method}
+    if method.averages is None:
+        found["ensemble"] = by_method
     for key in ("learning_rate", "momentum"):
         if key not in method.reads:
             is_of_optimizer = "optimizer" in parts and key not in opt.reads

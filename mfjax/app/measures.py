@@ -7,10 +7,13 @@ import numpy as np
 
 from mfjax.app.build import Experiment
 from mfjax.app.sealed import ALL_TESTED, NOT_TESTED
+from mfjax.averages import COVERED, intervals, mixing
 from mfjax.metrics import columns
 from mfjax.metrics.baselines import baseline_errors
 from mfjax.reporting.statistics import CORRECTED, Interval, Over, interval, over_splits
+from mfjax.training.prepared import asked_places
 from mfjax.training.protocol import Outcome
+from mfjax.types import Averages, Cut
 
 Measured = dict[str, tuple[Interval, Over]]  # by column
 
@@ -39,7 +42,36 @@ def measure(
         "metrics": {column: value for column, (value, _) in measured.items()},
         "interval_over": _over_what(measured),
         "baselines": of_test,
+        "samples": of_samples(experiment, outcome) if all(outcome.test) else None,
         "protocol": "; ".join(said),
+    }
+
+
+def of_samples(experiment: Experiment, outcome: Outcome) -> dict[str, float] | None:
+    """What a sampler's averages are worth: samples, how chains mix, what intervals hold.
+
+    `r_hat` and `effective` are the worst over the predictions of all splits, of the chosen setting,
+    and NaN of a chain alone; `coverage` is the share of test ratings in their intervals.
+    """
+    final = [(fit, fit.averages) for fit in outcome.final if fit.averages is not None]
+    if not final:
+        return None
+    chains: dict[Cut, list[Averages]] = {}
+    for fit in outcome.chosen.fits:
+        if fit.averages is not None:
+            chains.setdefault(fit.lane.hparams.cut, []).append(fit.averages)
+    mixed = [mixing(of_cut) for of_cut in chains.values()]
+    inside = []
+    for fit, averages in final:
+        problem = experiment.sweep.plan.problems[fit.lane.hparams.cut]
+        low, high = (bound[asked_places(problem)] for bound in intervals(averages))
+        inside += [((low <= problem.test.value) & (problem.test.value <= high))]
+    return {
+        "samples": min(int(averages.count) for _, averages in final),
+        "r_hat": max(one.r_hat for one in mixed),
+        "effective": min(one.effective for one in mixed),
+        "covered": COVERED,
+        "coverage": float(np.concatenate(inside).mean()) if np.concatenate(inside).size else np.nan,
     }
 
 
@@ -60,7 +92,8 @@ def remarks(experiment: Experiment, outcome: Outcome) -> list[str]:
     said = [line for key, axis in axes.items() for line in at_the_end(key, chosen[key], axis)]
     schedule = experiment.sweep.plan.schedule
     judged = outcome.chosen_by.startswith("validation") and schedule.eval_every < schedule.epochs
-    if judged and any(fit.best_epoch == schedule.epochs for fit in outcome.chosen_fits):
+    ends = (fit.best_epoch for fit in outcome.chosen_fits if fit.averages is None)
+    if judged and schedule.epochs in ends:
         said.append(f"the best epoch is the last, {schedule.epochs}: try more epochs")
     return said
 
@@ -127,4 +160,6 @@ def _of_tests(experiment: Experiment, outcome: Outcome) -> dict[str, Interval]:
 def _how(experiment: Experiment, outcome: Outcome) -> str:
     """How the ratings were split and the chosen setting trained, in words."""
     refitted = ", refitted on training and validation ratings" if outcome.refitted else ""
-    return experiment.protocol + refitted
+    chains = len(outcome.chosen_fits)
+    pooled = f", tested the mean of the samples of {chains} chains" if outcome.pooled else ""
+    return experiment.protocol + refitted + pooled

@@ -228,6 +228,7 @@ OF_A_SWEEP = (
     "choose",
     "lists",
     "refit",
+    "ensemble",
     "lanes_per_program",
     "lane_batch",
     "epochs_per_call",
@@ -420,6 +421,8 @@ class Config:
       test: what is measured on the test ratings of several jobs or variants: `chosen`, the best by
         validation, once; or `all`.
       refit: whether the chosen setting is trained once more, on training and validation ratings.
+      ensemble: whether all settings and starts of a method that samples are pooled: none is chosen,
+        and the mean of all their samples is tested.
       devices: CPU devices that share the lanes out; not given, one a core. Of other platforms all
         that jax sees.
       threads: XLA's threads of a program on a CPU, of which it has at least two; `null` leaves them
@@ -464,6 +467,7 @@ class Config:
     replicates: int | None = None
     test: str = "chosen"
     refit: bool = True
+    ensemble: bool = False
     dtype: str = Spec.dtype
     lanes_per_program: int = 64
     lane_batch: int | None = None

@@ -8,11 +8,14 @@ import numpy as np
 
 from mfjax.app.build import Experiment
 from mfjax.app.measures import was_tested
+from mfjax.averages import intervals, spread
 from mfjax.data.dataset import Dataset
 from mfjax.data.problem import Problem
 from mfjax.metrics.baselines import on_test
 from mfjax.metrics.cold import cold
 from mfjax.metrics.lists import ListRule
+from mfjax.training.lanes import Fit
+from mfjax.training.prepared import asked_places
 from mfjax.training.protocol import Outcome
 from mfjax.training.whole import taking_its_place
 
@@ -89,6 +92,7 @@ def write_predictions(experiment: Experiment, outcome: Outcome, path: Path) -> N
                     "item": dataset.item_ids[test.item],
                     "rating": test.value,
                     "prediction": np.clip(predicted, *problem.bounds),
+                    **_intervals(fit, problem),
                 }
             ).with_columns(
                 split_seed=pl.lit(hparams.split_seed, pl.Int32),
@@ -97,6 +101,23 @@ def write_predictions(experiment: Experiment, outcome: Outcome, path: Path) -> N
             )
         )
     _write(pl.concat(frames), path)
+
+
+def _intervals(fit: Fit, problem: Problem) -> dict[str, np.ndarray]:
+    """How far a sampler's predictions are to be trusted; nothing of another fit.
+
+    `sd` is that of the prediction, and the rating lies between `low` and `high` with probability
+    `mfjax.averages.COVERED`.
+    """
+    if fit.averages is None:
+        return {}
+    asked = asked_places(problem)
+    low, high = intervals(fit.averages)
+    return {
+        "sd": spread(fit.averages)[asked],
+        "low": np.clip(low[asked], *problem.bounds),
+        "high": np.clip(high[asked], *problem.bounds),
+    }
 
 
 def write_splits(experiment: Experiment, seeds: Sequence[int], folder: Path) -> None:

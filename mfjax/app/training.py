@@ -49,7 +49,7 @@ def train(
         importing(_needed_later(cfg), shown) as on_progress,
     ):
         jobs = [experiment.lanes for experiment in experiments]
-        outcomes = tune_jobs(sweep, jobs, cfg.refit, on_progress, first.halving)
+        outcomes = tune_jobs(sweep, jobs, cfg.refit, on_progress, first.halving, cfg.ensemble)
     if checkpoints and checkpoints.restored:
         terminal.say(f"went on from {checkpoints.restored} checkpoint(s)")
     took = time.perf_counter() - began

@@ -36,7 +36,9 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from mfjax.averages import no_averages, with_sample
+from mfjax.averages import Sample, no_averages, with_sample
+from mfjax.bags import Bag, Sources, collect, prepare_bag, spread
+from mfjax.bags.ridge import Basis, prepare_basis, solve_ridge
 from mfjax.errors import InputError
 from mfjax.kernels import Kernel
 from mfjax.kernels.choice import best_kernel
@@ -48,6 +50,7 @@ from mfjax.objective import FoldSums, LaneTerms, lane_terms, train_weight
 from mfjax.types import Averages, Factors, Hparams, Info, Method, Ratings, Sides, Spec, State
 
 BETA = 2.0  # β₀
+FIRST_RIDGE = 10.0  # λ, before it is drawn
 NOISES = ("common", "user", "item", "both")
 
 Vector = Float[Array, " columns"]
@@ -62,11 +65,15 @@ class Population(NamedTuple):
       mean: m, `[columns]` of x.
       precision: Λ, `[columns, columns]`; the unit matrix outside of the free columns.
       of_row: γ or δ, `[rows]`.
+      embeddings: B, `[features, columns]` of x; no rows without a bag.
+      ridge: λ, scalar.
     """
 
     mean: Vector
     precision: Matrix
     of_row: Float[Array, " rows"]
+    embeddings: Rows
+    ridge: Float[Array, ""]
 
 
 class Chain(NamedTuple):
@@ -85,10 +92,20 @@ class Chain(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """The ratings as the kernel solves rows of them, and as they came."""
+    """The ratings as the kernel solves rows of them, and as they came; of each side its features.
+
+    Args:
+      rows: the kernel's.
+      ratings: in any order.
+      bags: the Bag of each side; None of one without features.
+      bases: the Basis of each side; None without features, and of too many.
+      sums: of the folds.
+    """
 
     rows: Any
     ratings: Ratings
+    bags: Sides
+    bases: Sides
     sums: FoldSums
 
 
@@ -96,6 +113,7 @@ def gibbs(
     spec: Spec,
     *,
     kernel: Kernel | None = None,
+    bags: Sources | None = None,
     noise: str = "both",
     noise_freedom: float = 8.0,
     burn_in: int = 20,
@@ -111,6 +129,7 @@ def gibbs(
     Args:
       spec: the shapes and the conventions.
       kernel: what sums and draws rows, made for `spec`; None: `best_kernel`.
+      bags: the sources of the features of each side; None: no features.
       noise: whose ratings scatter by an own γ or δ: `common`, nobody's; `user`; `item`; `both`.
       noise_freedom: ν, at least 2.
       burn_in: epochs of which no prediction is averaged.
@@ -126,11 +145,16 @@ def gibbs(
     """
     _refuse_wrong(spec, noise, noise_freedom, burn_in)
     kernel = kernel or best_kernel(spec)
+    sources = bags or Sides((), ())
     scatters = Sides(user=noise in ("user", "both"), item=noise in ("item", "both"))
 
     def prepare(ratings: Ratings) -> Layout:
         rows = kernel.prepare(ratings)
-        return Layout(rows, ratings, rows.sums)
+        of_sides = [
+            prepare_bag(of_side, ratings, side, spec) for side, of_side in enumerate(sources)
+        ]
+        bases = [bag and prepare_basis(bag, rows.sums, spec) for bag in of_sides]
+        return Layout(rows, ratings, Sides(*of_sides), Sides(*bases), rows.sums)
 
     def init(
         key: Array, layout: Layout, hparams: Hparams, factors: Factors | None = None, /
@@ -138,8 +162,8 @@ def gibbs(
         lane = lane_terms(layout.sums, hparams, spec)
         start = initial_factors(key, lane, hparams, spec, factors)
         chain = Chain(
-            user=_population(USER, lane, spec),
-            item=_population(ITEM, lane, spec),
+            user=_population(USER, layout, lane, spec),
+            item=_population(ITEM, layout, lane, spec),
             precision=jnp.ones_like(lane.scale),
             averages=no_averages(len(layout.ratings.value), samples, start),
         )
@@ -162,7 +186,9 @@ def gibbs(
         weight = train_weight(ratings.weight, ratings.fold, lane)
         squares = weight * (prediction - ratings.value) ** 2
         chain = _draw_noise(noise_key, chain, squares, ratings, lane, scatters, noise_freedom)
-        averages = with_sample(chain.averages, prediction, factors, epoch >= burn_in, thinning)
+        of_pairs = chain.user.of_row[ratings.user] * chain.item.of_row[ratings.item]
+        sample = Sample(factors, prediction, noise=1 / (chain.precision * of_pairs))
+        averages = with_sample(chain.averages, sample, epoch >= burn_in, thinning)
         change = jax.tree.map(jnp.subtract, factors, state.factors)
         info = Info(loss=squares.sum() / 2, update_norm=optax.tree.norm(change))
         return State(factors, chain._replace(averages=averages)), info
@@ -174,6 +200,7 @@ def gibbs(
         solves_rows=True,
         work_bytes=kernel.work_bytes,
         shares_rows=kernel.shares_rows,
+        ignores=("reg", "reg_bias", "reg_by", "loss_scale"),
         averages=lambda state: state.optimizer.averages,
     )
 
@@ -205,12 +232,16 @@ def _free(side: int, lane: LaneTerms, spec: Spec) -> Vector:
     return lane.columns[side].free[np.array(_places(side, spec))]
 
 
-def _population(side: int, lane: LaneTerms, spec: Spec) -> Population:
+def _population(side: int, layout: Layout, lane: LaneTerms, spec: Spec) -> Population:
     free = _free(side, lane, spec)
+    bag: Bag | None = layout.bags[side]
+    num_features = 0 if bag is None else bag.num_features
     return Population(
         mean=jnp.zeros_like(free),
         precision=jnp.diag(1 + free),
         of_row=jnp.ones_like(lane.counts[side]),
+        embeddings=jnp.zeros((num_features, len(free)), free.dtype),
+        ridge=jnp.full_like(lane.scale, FIRST_RIDGE),
     )
 
 
@@ -228,27 +259,33 @@ def _draw_side(
     spec: Spec,
 ) -> tuple[Factors, Population]:
     """The rows of one side, equation (1), and what they have in common, (2)."""
-    row_key, common_key = jax.random.split(key)
+    row_key, common_key, embedding_key = jax.random.split(key, 3)
     own, other = chain[side], chain[1 - side]
+    bag: Bag | None = layout.bags[side]
     free = _free(side, lane, spec)
     num_rows = len(own.of_row)
-    linear = jnp.broadcast_to(own.precision @ own.mean, (num_rows, len(free)))
+    of_features = jnp.zeros((num_rows, len(free)), free.dtype)
+    if bag is not None:
+        of_features = spread(bag, own.embeddings, lane)
     prior = Prior(
         precision=own.precision,
-        linear=linear,
+        linear=(own.mean[None] + of_features) @ own.precision,
         scale=1 / (chain.precision * own.of_row),
         of_other=other.of_row,
         noise=normals(row_key, num_rows, free),
     )
     table = kernel.draw_rows(factors, side, layout.rows, lane, prior)
     rows = table[:, np.array(_places(side, spec))]
-    mean, precision = _draw_common(common_key, rows, free)
-    drawn = Factors(*(table if nth == side else factors[nth] for nth in (USER, ITEM)))
-    return drawn, own._replace(mean=mean, precision=precision)
+    mean, precision = _draw_common(common_key, rows - of_features, own, free)
+    own = own._replace(mean=mean, precision=precision)
+    if bag is not None:
+        basis = layout.bases[side]
+        own = _draw_embeddings(embedding_key, rows, own, bag, basis, lane, free)
+    return Factors(*(table if nth == side else factors[nth] for nth in (USER, ITEM))), own
 
 
-def _draw_common(key: Array, rows: Rows, free: Vector) -> tuple[Vector, Matrix]:
-    """m and Λ, equation (2)."""
+def _draw_common(key: Array, rows: Rows, before: Population, free: Vector) -> tuple[Vector, Matrix]:
+    """m and Λ, equation (2), of rows less their features' part."""
     precision_key, mean_key = jax.random.split(key)
     num_rows = len(rows)
     average = rows.mean(0)
@@ -258,11 +295,35 @@ def _draw_common(key: Array, rows: Rows, free: Vector) -> tuple[Vector, Matrix]:
         jnp.eye(len(free), dtype=rows.dtype)
         + deviation.T @ deviation
         + shrunk * average[:, None] * average[None]
+        + before.ridge * before.embeddings.T @ before.embeddings
     )
-    precision = wishart(precision_key, inverse_scale, free.sum() + num_rows, free)
+    freedom = free.sum() + num_rows + len(before.embeddings)
+    precision = wishart(precision_key, inverse_scale, freedom, free)
     lower = jnp.linalg.cholesky((BETA + num_rows) * precision)
     spread = rows_of_precision(normals(mean_key, 1, free), lower)[0]
     return num_rows * average / (BETA + num_rows) + spread, precision
+
+
+def _draw_embeddings(
+    key: Array,
+    rows: Rows,
+    own: Population,
+    bag: Bag,
+    basis: Basis | None,
+    lane: LaneTerms,
+    free: Vector,
+) -> Population:
+    """B and λ, equations (3) and (4)."""
+    row_key, feature_key, ridge_key = jax.random.split(key, 3)
+    lower = jnp.linalg.cholesky(own.precision)
+    of_rows = rows_of_precision(normals(row_key, len(rows), free), lower)
+    of_features = rows_of_precision(normals(feature_key, bag.num_features, free), lower)
+    right = collect(bag, rows - own.mean[None] + of_rows, lane)
+    right += jnp.sqrt(own.ridge) * of_features
+    embeddings = solve_ridge(bag, basis, own.ridge, right, own.embeddings, lane)
+    squares = ((embeddings @ own.precision) * embeddings).sum()
+    ridge = gamma(ridge_key, 1 + len(embeddings) * free.sum() / 2) / (1 + squares / 2)
+    return own._replace(embeddings=embeddings, ridge=ridge)
 
 
 def _draw_noise(

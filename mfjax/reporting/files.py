@@ -55,13 +55,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def all_fits(outcome: Outcome) -> list[Fit]:
-    """Every fit once, the sweep's first."""
+    """Every fit once, the sweep's first, then those of a refit or of pooled samples."""
     fits = [fit for setting in outcome.settings for fit in setting.fits]
-    return fits + outcome.final if outcome.refitted else fits
+    return fits + outcome.final if outcome.refitted or outcome.pooled else fits
 
 
 def lane_rows(outcome: Outcome) -> list[dict[str, Any]]:
-    """A row a lane, the sweep's and then the refit's.
+    """A row a lane, the sweep's and then the refit's, or those of pooled samples.
 
     The metrics are those of the best epoch; only the final fits were tested.
     """
@@ -72,10 +72,12 @@ def lane_rows(outcome: Outcome) -> list[dict[str, Any]]:
     tested = next(filter(None, outcome.test), untested)
     rows = []
     for lane, fit in enumerate(all_fits(outcome)):
-        is_refit = outcome.refitted and id(fit) in tests
+        role = "sweep"
+        if id(fit) in tests:
+            role = "pooled" if outcome.pooled else "refit" if outcome.refitted else "sweep"
         place = {
             "lane": lane,
-            "role": "refit" if is_refit else "sweep",
+            "role": role,
             "chosen": id(fit) in chosen,
         }
         test = tests.get(id(fit), {})

@@ -68,6 +68,12 @@ def seen_and_asked(problem: Problem) -> Ratings:
     return Ratings(*(np.concatenate(both) for both in sides))
 
 
+def asked_places(problem: Problem) -> slice:
+    """Where those to be tested stand in `seen_and_asked`."""
+    first = len(problem.ratings.value)
+    return slice(first, first + len(problem.test.value))
+
+
 def validation_lists(problem: Problem, plan: Plan) -> Lists:
     """The Lists of each validation fold, `[folds, …]`; the other ratings are seen."""
     ratings = problem.ratings

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
+from mfjax.averages import factors_of, pooled
 from mfjax.data.problem import Problem
 from mfjax.errors import InputError
 from mfjax.metrics import METRICS, label, metric_of, names_of_lists, of_training
@@ -15,10 +16,10 @@ from mfjax.metrics.lists import ListRule, Lists, compiled_metrics, prepare_lists
 from mfjax.training.epochs import Schedule
 from mfjax.training.folding import with_given
 from mfjax.training.lanes import Fit, Lane, OnProgress, Plan, Progress, not_defaults, unwatched
-from mfjax.training.prepared import padded_together
+from mfjax.training.prepared import asked_places, padded_together
 from mfjax.training.search import Halving, halve
 from mfjax.training.sweep import Sweep
-from mfjax.types import NO_FOLD, Cut, Hparams, Ratings
+from mfjax.types import NO_FOLD, Cut, Hparams, Ratings, Spec
 
 AT_ONCE = 2**18  # ratings whose rows of factors are gathered to predict them
 
@@ -62,6 +63,7 @@ class Outcome(NamedTuple):
       own: where each split and test fold chose for itself, the setting of each, in their order.
       predicted: of each final fit `[n]` predictions of its test ratings, in their order, not
         clipped.
+      pooled: whether the final fits are the means of the samples of all settings.
     """
 
     settings: list[Setting]
@@ -71,6 +73,7 @@ class Outcome(NamedTuple):
     refitted: bool
     own: Sequence[Setting] = ()
     predicted: Sequence[Float[np.ndarray, " n"]] = ()
+    pooled: bool = False
 
     def __repr__(self) -> str:
         """One line: of how many settings which is the best, and its errors."""
@@ -92,9 +95,16 @@ class Outcome(NamedTuple):
         return self.settings[0]
 
     @property
+    def tested_settings(self) -> Sequence[Setting]:
+        """The best setting, that of each split, or all that are pooled and did not diverge."""
+        if self.pooled:
+            return [setting for setting in self.settings if setting.alive] or self.settings[:1]
+        return self.own or [self.chosen]
+
+    @property
     def chosen_fits(self) -> list[Fit]:
-        """The fits by which it was chosen: those of the best setting, or of each split's own."""
-        return [fit for setting in self.own or [self.chosen] for fit in setting.fits]
+        """The fits of those."""
+        return [fit for setting in self.tested_settings for fit in setting.fits]
 
 
 def settings_of(fits: Sequence[Fit], column: str) -> list[Setting]:
@@ -125,6 +135,7 @@ def tune(
     refit: bool,
     on_progress: OnProgress = unwatched,
     halving: Halving | None = None,
+    ensemble: bool = False,
 ) -> Outcome:
     """Train every lane, choose the best setting, and measure it on the test ratings once.
 
@@ -138,6 +149,8 @@ def tune(
         ratings together, for as many epochs as validation chose, and that model is tested.
       on_progress: called between chunks of epochs.
       halving: drops the settings that fall behind on the way; None: all train to their end.
+      ensemble: whether the samples of all settings and starts are pooled, and their mean is tested,
+        of a method that samples.
 
     Returns:
       The settings, the final fits and their test errors.
@@ -145,7 +158,7 @@ def tune(
     Raises:
       InputError: as `Sweep.train`; or nothing is held out, by which `halving` could judge.
     """
-    return tune_jobs(sweep, [lanes], refit, on_progress, halving)[0]
+    return tune_jobs(sweep, [lanes], refit, on_progress, halving, ensemble)[0]
 
 
 def tune_jobs(
@@ -154,6 +167,7 @@ def tune_jobs(
     refit: bool,
     on_progress: OnProgress = unwatched,
     halving: Halving | None = None,
+    ensemble: bool = False,
 ) -> list[Outcome]:
     """As `tune`, for several jobs, each with its own lanes to choose from.
 
@@ -164,12 +178,13 @@ def tune_jobs(
             raise InputError("lanes: one stands twice, and a copy of a fit is no replicate")
     plan = sweep.plan
     fits = _searched(sweep, jobs, halving, on_progress)
-    outcomes = [_choose(of_job, plan.schedule, refit) for of_job in fits]
+    outcomes = [_choose(of_job, plan.schedule, refit, ensemble) for of_job in fits]
     again = [_again(job) if job.refitted else [] for job in outcomes]
     refits = _refitted(sweep, again, on_progress)
-    return [
-        _tested(job, final or job.final, plan) for job, final in zip(outcomes, refits, strict=True)
-    ]
+    finals = [final or job.final for job, final in zip(outcomes, refits, strict=True)]
+    if ensemble:
+        finals = [pooled_fits(final, plan.spec) for final in finals]
+    return [_tested(job, final, plan) for job, final in zip(outcomes, finals, strict=True)]
 
 
 def _searched(
@@ -220,16 +235,16 @@ def _refitted(
     return _trained(sweep, jobs, on_refit)
 
 
-def _choose(fits: Sequence[Fit], schedule: Schedule, refit: bool) -> Outcome:
+def _choose(fits: Sequence[Fit], schedule: Schedule, refit: bool, ensemble: bool) -> Outcome:
     """What a job chooses, before it is trained again and tested."""
     column = choose_by = schedule.choose_by
     if not _holds_out(fits, choose_by):
         column = of_training(choose_by)
     settings = settings_of(fits, column)
     own = _of_each_cut(fits, column) if schedule.choose == "per_split" else ()
-    outcome = Outcome(settings, column, final=[], test=[], refitted=False, own=own)
+    outcome = Outcome(settings, column, [], [], refitted=False, own=own, pooled=ensemble)
     chosen = outcome.chosen_fits
-    is_measured = all(np.isfinite(setting.score) for setting in own or settings[:1])
+    is_measured = all(np.isfinite(setting.score) for setting in outcome.tested_settings)
     refitted = refit and is_measured and _holds_out(chosen, choose_by)
     return outcome._replace(final=chosen, refitted=refitted)
 
@@ -244,8 +259,7 @@ def _of_each_cut(fits: Sequence[Fit], column: str) -> list[Setting]:
 
 def _again(outcome: Outcome) -> list[Lane]:
     """The lanes of the refit: those of what was chosen for all, or of what each split chose."""
-    chosen = outcome.own or [outcome.chosen]
-    return [lane for setting in chosen for lane in refit_lanes(setting.fits)]
+    return [lane for setting in outcome.tested_settings for lane in refit_lanes(setting.fits)]
 
 
 def _tested(
@@ -314,13 +328,30 @@ def refit_lanes(fits: Sequence[Fit]) -> list[Lane]:
     return [Lane(whole, max(round(float(np.mean(best))), 1)) for whole, best in epochs.items()]
 
 
+def pooled_fits(fits: Sequence[Fit], spec: Spec) -> list[Fit]:
+    """One fit of each split and test fold, of the samples of all; its errors were not followed."""
+    cuts: dict[Cut, list[Fit]] = {}
+    for fit in fits:
+        cuts.setdefault(fit.lane.hparams.cut, []).append(fit)
+
+    def of_cut(fits: Sequence[Fit]) -> Fit:
+        first, *_ = fits
+        averages = pooled([fit.averages for fit in fits if fit.averages is not None], spec)
+        unmeasured = {name: np.full_like(values, np.nan) for name, values in first.history.items()}
+        return first._replace(
+            averages=averages,
+            factors=factors_of(averages, spec),
+            history=unmeasured | {"loss": np.mean([fit.history["loss"] for fit in fits], axis=0)},
+        )
+
+    return [*map(of_cut, cuts.values())]
+
+
 def tested_predictions(fit: Fit, problem: Problem) -> Float[np.ndarray, " n"]:
     """Of the test ratings of the fit's problem, not clipped: its averages, where it has them."""
     if fit.averages is None:
         return predictions(fit, problem.test)
-    first = len(problem.ratings.value)
-    mean = np.asarray(fit.averages.mean, np.float64)
-    return mean[first : first + len(problem.test.value)]
+    return np.asarray(fit.averages.mean, np.float64)[asked_places(problem)]
 
 
 def predictions(fit: Fit, ratings: Ratings) -> Float[np.ndarray, " n"]:

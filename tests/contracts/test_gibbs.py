@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mfjax.checks.joint import Case, joint_distribution
 from mfjax.kernels import KERNELS
 from mfjax.kernels.kernel import Prior
 from mfjax.methods.draws import gamma, wishart
@@ -65,21 +66,23 @@ def test_rows_are_drawn_from_their_conditional(name, side, bias):
     ratings = some_ratings(rng)
     spec = Spec(NUM_USERS, NUM_ITEMS, RANK, bias=bias, dtype="float64", tiling=Tiling(8, 64, 8))
     kernel = KERNELS[name](spec)
-    layout = kernel.prepare(ratings)
+    layout = jax.device_put(kernel.prepare(ratings))
     hparams = Hparams.of("float64", rank=2, fold=1)
     lane = lane_terms(layout.sums, hparams, spec)
     shapes = [(NUM_USERS, spec.columns), (NUM_ITEMS, spec.columns)]
-    factors = pin(Factors(*(rng.normal(size=shape) for shape in shapes)), lane.columns)
+    factors = pin(Factors(*(jnp.asarray(rng.normal(size=s)) for s in shapes)), lane.columns)
     num_rows, num_others = shapes[side][0], shapes[1 - side][0]
     columns = RANK + bias
     free = np.asarray(lane.columns[side].free)[[*range(RANK), *([RANK + side] if bias else [])]]
     root = rng.normal(size=(columns, columns)) * free[:, None] * free[None]
-    prior = Prior(
-        precision=root @ root.T + np.eye(columns),
-        linear=rng.normal(size=(num_rows, columns)),
-        scale=rng.uniform(0.5, 2, num_rows),
-        of_other=rng.uniform(0.5, 2, num_others),
-        noise=rng.normal(size=(num_rows, columns)) * free[None],
+    prior = jax.device_put(
+        Prior(
+            precision=root @ root.T + np.eye(columns),
+            linear=rng.normal(size=(num_rows, columns)),
+            scale=rng.uniform(0.5, 2, num_rows),
+            of_other=rng.uniform(0.5, 2, num_others),
+            noise=rng.normal(size=(num_rows, columns)) * free[None],
+        )
     )
     drawn = jax.jit(kernel.draw_rows, static_argnums=1)(factors, side, layout, lane, prior)
     expected, places = dense_draw(factors, side, ratings, lane, prior, spec)
@@ -101,9 +104,13 @@ def test_a_wishart_has_its_mean_in_the_free_columns():
     rng = np.random.default_rng(0)
     free = np.array([1.0, 1.0, 0.0, 1.0])
     root = rng.normal(size=(4, 4)) * free[:, None] * free[None]
-    inverse_scale = root @ root.T + np.eye(4)
+    inverse_scale = jnp.asarray(root @ root.T + np.eye(4))
     keys = jax.random.split(jax.random.key(1), 20_000)
-    draw = jax.vmap(partial(wishart, inverse_scale=inverse_scale, freedom=9.0, free=free))
+    draw = jax.vmap(
+        partial(
+            wishart, inverse_scale=inverse_scale, freedom=jnp.asarray(9.0), free=jnp.asarray(free)
+        )
+    )
     drawn = np.asarray(jax.jit(draw)(keys))
     expected = 9 * np.linalg.inv(inverse_scale)
     is_free = np.ix_(free > 0, free > 0)
@@ -111,109 +118,22 @@ def test_a_wishart_has_its_mean_in_the_free_columns():
     np.testing.assert_array_equal(drawn[:, 2], np.broadcast_to(np.eye(4)[2], (20_000, 4)))
 
 
-# the joint distribution: Geweke, "Getting It Right", 2004
+# the joint distribution
 
 
-def prior_draw(rng, users, items, rank, noise_freedom, scatters):
-    """All that is drawn, from its prior, and the ratings of all pairs given that; μ is 0."""
-    columns = rank + 1
-    sides = []
-    for num_rows in (users, items):
-        root = np.linalg.cholesky(np.eye(columns))
-        normal = rng.normal(size=(columns, columns))
-        precision = root @ normal @ normal.T @ root.T
-        lower = np.linalg.cholesky(precision)
-        mean = np.linalg.solve(np.sqrt(2.0) * lower.T, rng.normal(size=columns))
-        rows = mean + np.linalg.solve(lower.T, rng.normal(size=(columns, num_rows))).T
-        of_row = np.ones(num_rows)
-        if scatters:
-            of_row = rng.gamma(noise_freedom / 2, 2 / noise_freedom, num_rows)
-        sides.append((mean, precision, rows, of_row))
-    return sides, rng.exponential()
-
-
-def statistics(mean, precision, rows, of_row, tau, values):
-    """Bounded or logarithmic, so that all have variances."""
-    return jnp.stack(
-        [
-            jnp.tanh(mean).sum(),
-            jnp.tanh(mean[:-1] ** 2).sum(),
-            jnp.linalg.slogdet(precision)[1],
-            jnp.tanh(rows[0, :-1] ** 2).sum(),
-            jnp.tanh(rows[:, -1]).mean(),
-            jnp.log(of_row).mean(),
-            jnp.log(tau),
-            jnp.tanh(values).mean(),
-            jnp.tanh(values**2).mean(),
-        ]
-    )
-
-
-@pytest.mark.parametrize("noise", ["common", pytest.param("both", marks=pytest.mark.slow)])
-def test_sweeps_and_new_ratings_have_the_joint_distribution(noise):
-    users, items, rank, steps = 4, 3, 1, 20_000
-    spec = Spec(users, items, rank, dtype="float64")
-    method = gibbs(spec, kernel=KERNELS["xla"](spec), noise=noise, noise_freedom=8.0, samples=1)
-    user, item = np.divmod(np.arange(users * items), items)
-    places = Ratings.of(user, item, 1 + np.arange(len(user)), dtype="float64")
-    layout = method.prepare(places)
-    # μ is a constant of the model: ratings whose sum is 0
-    sums = layout.sums._replace(item_sum=0 * layout.sums.item_sum)
-    hparams = Hparams.of("float64", rank=rank, fold=-2)
-
-    def rated(values):
-        def filled(path, leaf):
-            if not path or getattr(path[-1], "name", "") != "value":
-                return leaf
-            place = jnp.maximum(jnp.asarray(leaf, int) - 1, 0)
-            return values[place]
-
-        return jax.tree.map_with_path(filled, layout)._replace(sums=sums)
-
-    def new_values(key, state):
-        chain = state.optimizer
-        table, other = state.factors
-        of_row = chain.user.of_row[user] * chain.item.of_row[item]
-        mean = (table[user] * other[item]).sum(-1)
-        return mean + jax.random.normal(key, mean.shape) / jnp.sqrt(chain.precision * of_row)
-
-    def of(state, values):
-        chain = state.optimizer
-        rows = state.factors.user[:, :-1]
-        return statistics(*chain.user[:2], rows, chain.user.of_row, chain.precision, values)
-
-    def advance(carry, epoch):
-        state, values = carry
-        state, _ = method.step(state, rated(values), hparams, epoch)
-        values = new_values(jax.random.fold_in(jax.random.key(5), epoch), state)
-        return (state, values), of(state, values)
-
-    rng = np.random.default_rng(0)
-    draws = [prior_draw(rng, users, items, rank, 8.0, noise == "both") for _ in range(20_000)]
-    ones = np.ones((users, 1)), np.ones((items, 1))
-
-    def expected(draw):
-        (own, other), tau = draw
-        tables = (
-            np.column_stack([own[2], ones[0]]),
-            np.column_stack([other[2][:, :-1], ones[1], other[2][:, -1]]),
-        )
-        mean = (tables[0][user] * tables[1][item]).sum(-1)
-        of_row = own[3][user] * other[3][item]
-        values = mean + rng.normal(size=len(mean)) / np.sqrt(tau * of_row)
-        return (*own, tau, values)
-
-    from_prior = [np.stack(column) for column in zip(*map(expected, draws), strict=True)]
-    exact = np.asarray(jax.jit(jax.vmap(statistics))(*from_prior))
-
-    state = method.init(jax.random.key(0), layout._replace(sums=sums), hparams)
-    first = jnp.zeros(len(user))
-    _, seen = jax.jit(partial(jax.lax.scan, advance))((state, first), jnp.arange(steps))
-    seen = np.asarray(seen)[steps // 20 :]
-    batches = seen[: len(seen) // 50 * 50].reshape(50, -1, seen.shape[1]).mean(1)
-    error = np.sqrt(batches.var(0, ddof=1) / 50 + exact.var(0) / len(exact))
-    z = (seen.mean(0) - exact.mean(0)) / error
-    assert np.all(abs(z) < 4.5), z
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(noise="common"),
+        pytest.param(Case(noise="both"), marks=pytest.mark.slow),
+        pytest.param(Case(noise="user", bags=True), marks=pytest.mark.slow),
+        pytest.param(Case(noise="item", bags=True, kernel="native"), marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_sweeps_and_new_ratings_have_the_joint_distribution(case):
+    apart = joint_distribution(case, 20_000)
+    assert {name: z for name, z in apart.items() if abs(z) > 4.5} == {}
 
 
 def test_the_averages_are_those_of_the_samples():
@@ -221,7 +141,7 @@ def test_the_averages_are_those_of_the_samples():
     ratings = some_ratings(rng)
     spec = Spec(NUM_USERS, NUM_ITEMS, RANK, dtype="float64", tiling=Tiling(8, 64, 8))
     method = gibbs(spec, kernel=KERNELS["xla"](spec), burn_in=2, thinning=2, samples=3)
-    layout = method.prepare(ratings)
+    layout = jax.device_put(method.prepare(ratings))
     hparams = Hparams.of("float64", rank=RANK, fold=0)
     state = method.init(jax.random.key(0), layout, hparams)
     step = jax.jit(method.step)

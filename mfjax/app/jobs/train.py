@@ -347,7 +347,13 @@ def show(trained: Trained, results: Mapping[str, Any], folder: Path) -> None:
         terminal.show(tests_table)
     if baselines_table := tables.baselines_table(results["baselines"]):
         terminal.show(baselines_table)
-    if outcome.own:
+    if samples := results["samples"]:
+        terminal.say(of_samples_in_words(samples))
+    if outcome.pooled:
+        terminal.say(
+            f"Chosen: none; the samples of all {len(outcome.settings)} settings are pooled"
+        )
+    elif outcome.own:
         terminal.say("Chosen: by each split its own setting, in results.json under tests")
     else:
         terminal.say_to_paste("Chosen:", results["chosen"], section="hparams.")
@@ -356,6 +362,15 @@ def show(trained: Trained, results: Mapping[str, Any], folder: Path) -> None:
     for remark in results["remarks"]:
         terminal.say(f"Remark: {remark}")
     terminal.say(in_numbers(results))
+
+
+def of_samples_in_words(samples: Mapping[str, float]) -> str:
+    """How many samples a mean is over, how its chains mix, and what its intervals hold."""
+    mixing = "one chain"
+    if np.isfinite(samples["r_hat"]):
+        mixing = f"R̂ at most {samples['r_hat']:.2f}, {samples['effective']:.0f} effective at least"
+    covered = f"intervals of {samples['covered']:.0%} hold {samples['coverage']:.1%} of the test"
+    return f"Samples: {samples['samples']:,} ({mixing}); {covered}"
 
 
 def in_numbers(results: Mapping[str, Any]) -> str:

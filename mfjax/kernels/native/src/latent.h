@@ -1,5 +1,7 @@
 // Tables on whole lines, as sums over ratings read them.
 #pragma once
+#include <algorithm>
+
 #include "handling.h"
 
 namespace mfjax {
@@ -26,7 +28,8 @@ template <typename T> struct Wide {
   Columns<T> whole() const { return {values[0].data(), values[1].data(), values[2].data()}; }
 };
 
-// A table's Latent, in the room that XLA gives beside the results: rows, then biases.
+// A table's Latent: the table itself where its rows are that already, else in the room that XLA gives beside
+// the results, rows and then biases.
 template <typename T>
 Latent<T> latent(const Call& call, int64_t output, const Table<const T>& table, const T* free,
                  int64_t rank, bool is_item) {
@@ -35,16 +38,19 @@ Latent<T> latent(const Call& call, int64_t output, const Table<const T>& table, 
   T* const data = call.output<T>(output, "room", {Axis("numbers", rows * (wide + 1))}).data;
   T* const bias = data + rows * wide;
   const int64_t of_bias = rank + is_item;
+  const bool is_latent = table.columns == wide && rank == wide &&
+                         std::all_of(free, free + rank, [](T one) { return one == T(1); });
   parallel(call, call.attribute("threads"), (rows + CHUNK - 1) / CHUNK, [&](int64_t chunk) {
     for (int64_t i = chunk * CHUNK; i < rows && i < (chunk + 1) * CHUNK; i++) {
       const T* from = table.row(i);
       T* to = data + i * wide;
+      bias[i] = rank < table.columns ? free[of_bias] * from[of_bias] : T(0);
+      if (is_latent) continue;
       for (int64_t c = 0; c < rank; c++) to[c] = free[c] * from[c];
       for (int64_t c = rank; c < wide; c++) to[c] = 0;
-      bias[i] = rank < table.columns ? free[of_bias] * from[of_bias] : T(0);
     }
   });
-  return {data, bias, wide};
+  return {is_latent ? table.data : data, bias, wide};
 }
 
 }  // namespace mfjax

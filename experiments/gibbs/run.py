@@ -1,0 +1,44 @@
+"""Whether Gibbs sampling is of its model, at length: `python experiments/gibbs/run.py`.
+
+README.md says what came out.
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+
+from mfjax.checks.joint import Case, joint_distribution
+from mfjax.reporting.course import say
+from mfjax.reporting.files import write_csv
+
+FOLDER = Path(__file__).parent
+CASES = [
+    Case(noise=noise, bags=bags, kernel=kernel)
+    for kernel in ("xla", "native")
+    for bags in (False, True)
+    for noise in ("common", "user", "item", "both")
+]
+
+
+def main() -> None:
+    """Run the joint-distribution test of every case, and write its statistics."""
+    parser = argparse.ArgumentParser(
+        description="Draw parameters and ratings in two ways, and compare what came of them."
+    )
+    add = parser.add_argument
+    add("--steps", type=int, default=400_000, help="sweeps, and draws from the prior")
+    add("--output", type=Path, default=FOLDER, help="folder of the results")
+    arguments = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+    rows = []
+    for case in CASES:
+        apart = joint_distribution(case, arguments.steps)
+        rows.append({**case._asdict(), **apart})
+        say(str(case), max(map(abs, apart.values())))
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    write_csv(arguments.output / "joint.csv", rows)
+
+
+if __name__ == "__main__":
+    main()
