@@ -141,6 +141,7 @@ class Sweep:
         if self.plan.spec.bias:
             problem = self.plan.problems[lane.hparams.cut]
             mean = mean_rating(problem.ratings, lane.hparams)
+        of_rated = self.plan.method(self.plan.spec).rated
         names = history_columns(self.plan.schedule.choose_by)
         history = {name: track.history[name][:epoch] for name in names}
         return Fit(
@@ -150,6 +151,7 @@ class Sweep:
             status=status,
             best_epoch=int(run.best_epoch),
             history=history,
+            rated=of_rated and np.asarray(of_rated(run.best_embeddings)),
         )
 
     def _blocks(

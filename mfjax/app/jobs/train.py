@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from mfjax.app import tables, terminal
 from mfjax.app.adopted import provenance_of
+from mfjax.app.bags import bags_in_words
 from mfjax.app.build import Experiment, build, plain_section
 from mfjax.app.contracts import hold_to_contracts
 from mfjax.app.drawing import drawing_apart, saving_of
@@ -63,7 +64,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
         case Ready(trained):
             before = trained.seconds["compile"] + trained.seconds["train"]  # this job began
             terminal.say_data(trained.experiment.dataset, trained.experiment.start)
-            say_kernel(trained.experiment.method)
+            say_method(trained.experiment.method)
             return write_and_show(cfg, folder, trained, began - before)
         case Nothing():
             return run_alone(cfg, folder, began)
@@ -84,7 +85,7 @@ def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
             "hydra.run.dir=… says where"
         )
     terminal.say_data(experiment.dataset, experiment.start)
-    say_kernel(experiment.method)
+    say_method(experiment.method)
     with drawing_apart(cfg) as apart:
         with finishing_the_chunk() as stop:
             checkpoints = Checkpoints(
@@ -99,8 +100,14 @@ def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
         return write_and_show(cfg, folder, trained, began, apart, own_checkpoints=True)
 
 
-def say_kernel(method: Mapping[str, Any]) -> None:
-    """What sums over the ratings, and why; a warning where compiled kernels are lacking."""
+def say_method(method: Mapping[str, Any]) -> None:
+    """The features, and what sums over the ratings, and why.
+
+    A warning where compiled kernels are lacking.
+    """
+    if bags := method.get("bags"):
+        words = bags_in_words(bags)
+        terminal.say(words[:1].upper() + words[1:])
     if kernel := method.get("kernel"):
         say = terminal.warn if kernel["is_lacking"] else terminal.say
         say(f"Kernel: {kernel['name']} ({kernel['reason']})")
