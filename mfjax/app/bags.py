@@ -81,7 +81,8 @@ def _sources(cfg: DictConfig, side: str, dataset: Dataset | None) -> Iterator[So
             continue
         if "about" in wants:
             offers["about"] = _about(cfg, side, dataset)
-        yield partial(BAGS[name], **{key: x for key, x in offers.items() if key in wants})
+        given = {key: x for key, x in offers.items() if key in wants}
+        yield partial(BAGS[name], **given) if given else BAGS[name]
 
 
 def _about(cfg: DictConfig, side: str, dataset: Dataset | None) -> "pl.DataFrame | None":
