@@ -41,7 +41,19 @@ def bags_of(cfg: DictConfig) -> dict[str, Any]:
 def bags_in_words(bags: Mapping[str, Any]) -> str:
     """What a protocol says of the features that results name; empty without any."""
     sides = [f"{side} {in_words(names)}" for side, names in bags.items() if names]
-    return f"bags: {', '.join(sides)}, of training ratings alone" if sides else ""
+    return f"bags: {', '.join(sides)}" if sides else ""
+
+
+def known_in_words(cfg: DictConfig, dataset: Dataset) -> list[str]:
+    """A line a side of whose users or items something is read: of how many, and where."""
+    lines = []
+    for side in SIDES:
+        about = _about(cfg, side, dataset) if "file" in keys_of_bags(cfg, side) else None
+        if about is not None:
+            known = sum(any(value is not None for value in row) for row in about.rows())
+            place = cfg.bags[f"{side}_file"] or dataset.name
+            lines.append(f"{known:,} of {len(about):,} {side}s are known, by {place}")
+    return lines
 
 
 def in_words(names: Any) -> str:
@@ -77,17 +89,16 @@ def _sources(cfg: DictConfig, side: str, dataset: Dataset | None) -> Iterator[So
         wants = inspect.signature(BAGS[name]).parameters
         if "columns" in wants and not offers["columns"]:
             raise InputError(f"bags.{side}={name} needs bags.{side}_columns=[NAME,…]")
-        if "about" in wants and dataset is None:
-            continue
         if "about" in wants:
+            if dataset is None:
+                continue
             offers["about"] = _about(cfg, side, dataset)
         given = {key: x for key, x in offers.items() if key in wants}
         yield partial(BAGS[name], **given) if given else BAGS[name]
 
 
-def _about(cfg: DictConfig, side: str, dataset: Dataset | None) -> "pl.DataFrame | None":
+def _about(cfg: DictConfig, side: str, dataset: Dataset) -> "pl.DataFrame | None":
     """What is known of the users or items: of a file, or of the data."""
-    assert dataset is not None
     file = cfg.bags[f"{side}_file"]
     if file is not None:
         return read_aside(file, getattr(dataset, f"{side}_ids"), f"bags.{side}_file")

@@ -24,7 +24,7 @@ from mfjax.bags.features import SCALES, Source, num_rows, rated
 from mfjax.kernels import KERNELS
 from mfjax.kernels.choice import choice
 from mfjax.objective import Columns, LaneTerms
-from mfjax.types import Factors, Ratings, Sides, Spec
+from mfjax.types import AnyArray, Factors, Ratings, Sides, Spec
 
 
 class Block(NamedTuple):
@@ -118,7 +118,7 @@ def prepare_bag(
 
 
 def spread(
-    bag: Bag, table: Float[Array, "features columns"], lane: LaneTerms
+    bag: Bag, table: Float[AnyArray, "features columns"], lane: LaneTerms
 ) -> Float[Array, "rows columns"]:
     """X T: what the features of each row sum to, in O(entries · columns).
 
@@ -139,7 +139,7 @@ def spread(
 
 
 def collect(
-    bag: Bag, rows: Float[Array, "rows columns"], lane: LaneTerms
+    bag: Bag, rows: Float[AnyArray, "rows columns"], lane: LaneTerms
 ) -> Float[Array, "features columns"]:
     """Xᵀ R: what the rows that have each feature sum to, in O(entries · columns).
 
@@ -173,7 +173,7 @@ def dense(bag: Bag, lane: LaneTerms) -> Float[Array, "rows features"]:
 
 
 def _scales(
-    bag: Bag, lane: LaneTerms, like: Float[Array, "n columns"]
+    bag: Bag, lane: LaneTerms, like: Float[AnyArray, "n columns"]
 ) -> tuple[Float[Array, "rows scales"], Float[Array, "features scales"]]:
     """The rows a_i and b_f of equation (1)."""
     names = list(dict.fromkeys(block.scale for block in bag.blocks))
@@ -184,7 +184,7 @@ def _scales(
 
 
 def _beside(
-    left: Float[Array, "rows scales"], right: Float[Array, "rows columns"]
+    left: Float[Array, "rows scales"], right: Float[AnyArray, "rows columns"]
 ) -> Float[Array, "rows both"]:
     return jnp.concatenate([left, right], axis=1)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import assert_close, method_of
+from jax.flatten_util import ravel_pytree
 
 from mfjax import GRADIENTS, Factors, Sides, optimizer, with_bags
 from mfjax.bags import BAGS, collect, dense, prepare_bag, spread
@@ -193,7 +194,7 @@ def test_the_scalar_has_that_gradient_by_central_differences(ratings, spec):
     tables = random_tables(spec, count)
     gradient = with_bags(GRADIENTS["coo"](spec), sources, spec)
     _, grad = gradient.value_and_grad(tables, gradient.prepare(ratings), hparams)
-    flat, unravel = jax.flatten_util.ravel_pytree(tables)
+    flat, unravel = ravel_pytree(tables)
 
     @jax.jit
     def differences(entries):

@@ -18,7 +18,7 @@ from mfjax.bags import BAGS, dense, prepare_bag
 from mfjax.data.aside import read_aside
 from mfjax.objective import fold_sums, lane_terms
 from mfjax.testing import LANE, SPEC, small_ratings
-from mfjax.training.folding import prior_of, solved_row, with_given
+from mfjax.training.folding import minimised, prior_of, solved_row, with_given
 from mfjax.training.lanes import Lane
 
 DESCENT = ("method=descent", "optimizer=adam")
@@ -83,7 +83,7 @@ def test_a_config_names_its_sources_and_says_so():
     bags = bags_of(cfg)
     assert bags == {"user": ["rated", "popularity"], "item": ["rated"]}
     said = bags_in_words(bags)
-    assert said == "bags: user [rated,popularity], item rated, of training ratings alone"
+    assert said == "bags: user [rated,popularity], item rated"
     assert [len(of_side) for of_side in build_bags(cfg)] == [2, 1]
     assert "hparams.reg_bag" not in idle(cfg)
     assert build_bags(composed(*TINY, *DESCENT)) is None
@@ -160,7 +160,7 @@ def test_the_row_of_a_user_is_the_minimum_around_what_its_features_sum_to(fitted
     table = np.column_stack([model.rated_factors, model.rated_bias])
     prior = prior_of(table, rated)
     np.testing.assert_allclose(prior, table[rated].sum(0) / np.sqrt(3))
-    of = mfjax.training.folding.minimised(fit.lane.hparams, problem.ratings, spec)
+    of = minimised(fit.lane.hparams, problem.ratings, spec)
     row = solved_row(
         of, model.item_factors, model.item_bias, float(model.mean), rated, values, prior=prior
     )
@@ -201,7 +201,7 @@ def test_a_test_rating_that_is_poisoned_changes_no_bit():
 def test_a_run_says_what_its_items_are_made_of(trained, capsys):  # noqa: F811
     own = ("bags.item=[rated,popularity]", "sweep.reg_bag=[1,10]", "split.validation=2")
     results, folder = trained(*QUIET, *DESCENT, "sweep.fold=[0,1]", *own)
-    said = "bags: item [rated,popularity], of training ratings alone"
+    said = "bags: item [rated,popularity]"
     assert said in results["protocol"].split("; ")
     assert results["method"]["bags"] == {"user": [], "item": ["rated", "popularity"]}
     assert results["chosen"]["reg_bag"] in (1, 10)
