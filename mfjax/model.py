@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, Int32, Int64, Shaped
+from jaxtyping import Bool, Float, Float64, Int, Int32, Int64, Shaped
 
 from mfjax.data.dataset import Dataset
 from mfjax.data.problem import Problem
 from mfjax.errors import InputError
 from mfjax.objective import held_out
 from mfjax.rows import Best, Seen, asked_ids, best_of_each, pair_of, rows_of, slices
-from mfjax.training.folding import Minimised, minimised, solved_row
+from mfjax.training.folding import Minimised, minimised, prior_of, solved_row
 from mfjax.training.lanes import Fit, rank_group
 from mfjax.training.protocol import AT_ONCE
 from mfjax.training.whole import read_json, taking_its_place
@@ -55,6 +55,9 @@ class Model:
       background: `[items]`, the rating as which a missing entry of an item counted.
       seen_starts: `[starts]`, where in `seen_items` each user's begin, and the last end.
       seen_items: `[seen]`, rows of the items of which each user had a rating, ascending.
+      rated_factors: `[rated, rank]`, what each item adds to the factors of the users who rated it,
+        over the root of how many they rated; `[0, rank]` where users are made of no such features.
+      rated_bias: `[rated]`, what it adds to their biases.
       titles: `[titles]`, one an item, empty where it has none; `[0]` where the data have none.
     """
 
@@ -75,6 +78,8 @@ class Model:
     background: Float[np.ndarray, " items"]
     seen_starts: Int64[np.ndarray, " starts"]
     seen_items: Int32[np.ndarray, " seen"]
+    rated_factors: Float[np.ndarray, "rated rank"]
+    rated_bias: Float[np.ndarray, " rated"]
     titles: Shaped[np.ndarray, " titles"]
 
     @classmethod
@@ -97,6 +102,7 @@ class Model:
             rank = user.shape[1] - 2 * spec.bias
             known = known._replace(reg=np.nan, reg_bias=np.nan)
         seen = _seen(problem, fit.lane.hparams, len(user))
+        rated = item[:0] if fit.rated is None else fit.rated
         return cls(
             user_factors=user[:, :rank],
             item_factors=item[:, :rank],
@@ -109,6 +115,8 @@ class Model:
             **_arrays(known),
             seen_starts=seen.starts,
             seen_items=seen.items,
+            rated_factors=rated[:, :rank],
+            rated_bias=rated[:, -2] if spec.bias else np.zeros(len(rated), item.dtype),
             titles=_titles(dataset),
         )
 
@@ -397,6 +405,9 @@ class Model:
     def fold_in(self, user: Any, ratings: Mapping[Any, float]) -> "Model":
         """The model with one user more, at the minimum of the objective given the items.
 
+        What the user rated is a part of the row where users are made of it (`bags.user=rated`); of
+        other features that they are made of a new user has none.
+
         Derivation: `mfjax.training.folding.solved_row`.
 
         Args:
@@ -424,7 +435,15 @@ class Model:
         if not np.isfinite(values).all():
             raise InputError(f"ratings: expected finite numbers, got {values.tolist()}")
         of = Minimised(**{name: getattr(self, name)[()] for name in Minimised._fields})
-        row = solved_row(of, self.item_factors, self.item_bias, float(self.mean), rated, values)
+        row = solved_row(
+            of,
+            self.item_factors,
+            self.item_bias,
+            float(self.mean),
+            rated,
+            values,
+            prior=self._prior(rated),
+        )
         factors, bias = (row[:-1], row[-1]) if self.bias else (row, 0)
         others = self.user_ids != new
         ids = self.user_ids[others].astype(np.result_type(self.user_ids, new))
@@ -438,6 +457,13 @@ class Model:
             seen_starts=seen.starts,
             seen_items=seen.items,
         )
+
+    def _prior(self, rated: Int[np.ndarray, " n"]) -> Float64[np.ndarray, " columns"] | float:
+        """What the features of a user who rated these items sum to."""
+        if not len(self.rated_factors):
+            return 0.0
+        bias = [self.rated_bias] if self.bias else []
+        return prior_of(np.column_stack([self.rated_factors, *bias]), rated)
 
     def start(self, dataset: Dataset) -> Factors:
         """The factors from which `Plan.warm` starts on other ratings, by their ids.

@@ -219,7 +219,7 @@ class _Setting(NamedTuple):
             "reg_bias": "bias=False" if not spec.bias else "",
             "missing_weight": f"missing={spec.missing!r}" if spec.missing != "zero" else "",
         }
-        for key in ("learning_rate", "momentum"):
+        for key in ("learning_rate", "momentum", "reg_bag"):
             idle[key] = "" if key in reads else f"method={method!r} as it is here"
         for key in given:
             if reason := idle.get(key):

@@ -138,13 +138,15 @@ class Ratings(NamedTuple):
 class Hparams(NamedTuple):
     """All that a sweep may batch: traced scalars, so that a new value never compiles again.
 
-    Ranges: learning_rate > 0; reg, reg_bias, init_scale >= 0; 0 <= missing_weight <= 1e6;
-    0 <= momentum < 1; 0 <= rank <= max_rank of its program; 0 <= seeds < 2³¹.
+    Ranges: learning_rate > 0; reg, reg_bias, reg_bag, init_scale >= 0;
+    0 <= missing_weight <= 1e6; 0 <= momentum < 1; 0 <= rank <= max_rank of its program;
+    0 <= seeds < 2³¹.
 
     Args:
       learning_rate: of the optimiser.
       reg: λ of the factors.
       reg_bias: λ of the biases.
+      reg_bag: λ of the embeddings of features.
       init_scale: standard deviation of the first factors.
       missing_weight: of a missing entry, with `missing=zero`.
       momentum: of an optimiser that reads it.
@@ -158,6 +160,7 @@ class Hparams(NamedTuple):
     learning_rate: float = 0.02
     reg: float = 0.05
     reg_bias: float = 0.01
+    reg_bag: float = 10.0
     init_scale: float = 0.1
     missing_weight: float = 1.0
     momentum: float = 0.9
@@ -368,10 +371,13 @@ class State(NamedTuple):
     Args:
       factors: as the last epoch left them.
       optimizer: the optimiser's own state, a pytree; () where there is none.
+      embeddings: `[features, columns]` of each side, of which the factors are partly made; None
+        where there are no features.
     """
 
     factors: Factors
     optimizer: PyTree
+    embeddings: Factors | None = None
 
 
 class Info(NamedTuple):
@@ -468,6 +474,8 @@ class Method(NamedTuple):
       averages: of a state, where what predicts is a mean over epochs: of the ratings that it was
         prepared with, those to be tested among them with weight 0 and without their values. None:
         the factors of the state predict.
+      rated: `(embeddings) -> [items, columns]`, what each item adds to the rows of the users who
+        rated it, over the root of how many they rated; None: nothing.
     """
 
     prepare: PrepareFn
@@ -481,6 +489,7 @@ class Method(NamedTuple):
     errors: ErrorsFn | None = None
     ignores: tuple[str, ...] = ()
     averages: Callable[[State], Averages] | None = None
+    rated: Callable[[Factors], Float[AnyArray, "items columns"]] | None = None
 
 
 @runtime_checkable
@@ -545,6 +554,7 @@ class Run(NamedTuple):
       epoch: scalar, the last that was trained.
       alive: scalar, False from the epoch on whose loss or factors were not finite.
       died_at: scalar, that epoch.
+      best_embeddings: of the best epoch; None where there are no features.
     """
 
     state: State
@@ -554,3 +564,4 @@ class Run(NamedTuple):
     epoch: Int[Array, ""]
     alive: Bool[Array, ""]
     died_at: Int[Array, ""]
+    best_embeddings: Factors | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from mfjax.app import CONF
 from mfjax.app.schema import JOBS, PROVIDED, keywords
+from mfjax.bags import BAGS
 from mfjax.data import PUBLISHED, SOURCES, SPLITS
 from mfjax.gradients import GRADIENTS
 from mfjax.kernels import KERNELS
@@ -48,6 +49,7 @@ def tables() -> Iterator[tuple[str, str, list[str], list[list[str]]]]:
         [[code(path.stem), _sets(path)] for path in _files("optimizer")],
     )
     yield _kernels()
+    yield _bags()
     yield _metrics()
     yield _metrics_of_lists()
     made = {name: source for name, source in SOURCES.items() if name not in PUBLISHED}
@@ -89,6 +91,15 @@ def _kernels() -> tuple[str, str, list[str], list[list[str]]]:
         "Ways to sum over the ratings of each row. Each is a gradient too, and what `als` takes."
     )
     return "Kernels", about, ["name", "how"], rows
+
+
+def _bags() -> tuple[str, str, list[str], list[list[str]]]:
+    rows = [[code(name), summary(source)] for name, source in BAGS.items()]
+    about = (
+        "`bags.user=NAME`, `bags.item=NAME`, or a list of several: what users and items are made "
+        "of beside a row of their own. See [bags](../guide/bags.md)."
+    )
+    return "Bags", about, ["name", "features"], rows
 
 
 def _metrics() -> tuple[str, str, list[str], list[list[str]]]:

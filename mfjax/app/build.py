@@ -11,6 +11,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from mfjax.app.adopted import OPTIMIZERS
+from mfjax.app.bags import bags_of, build_bags
 from mfjax.app.check import check
 from mfjax.app.lanes import Axes, Job, job_of, refuse_copies
 from mfjax.app.schema import TrainJob, keywords
@@ -161,7 +162,7 @@ def _refuse_many_splits(cuts: Sequence[Cut], dataset: Dataset) -> None:
 
 def _chosen(cfg: DictConfig, dataset: Dataset) -> _Chosen:
     """The method of a config, on tiles as suit it."""
-    make = build_method(cfg, build_optimizer(cfg))
+    make = build_method(cfg, build_optimizer(cfg), dataset)
     spec = build_spec(cfg, dataset.num_users, dataset.num_items)
     method = make(spec)
     tiling = build_tiling(cfg, dataset, spec, method.solves_rows)
@@ -357,14 +358,21 @@ def build_optimizer(cfg: DictConfig) -> Optimizer:
     return optimizer(OPTIMIZERS.get(name, name), **given, epochs=cfg.epochs)
 
 
-def build_method(cfg: DictConfig, opt: Optimizer) -> Callable[[Spec], Method]:
-    """What makes the Method of a Spec: the chosen row of METHODS, with what it wants by keyword."""
+def build_method(
+    cfg: DictConfig, opt: Optimizer, dataset: Dataset | None = None
+) -> Callable[[Spec], Method]:
+    """What makes the Method of a Spec: the chosen row of METHODS, with what it wants by keyword.
+
+    Without a `dataset` there are no features of what it says of users and items.
+    """
     make = call(METHODS, cfg.method, "method", chooser="method")
     asked = wanted(cfg.method.name)
+    bags = build_bags(cfg, dataset)
     parts = {
         "gradient": build_gradient(cfg),
         "kernel": KERNELS[kernel_of(cfg).name],
         "optimizer": lambda spec: opt,
+        "bags": lambda spec: bags,
     }
 
     def method(spec: Spec) -> Method:
@@ -409,6 +417,8 @@ def method_in_values(cfg: DictConfig) -> dict[str, Any]:
             said["batch_size"] = kernel.usual_batch_size(build_optimizer(cfg))
     if "optimizer" in asked:
         said["optimizer"] = plain_section(cfg.optimizer)
+    if bags := bags_of(cfg):
+        said["bags"] = bags
     return said
 
 

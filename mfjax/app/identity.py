@@ -41,7 +41,7 @@ def flat(cfg: DictConfig) -> dict[str, Any]:
     counting = {key: value for key, value in whole.items() if key not in CHANGES_NO_NUMBER}
     values = dict(sorted(leaves(counting)))
     digests = {f"{key}, sha256": of["sha256"] for key, of in provenance_of(values).items()}
-    return values | digests | _digest_of_start(cfg)
+    return values | digests | _digest_of_start(cfg) | _digests_of_asides(cfg)
 
 
 def _digest_of_start(cfg: DictConfig) -> dict[str, str]:
@@ -49,8 +49,19 @@ def _digest_of_start(cfg: DictConfig) -> dict[str, str]:
     file = Path(cfg.init.path or "").expanduser() / FACTORS
     if cfg.init.path is None or not file.is_file():
         return {}
+    return {"init.path, sha256": _digest_of(file)}
+
+
+def _digests_of_asides(cfg: DictConfig) -> dict[str, str]:
+    """Those of the files of what is known of users and items, where there are any."""
+    keys = {key: cfg.bags[key] for key in ("user_file", "item_file") if cfg.bags[key] is not None}
+    files = {key: Path(path).expanduser() for key, path in keys.items()}
+    return {f"bags.{key}, sha256": _digest_of(at) for key, at in files.items() if at.is_file()}
+
+
+def _digest_of(file: Path) -> str:
     with file.open("rb") as opened:
-        return {"init.path, sha256": hashlib.file_digest(opened, "sha256").hexdigest()}
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def static(cfg: DictConfig) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from omegaconf import DictConfig
 
+from mfjax.app.bags import KEYS, SIDES, in_words, keys_of_bags
 from mfjax.app.build import (
     build_method,
     build_optimizer,
@@ -225,12 +226,17 @@ def _of_method(cfg: DictConfig) -> Idle:
         found |= _of_hparam(key, by_method) if key in DEFAULTS else {key: by_method}
     if method.averages is None:
         found["ensemble"] = by_method
-    for key in ("learning_rate", "momentum"):
+    if "bags" not in parts:
+        found["bags"] = by_method
+    for key in ("learning_rate", "momentum", "reg_bag"):
         if key not in method.reads:
             is_of_optimizer = "optimizer" in parts and key not in opt.reads
             by_optimizer = Reason("optimizer", f"with optimizer={cfg.optimizer.name}")
             found |= _of_hparam(key, by_optimizer if is_of_optimizer else by_method)
-    return _of_optimizer(cfg, opt, method) | _of_start(cfg) | _of_split(cfg, method) | found
+    if "bags" in parts and "reg_bag" not in method.reads:
+        found |= _of_hparam("reg_bag", Reason("bags", "without bags.user or bags.item"))
+    of_parts = _of_optimizer(cfg, opt, method) | _of_bags(cfg)
+    return of_parts | _of_start(cfg) | _of_split(cfg, method) | found
 
 
 def _of_optimizer(cfg: DictConfig, opt: Optimizer, method: Method) -> Idle:
@@ -245,6 +251,18 @@ def _of_optimizer(cfg: DictConfig, opt: Optimizer, method: Method) -> Idle:
     elif opt.moves == "rows":
         said = f"with optimizer={cfg.optimizer.name}, which moves no other rows than a batch's"
         found["optimizer.lazy"] = Reason("optimizer", said)
+    return found
+
+
+def _of_bags(cfg: DictConfig) -> Idle:
+    """What the sources of features do not read."""
+    found: Idle = {}
+    for side in SIDES:
+        read = keys_of_bags(cfg, side)
+        reason = Reason(f"bags.{side}", f"with bags.{side}={in_words(cfg.bags[side])}")
+        for key in KEYS:
+            if key not in read:
+                found[f"bags.{side}_{key}"] = reason
     return found
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mfjax.app.bags import bags_in_words
 from mfjax.app.build import Experiment
 from mfjax.app.sealed import ALL_TESTED, NOT_TESTED
 from mfjax.averages import COVERED, intervals, mixing
@@ -33,6 +34,7 @@ def measure(
     rule = experiment.sweep.plan.schedule.lists
     said = [
         _how(experiment, outcome),
+        *filter(None, [bags_in_words(experiment.method.get("bags", {}))]),
         *([] if rule is None else [rule.words]),
         *[NOT_TESTED] * (not all(outcome.test)),
         *[ALL_TESTED] * all_tested,

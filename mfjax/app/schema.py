@@ -32,7 +32,7 @@ from mfjax.reporting.saving import FORMATS, Saving
 from mfjax.training.epochs import CHOOSE, Schedule
 from mfjax.types import CONVENTIONS, NO_FOLD, WIDTHS, Hparams, Spec
 
-PROVIDED = ("data", "split_seed", "spec", "gradient", "kernel", "optimizer")  # by `build`
+PROVIDED = ("data", "split_seed", "spec", "gradient", "kernel", "optimizer", "bags")  # by `build`
 GROUPS: dict[str, Mapping[str, Callable]] = {"data": SOURCES, "split": SPLITS, "method": METHODS}
 DEFAULTS = Hparams()._asdict()
 
@@ -62,6 +62,25 @@ class OptimizerConfig:
     schedule: str = "constant"
     final: float = 0.01
     lazy: bool = False
+
+
+@dataclass
+class BagsConfig:
+    """What users and items are made of beside a row of their own (`mfjax.bags`).
+
+    Args:
+      user, item: their features: a row of BAGS, or a list of several; `none`: they have none.
+      user_file, item_file: a table (CSV) of what is known of them, their ids in its first column;
+        not given, what the data have.
+      user_columns, item_columns: of it, those that `columns` takes.
+    """
+
+    user: Any = "none"
+    item: Any = "none"
+    user_file: str | None = None
+    item_file: str | None = None
+    user_columns: list[str] | None = None
+    item_columns: list[str] | None = None
 
 
 @dataclass
@@ -212,6 +231,7 @@ OF_A_PROGRAM = (
     "gradient",
     "kernel",
     "optimizer",
+    "bags",
     "hparams",
     "init",
     "epochs",
@@ -448,6 +468,7 @@ class Config:
     gradient: str | None = None
     kernel: str = AUTO
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    bags: BagsConfig = field(default_factory=BagsConfig)
     hparams: Any = None  # HparamsConfig
     sweep: Any = None  # SweepConfig
     search: SearchConfig = field(default_factory=SearchConfig)
@@ -600,6 +621,7 @@ RANGES: dict[str, _Range] = {  # of a field of Hparams: also of its axis of the 
     "learning_rate": _POSITIVE,
     "reg": _NOT_NEGATIVE,
     "reg_bias": _NOT_NEGATIVE,
+    "reg_bag": _NOT_NEGATIVE,
     "init_scale": _NOT_NEGATIVE,
     "missing_weight": (lambda x: 0 <= x <= 1e6, "a number from 0 to 1e6, the most that is exact"),
     "momentum": (lambda x: 0 <= x < 1, "a number from 0 up to, and not, 1"),

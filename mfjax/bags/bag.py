@@ -1,19 +1,13 @@
-r"""Bags of features: what a user or an item is made of beside a row of its own.
-
-With sparse features X `[users, F]` of the users and Z `[items, F']` of the items, and an embedding
-of each feature, B and D,
-
-    U~ = U + X B        V~ = V + Z D                                                             (1)
-
-are the factors of `mfjax.objective`, biases among them, and its regulariser is of the tables apart:
-
-    ½ s [Σ reg_c ρ_i u_ic² + Σ reg_c σ_j v_jc² + reg_bag (Σ b_fc² + Σ d_fc²)]                    (2)
+r"""The sparse features X of one side, and the two sums over them.
 
 An entry of X in a lane is X_if = x_if a_i·b_f: x_if is laid out once, and is 0 in a lane that holds
 out the rating that it comes of; a_i are the lane's SCALES of row i, of which the one-hot b_f takes
-that of feature f. Sums of such entries are a kernel's: of rows [a_i | 0], [b_f | t_f] and ratings
-of 0 the errors are X_if, and the gradient of row i is Σ_f X_if [b_f | t_f], of which X T is a part;
-Xᵀ R is a part of the gradient of the other rows, where they are [a_i | r_i], [b_f | 0].         (3)
+that of feature f. Sums of such entries are a kernel's. Of rows [a_i | 0] and [b_f | t_f], and
+ratings of 0, the errors are X_if and the gradient of row i is
+
+    Σ_f X_if [b_f | t_f]                                                                         (1)
+
+of which X T is a part; Xᵀ R is one of the gradient of the other rows, of [a_i | r_i] and [b_f | 0].
 """
 
 from collections.abc import Sequence
@@ -26,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mfjax.bags.features import SCALES, Source, num_rows
+from mfjax.bags.features import SCALES, Source, num_rows, rated
 from mfjax.kernels import KERNELS
 from mfjax.kernels.choice import choice
 from mfjax.objective import Columns, LaneTerms
-from mfjax.types import Factors, Ratings, Sides, Spec
+from mfjax.types import AnyArray, Factors, Ratings, Sides, Spec
 
 
 class Block(NamedTuple):
@@ -80,7 +74,7 @@ def prepare_bag(
     """The bag of one side, on the host.
 
     Args:
-      sources: of its features, one after the other.
+      sources: of its features, one after the other; `rated` comes first.
       ratings: to train and validate on, in NumPy; padding of weight 0 may stand anywhere.
       side: whose rows have the features: 0, users, or 1, items.
       spec: the shapes, the dtype and the tiling.
@@ -95,7 +89,8 @@ def prepare_bag(
     """
     if not sources:
         return None
-    parts = [source(ratings, side, spec) for source in sources]
+    in_order = sorted(sources, key=lambda source: source is not rated)
+    parts = [source(ratings, side, spec) for source in in_order]
     before = np.cumsum([0, *(part.count for part in parts)])
     entries = Ratings.of(
         np.concatenate([part.row for part in parts]),
@@ -123,11 +118,11 @@ def prepare_bag(
 
 
 def spread(
-    bag: Bag, table: Float[Array, "features columns"], lane: LaneTerms
+    bag: Bag, table: Float[AnyArray, "features columns"], lane: LaneTerms
 ) -> Float[Array, "rows columns"]:
     """X T: what the features of each row sum to, in O(entries · columns).
 
-    Derivation: equation (3) of this module.
+    Derivation: equation (1) of this module.
 
     Args:
       bag: X of one side.
@@ -144,11 +139,11 @@ def spread(
 
 
 def collect(
-    bag: Bag, rows: Float[Array, "rows columns"], lane: LaneTerms
+    bag: Bag, rows: Float[AnyArray, "rows columns"], lane: LaneTerms
 ) -> Float[Array, "features columns"]:
     """Xᵀ R: what the rows that have each feature sum to, in O(entries · columns).
 
-    Derivation: equation (3) of this module.
+    Derivation: equation (1) of this module.
 
     Args:
       bag: X of one side.
@@ -178,9 +173,9 @@ def dense(bag: Bag, lane: LaneTerms) -> Float[Array, "rows features"]:
 
 
 def _scales(
-    bag: Bag, lane: LaneTerms, like: Float[Array, "n columns"]
+    bag: Bag, lane: LaneTerms, like: Float[AnyArray, "n columns"]
 ) -> tuple[Float[Array, "rows scales"], Float[Array, "features scales"]]:
-    """The rows a_i and b_f of equation (3)."""
+    """The rows a_i and b_f of equation (1)."""
     names = list(dict.fromkeys(block.scale for block in bag.blocks))
     count = lane.counts[bag.side]
     of_rows = jnp.stack([SCALES[name](count) for name in names], axis=1)
@@ -189,7 +184,7 @@ def _scales(
 
 
 def _beside(
-    left: Float[Array, "rows scales"], right: Float[Array, "rows columns"]
+    left: Float[Array, "rows scales"], right: Float[AnyArray, "rows columns"]
 ) -> Float[Array, "rows both"]:
     return jnp.concatenate([left, right], axis=1)
 

@@ -1,13 +1,14 @@
 """Where features come from: each source gives those of the rows of one side."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
+from mfjax.errors import InputError
 from mfjax.types import Ratings, Sides, Spec
 
 # what a lane makes of an entry
@@ -126,3 +127,71 @@ def popularity(ratings: Ratings, side: int, spec: Spec) -> Features:
         count=1,
         scale="log_standardised",
     )
+
+
+def columns(
+    ratings: Ratings, side: int, spec: Spec, *, about: Any, columns: Sequence[str]
+) -> Features:
+    """A feature for every value of some columns of what is known of the rows.
+
+    A value is what stands in a row, or one of a list that does; an empty one gives no feature.
+
+    Args:
+      ratings: not read.
+      side: whose rows have the features: 0, users, or 1, items.
+      spec: the shapes, of which nothing is read.
+      about: a Polars frame, a row a row of the side; None: nothing is known of them.
+      columns: of it, by name.
+
+    Returns:
+      The values of each column in their order, as text.
+
+    Raises:
+      InputError: it has no such column.
+    """
+    there = [] if about is None else about.columns
+    parts = []
+    count = 0
+    for name in columns:
+        if name not in there:
+            what = ("users", "items")[side]
+            known = ", ".join(there) or "nothing"
+            raise InputError(f"no column {name!r} of the {what}, of which {known} is known")
+        row, value = _values(about[name])
+        values, feature = np.unique(value, return_inverse=True)
+        parts.append((row, feature + count))
+        count += len(values)
+    row, feature = map(np.concatenate, zip(*parts, strict=True))
+    return Features(
+        row=row,
+        feature=feature,
+        value=np.ones(len(row)),
+        fold=np.full(len(row), -1),
+        count=count,
+    )
+
+
+def _values(column: Any) -> tuple[Int[np.ndarray, " n"], Shaped[np.ndarray, " n"]]:
+    """The rows and the values of a column of a frame, those of lists one by one."""
+    lists = [one if isinstance(one, list) else [one] for one in column.to_list()]
+    filled = [[value for value in one if value is not None] for one in lists]
+    row = np.repeat(np.arange(len(filled)), list(map(len, filled)))
+    return row, np.array([str(value) for one in filled for value in one], dtype=str)
+
+
+def genres(ratings: Ratings, side: int, spec: Spec, *, about: Any) -> Features:
+    """The genres that data sets list of their items.
+
+    Args:
+      ratings: not read.
+      side: whose rows have the features: 0, users, or 1, items.
+      spec: the shapes, of which nothing is read.
+      about: a Polars frame with a column `genres`, a row a row of the side.
+
+    Returns:
+      A feature a genre, in their order.
+
+    Raises:
+      InputError: it has no such column.
+    """
+    return columns(ratings, side, spec, about=about, columns=["genres"])

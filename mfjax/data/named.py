@@ -11,8 +11,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Shaped
 
+from mfjax.data.aside import aligned
 from mfjax.data.dataset import Dataset, Reading
 from mfjax.data.published import PUBLISHED, ItemFile, Published
 from mfjax.data.reading import read
@@ -83,7 +83,7 @@ def _parsed(name: str, file: Path, digest: str, record: Published) -> Dataset:
     if record.items is None or text is None:
         return dataset
     items = _items(text.decode(record.items.encoding), record.items)
-    return replace(dataset, items=_aligned(items, dataset.item_ids))
+    return replace(dataset, items=aligned(items, dataset.item_ids))
 
 
 def _item_text(file: Path, items: ItemFile, is_archive: bool) -> bytes | None:
@@ -104,12 +104,12 @@ def _items(text: str, items: ItemFile) -> "pl.DataFrame":
 
     if items.form == "csv":
         frame = pl.read_csv(io.StringIO(text), infer_schema=False)
-        frame = frame.select(item=frame.columns[0], title=frame.columns[1], genres=frame.columns[2])
+        frame = frame.select(id=frame.columns[0], title=frame.columns[1], genres=frame.columns[2])
         return frame.with_columns(_genres())
     lines = [line for line in text.splitlines() if line]
     if items.form == "::":
         fields = [line.split("::") for line in lines]
-        columns = {"item": [one[0] for one in fields], "title": [one[1] for one in fields]}
+        columns = {"id": [one[0] for one in fields], "title": [one[1] for one in fields]}
         frame = pl.DataFrame({**columns, "genres": [one[-1] for one in fields]})
         return frame.with_columns(_genres())
     fields = [line.split("|") for line in lines]
@@ -118,7 +118,7 @@ def _items(text: str, items: ItemFile) -> "pl.DataFrame":
         [genre for genre, flag in zip(GENRES, of_item, strict=True) if flag == "1"]
         for of_item in flags
     ]
-    columns = {"item": [one[0] for one in fields], "title": [one[1] for one in fields]}
+    columns = {"id": [one[0] for one in fields], "title": [one[1] for one in fields]}
     return pl.DataFrame(
         {**columns, "genres": genres}, schema_overrides={"genres": pl.List(pl.String)}
     )
@@ -132,15 +132,6 @@ def _genres() -> "pl.Expr":
     none = pl.lit([], dtype=pl.List(pl.String))
     is_none = pl.col("genres") == "(no genres listed)"
     return pl.when(is_none).then(none).otherwise(split).alias("genres")
-
-
-def _aligned(items: "pl.DataFrame", item_ids: Shaped[np.ndarray, " items"]) -> "pl.DataFrame":
-    """A row an item that was rated, in their order; null where nothing is known of it."""
-    import polars as pl
-
-    rated = pl.DataFrame({"item": item_ids.astype(str)})
-    known = items.unique("item", keep="first")
-    return rated.join(known, on="item", how="left", maintain_order="left").drop("item")
 
 
 # what is kept of it

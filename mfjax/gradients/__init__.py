@@ -10,6 +10,7 @@ from mfjax.gradients.as_loss import as_loss
 from mfjax.gradients.by_kernel import by_kernel
 from mfjax.gradients.coo import coo, coo_autodiff
 from mfjax.gradients.dense import autodiff, matrix, numerical, rowwise
+from mfjax.gradients.with_bags import with_bags
 from mfjax.kernels import KERNELS
 from mfjax.types import Gradient, Spec
 
@@ -24,4 +25,4 @@ GRADIENTS: dict[str, Callable[[Spec], Gradient]] = {
     "numerical": numerical,
 }
 
-__all__ = ["GRADIENTS", "as_loss"]
+__all__ = ["GRADIENTS", "as_loss", "with_bags"]

@@ -99,6 +99,7 @@ def start(method: Method, data: Data, hparams: Hparams) -> Run:
         epoch=zero,
         alive=jnp.array(True),
         died_at=zero,
+        best_embeddings=state.embeddings,
     )
 
 
@@ -186,14 +187,20 @@ def after_epoch(
     # a lane that holds nothing out has no metric to choose by: its last epoch is its best
     better = evaluated & (is_better | ~(score >= run.best_score))
     measured = better & ~jnp.isnan(score)
+    best, best_embeddings = jax.lax.cond(
+        better,
+        lambda: (state.factors, state.embeddings),
+        lambda: (run.best, run.best_embeddings),
+    )
     return Run(
         state=state,
-        best=jax.lax.cond(better, lambda: state.factors, lambda: run.best),
+        best=best,
         best_score=jnp.where(measured, score, run.best_score),
         best_epoch=jnp.where(better, epoch, run.best_epoch),
         epoch=epoch,
         alive=finite,
         died_at=jnp.where(finite, run.died_at, epoch),
+        best_embeddings=best_embeddings,
     )
 
 

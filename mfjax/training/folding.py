@@ -63,6 +63,7 @@ def solved_row(
     rated: Int[np.ndarray, " n"],
     values: Float64[np.ndarray, " n"],
     weights: Float64[np.ndarray, " n"] | float = 1.0,
+    prior: Float64[np.ndarray, " columns"] | float = 0.0,
 ) -> Float64[np.ndarray, " columns"]:
     """The row of a user who rated these items so: the factors, and then the bias.
 
@@ -70,7 +71,8 @@ def solved_row(
     ½ Σ_rated w_j (x_j·z − y_j)² + ½ α Σ_others (x_j·z − y_j)² + ½ ρ Σ_c reg_c z_c², where y_j is
     the rating, or else the background, less μ and c_j: `mfjax.objective` on one row. It is where
     (Σ w_j x_j x_jᵀ + ρ diag(reg)) z = Σ w_j y_j x_j. ρ of `reg_by=total` is the number of ratings
-    of the training.
+    of the training. Of a user who is made of features, z is what is beside them, and y_j less
+    x_j·prior: the row is prior + z.
 
     Args:
       of: what the fit minimised.
@@ -80,6 +82,7 @@ def solved_row(
       rated: places of the items that the user rated.
       values: their ratings.
       weights: of each, or of all.
+      prior: what the features of the user sum to, in the columns of the row.
     """
     x = items.astype(np.float64)
     reg = np.full(x.shape[1], of.reg)
@@ -90,13 +93,26 @@ def solved_row(
     weight = np.full(len(x), of.missing_weight)
     target[rated] = values
     weight[rated] = weights
-    target -= mean + item_bias
+    target -= mean + item_bias + (x * prior).sum(1)
     if not of.missing_weight:  # the others say nothing
         x, weight, target = x[rated], weight[rated], target[rated]
     times = {"row": 1, "count": max(len(rated), 1), "total": of.num_ratings}
     normal = x.T @ (weight[:, None] * x) + np.diag(times[of.reg_by] * reg)
     row, *_ = np.linalg.lstsq(normal, x.T @ (weight * target))
-    return row
+    return prior + row
+
+
+def prior_of(
+    rated: Float[np.ndarray, "items columns"], items: Int[np.ndarray, " n"]
+) -> Float64[np.ndarray, " columns"]:
+    """What the features of a user who rated these items sum to.
+
+    Args:
+      rated: what each item adds, over √n.
+      items: the n that the user rated.
+    """
+    total = rated[items].astype(np.float64).sum(0)
+    return total / np.sqrt(max(len(items), 1))
 
 
 def with_given(fit: Fit, problem: Problem, spec: Spec) -> Fit:
@@ -117,6 +133,8 @@ def with_given(fit: Fit, problem: Problem, spec: Spec) -> Fit:
     user, item = map(np.array, fit.factors)
     rank = int(fit.lane.hparams.rank)
     item_bias = item[:, -1] if spec.bias else np.zeros(len(item), item.dtype)
+    rated = np.zeros_like(item) if fit.rated is None else fit.rated
+    of_row = [*range(rank), -2] if spec.bias else [*range(rank)]
     by_user = np.argsort(given.user, kind="stable")
     new, first = np.unique(given.user[by_user], return_index=True)
     for row, places in zip(new, np.split(by_user, first[1:]), strict=True):
@@ -128,6 +146,7 @@ def with_given(fit: Fit, problem: Problem, spec: Spec) -> Fit:
             given.item[places],
             given.value[places],
             given.weight[places],
+            prior_of(rated[:, of_row], given.item[places]),
         )
         user[row, :rank] = solved[:rank]
         if spec.bias:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Float, Int
 
 from mfjax.data.problem import Problem
 from mfjax.errors import InputError
@@ -107,6 +107,8 @@ class Fit(NamedTuple):
       best_epoch: from 1; 0 where it diverged before its first evaluation.
       history: `[epochs]` of each column; NaN where the lane was not evaluated.
       averages: over the samples of a method that has them, whose kept ones the factors are of.
+      rated: `[items, columns]`, what each item adds to the users who rated it, over the root of how
+        many they rated; None where users are made of no such features.
     """
 
     lane: Lane
@@ -116,6 +118,7 @@ class Fit(NamedTuple):
     best_epoch: int
     history: History
     averages: Averages | None = None
+    rated: Float[np.ndarray, "items columns"] | None = None
 
     def __repr__(self) -> str:
         """One line: how it ended, its errors at the best epoch, and what of its lane is special."""

@@ -146,6 +146,7 @@ class Sweep:
         if self.plan.spec.bias:
             problem = self.plan.problems[lane.hparams.cut]
             mean = mean_rating(problem.ratings, lane.hparams)
+        of_rated = self._method.rated
         names = history_columns(self.plan.schedule.choose_by)
         history = {name: track.history[name][:epoch] for name in names}
         averages = None
@@ -161,6 +162,7 @@ class Sweep:
             best_epoch=int(run.best_epoch),
             history=history,
             averages=averages,
+            rated=of_rated and np.asarray(of_rated(run.best_embeddings)),
         )
 
     def _blocks(

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from mfjax import GRADIENTS, KERNELS, METHODS, optimizer
+from mfjax import BAGS, GRADIENTS, KERNELS, METHODS, Sides, optimizer
 from mfjax.errors import InputError
 from mfjax.kernels.choice import available
 from mfjax.kernels.native.visits import moves_of
@@ -18,6 +18,7 @@ OPTIMIZERS = {
     "lazy adam": optimizer("adam", lazy=True),
 }
 ALTERNATING = ("als", "als_cg")
+OF_BOTH = Sides((BAGS["rated"],), (BAGS["rated"],))
 SMALL = {"batch_size": 4}  # several batches an epoch
 
 
@@ -73,6 +74,21 @@ CASES = {
         partial(made, make, opt, kernel), alternates=name in ALTERNATING
     ).items()
 }
+
+
+TAKE_BAGS = [name for name, make in METHODS.items() if "bags" in inspect.signature(make).parameters]
+BAGGED = {
+    f"{name}, {opt}, with bags: {what}": pytest.param(
+        check, marks=[] if opt in ("none", "sgd") else pytest.mark.slow
+    )
+    for name in TAKE_BAGS
+    for opt in optimizers_of(METHODS[name])
+    for what, check in method_checks(
+        partial(made, partial(METHODS[name], bags=OF_BOTH), opt, "xla"),
+        alternates=name in ALTERNATING,
+    ).items()
+}
+CASES |= BAGGED
 
 
 @pytest.mark.parametrize("check", CASES.values(), ids=CASES)

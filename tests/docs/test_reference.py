@@ -87,6 +87,7 @@ def test_the_page_of_tables_has_every_row_with_what_it_is():
         mfjax.GRADIENTS,
         mfjax.METHODS,
         mfjax.KERNELS,
+        mfjax.BAGS,
         mfjax.METRICS,
         mfjax.SOURCES,
         mfjax.SPLITS,

@@ -43,6 +43,7 @@ BASES = {  # a method, and what else is set where its keys are tried
 MORE = {
     "sgd, plain": (TWICE,),
     "descent, coo": (TWICE, "method=descent", "gradient=coo", "missing=zero", "bias=false"),
+    "descent, bags": (TWICE, "method=descent", "bags.item=[rated,popularity]"),
     "descent, kfold": (
         *("method=descent", "split=kfold", "replicates=1", "hparams.fold=-2"),
         "sweep.reg=[0.1,0.2]",
@@ -77,6 +78,8 @@ def test_every_method_is_tried():
 
 OTHERS = {
     "data.name": "matrix",
+    "bags.user": "rated",
+    "bags.item": "rated",
     "init.user": [[0.1] * 16] * 6,
     "init.item": [[0.1] * 16] * 5,
     "lanes_per_program": 1,
@@ -171,7 +174,7 @@ def comes_to(cfg):
     plan = experiment.sweep.plan
     first = next(iter(plan.problems.values()))
     parameters = inspect.signature(METHODS[cfg.method.name]).parameters
-    given = [key for key in ("optimizer", "gradient") if key in parameters]
+    given = [key for key in ("optimizer", "gradient", "bags") if key in parameters]
     made_of = OmegaConf.to_container(
         OmegaConf.masked_copy(cfg, ["method", "epochs", "kernel", *given])
     )

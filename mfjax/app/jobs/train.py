@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 
 from mfjax.app import tables, terminal
 from mfjax.app.adopted import provenance_of
+from mfjax.app.bags import bags_in_words, known_in_words
 from mfjax.app.build import Experiment, build, plain_section
 from mfjax.app.contracts import hold_to_contracts
 from mfjax.app.drawing import drawing_apart, saving_of
@@ -63,7 +64,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
         case Ready(trained):
             before = trained.seconds["compile"] + trained.seconds["train"]  # this job began
             terminal.say_data(trained.experiment.dataset, trained.experiment.start)
-            say_kernel(trained.experiment.method)
+            say_method(cfg, trained.experiment)
             return write_and_show(cfg, folder, trained, began - before)
         case Nothing():
             return run_alone(cfg, folder, began)
@@ -84,7 +85,7 @@ def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
             "hydra.run.dir=… says where"
         )
     terminal.say_data(experiment.dataset, experiment.start)
-    say_kernel(experiment.method)
+    say_method(cfg, experiment)
     with drawing_apart(cfg) as apart:
         with finishing_the_chunk() as stop:
             checkpoints = Checkpoints(
@@ -99,9 +100,16 @@ def run_alone(cfg: DictConfig, folder: Path, began: float) -> bool:
         return write_and_show(cfg, folder, trained, began, apart, own_checkpoints=True)
 
 
-def say_kernel(method: Mapping[str, Any]) -> None:
-    """What sums over the ratings, and why; a warning where compiled kernels are lacking."""
-    if kernel := method.get("kernel"):
+def say_method(cfg: DictConfig, experiment: Experiment) -> None:
+    """The features, and what sums over the ratings, and why.
+
+    A warning where compiled kernels are lacking.
+    """
+    if bags := experiment.method.get("bags"):
+        terminal.say(bags_in_words(bags).capitalize())
+        for line in known_in_words(cfg, experiment.dataset):
+            terminal.say(f"  {line}")
+    if kernel := experiment.method.get("kernel"):
         say = terminal.warn if kernel["is_lacking"] else terminal.say
         say(f"Kernel: {kernel['name']} ({kernel['reason']})")
 

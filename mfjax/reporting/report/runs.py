@@ -18,7 +18,7 @@ RESULTS = "results.json"
 SPLITS = "splits.parquet"
 LANES = "lanes.csv"
 WANTED = "expected the output folder of a finished training run, or of job=compare"
-APART = ("intervals: ", "not tested", "all are tested")  # of a protocol: not how it was split
+APART = ("bags: ", "intervals: ", "not tested", "all are tested")  # of a protocol: no split
 AS_READ = "ratings as read"  # a digest that other machines may not have
 COLD = ("_warm", "_cold")  # of a column: that of test ratings with or without a rating before them
 
@@ -319,7 +319,7 @@ def protocol_of(run: Run) -> str:
 
 def remarks_of(run: Run) -> list[str]:
     """What else the protocol says that a reader must know, of the tests."""
-    return [part for part in _protocol(run) if part.startswith(APART[1:])]
+    return [part for part in _protocol(run) if part.startswith(APART[2:])]
 
 
 def _protocol(run: Run) -> list[str]:

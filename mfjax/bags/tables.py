@@ -1,0 +1,151 @@
+"""Tables of rows and of embeddings, and the factors that both come to."""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Float
+
+from mfjax.bags.bag import Bag, collect, prepare_bag, spread
+from mfjax.bags.features import Sources, num_rows
+from mfjax.objective import FoldSums, LaneTerms
+from mfjax.types import AnyArray, Factors, PrepareFn, Ratings, Sides, Spec
+
+
+class Bagged(NamedTuple):
+    """A layout of ratings with the bags of their lanes.
+
+    Args:
+      ratings: the layout of what is within.
+      bags: the Bag of each side; None of one without features.
+    """
+
+    ratings: Any
+    bags: Sides
+
+    @property
+    def sums(self) -> FoldSums:
+        """The sums of the folds."""
+        return self.ratings.sums
+
+
+def prepare_bagged(
+    ratings: Ratings, prepare: PrepareFn, sources: Sources, spec: Spec, kernel: str | None = None
+) -> Bagged:
+    """A layout of ratings with their bags, on the host.
+
+    Args:
+      ratings: to train and validate on, in NumPy.
+      prepare: the layout of what is within.
+      sources: of the features of each side.
+      spec: the shapes, the dtype and the tiling.
+      kernel: a row of `mfjax.kernels.KERNELS`, which sums; None: the best there is.
+
+    Returns:
+      Both.
+
+    Raises:
+      InputError: as `prepare`, or a source has no features of these rows.
+    """
+    bags = [
+        prepare_bag(of_side, ratings, side, spec, kernel=kernel)
+        for side, of_side in enumerate(sources)
+    ]
+    return Bagged(prepare(ratings), Sides(*bags))
+
+
+def embeddings_of_rated(embeddings: Factors, spec: Spec) -> Float[AnyArray, "items columns"]:
+    """What each item adds to the users who rated it, where `rated` is a source of the users.
+
+    Args:
+      embeddings: of both sides.
+      spec: of which the number of items is read.
+
+    Returns:
+      `[items, columns]`, over √n of a user who rated n items.
+    """
+    return embeddings.user[: spec.num_items]  # `prepare_bag` has them first
+
+
+def no_embeddings(bags: Sides, spec: Spec) -> Factors:
+    """The embeddings from which training starts, all 0.
+
+    Args:
+      bags: of both sides.
+      spec: of which the columns and the dtype are read.
+
+    Returns:
+      `[features, columns]` of each side; no rows where it has no bag.
+    """
+
+    def of_side(bag: Bag | None):
+        count = 0 if bag is None else bag.num_features
+        return jnp.zeros((count, spec.columns), spec.dtype)
+
+    return Factors(*map(of_side, bags))
+
+
+def stacked(own: Factors, embeddings: Factors) -> Factors:
+    """Both in one table a side, so that an optimiser works on them as on factors.
+
+    Args:
+      own: `[users, columns]` and `[items, columns]`.
+      embeddings: `[features, columns]` of each side.
+
+    Returns:
+      The own rows of each side, and after them its embeddings.
+    """
+    sides = zip(own, embeddings, strict=True)
+    return Factors(*(jnp.concatenate(both) for both in sides))
+
+
+def apart(tables: Factors, spec: Spec) -> tuple[Factors, Factors]:
+    """What `stacked` put together.
+
+    Args:
+      tables: of each side.
+      spec: of which the numbers of users and items are read.
+
+    Returns:
+      The own rows, and the embeddings.
+    """
+    ends = [num_rows(spec, side) for side in range(len(tables))]
+    sides = list(zip(tables, ends, strict=True))
+    own = Factors(*(table[:end] for table, end in sides))
+    return own, Factors(*(table[end:] for table, end in sides))
+
+
+def combined(own: Factors, embeddings: Factors, bags: Sides, lane: LaneTerms) -> Factors:
+    """U~ and V~ of equation (1) of `mfjax.bags`.
+
+    Args:
+      own: U and V, pinned.
+      embeddings: B and D, 0 in the pinned columns.
+      bags: X and Z.
+      lane: whose features they are.
+
+    Returns:
+      The factors that predict, pinned.
+    """
+
+    def of_side(rows, table, bag: Bag | None):
+        return rows if bag is None else rows + spread(bag, table, lane)
+
+    return Factors(*map(of_side, own, embeddings, bags))
+
+
+def collected(rows: Factors, bags: Sides, lane: LaneTerms) -> Factors:
+    """Xᵀ and Zᵀ times rows of each side.
+
+    Args:
+      rows: `[users, columns]` and `[items, columns]`.
+      bags: X and Z.
+      lane: whose features they are.
+
+    Returns:
+      `[features, columns]` of each side; no rows where it has no bag.
+    """
+
+    def of_side(rows, bag: Bag | None):
+        return rows[:0] if bag is None else collect(bag, rows, lane)
+
+    return Factors(*map(of_side, rows, bags))

@@ -1,0 +1,55 @@
+"""The gradient of factors that are partly made of features, from any gradient of factors."""
+
+from functools import partial
+
+from jaxtyping import Array, Float
+
+from mfjax.bags import Sources
+from mfjax.bags.tables import Bagged, apart, collected, combined, prepare_bagged, stacked
+from mfjax.objective import lane_terms, pin, regulariser, zero_pinned
+from mfjax.types import Factors, Gradient, Hparams, Spec
+
+
+def with_bags(gradient: Gradient, bags: Sources, spec: Spec) -> Gradient:
+    """The gradient in U, V and in the embeddings B, D of features.
+
+    Derivation: equation (3) of `mfjax.bags`: G is the given gradient at U~, V~ without its
+    regulariser, and U~ = U + X B gives ∂L/∂B = Xᵀ G; each table has a regulariser of its own.
+
+    Args:
+      gradient: any entry of `mfjax.gradients.GRADIENTS`, made for `spec`, or one of yours.
+      bags: the sources of the features of each side, none of a side without.
+      spec: the shapes and the conventions.
+
+    Returns:
+      A Gradient whose factors are tables of the own rows and, after them, of the embeddings, as
+      `mfjax.bags.tables.stacked` makes them.
+    """
+    # rows that devices share are shared by XLA's kernel alone
+    kernel = "xla" if gradient.shares_rows else None
+
+    def value_and_grad(
+        tables: Factors, layout: Bagged, hparams: Hparams
+    ) -> tuple[Float[Array, ""], Factors]:
+        lane = lane_terms(layout.sums, hparams, spec)
+        own, embeddings = apart(tables, spec)
+        own = pin(own, lane.columns)
+        embeddings = zero_pinned(embeddings, lane.columns)
+        factors = combined(own, embeddings, layout.bags, lane)
+        of_data = hparams._replace(reg=0 * hparams.reg, reg_bias=0 * hparams.reg_bias)
+        loss, grad = gradient.value_and_grad(factors, layout.ratings, of_data)
+        own_loss, decay = regulariser(own, lane)
+        squares = sum((table**2).sum() for table in embeddings)
+        own_grad = map(lambda g, d: g + lane.scale * d, grad, decay)
+        of_features = collected(grad, layout.bags, lane)
+        bag_scale = lane.scale * hparams.reg_bag
+        bag_grad = map(lambda g, table: g + bag_scale * table, of_features, embeddings)
+        loss += lane.scale * own_loss + bag_scale * squares / 2
+        return loss, stacked(Factors(*own_grad), Factors(*bag_grad))
+
+    return gradient._replace(
+        prepare=partial(
+            prepare_bagged, prepare=gradient.prepare, sources=bags, spec=spec, kernel=kernel
+        ),
+        value_and_grad=value_and_grad,
+    )
