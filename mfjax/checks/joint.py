@@ -187,7 +187,8 @@ def sweeps(case: Case, steps: int, seed: int) -> Float[Array, "steps statistics"
         own = chain.user
         ridge = own.ridge if case.bags else jnp.ones_like(own.ridge)
         rows = state.factors.user[:, :-1]
-        drawn = (own.mean, own.precision, rows, own.embeddings, ridge, own.of_row)
+        embeddings = jnp.zeros(0) if own.embeddings is None else own.embeddings
+        drawn = (own.mean, own.precision, rows, embeddings, ridge, own.of_row)
         return (state, values), statistics(*drawn, chain.precision, values)
 
     state = method.init(jax.random.key(seed), layout._replace(sums=sums), hparams)

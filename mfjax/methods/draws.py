@@ -1,12 +1,15 @@
 """Draws of the distributions of `mfjax.methods.gibbs` that `jax.random` has not, or not fast."""
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from mfjax.types import AnyArray
+
+T = TypeVar("T")
 
 
 class Attempt(NamedTuple):
@@ -46,6 +49,20 @@ def gamma(key: Array, shape: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return jax.lax.while_loop(lambda now: ~now.is_drawn.all(), attempt, start).drawn
 
 
+def gammas(key: Array, shapes: T) -> T:
+    """Gamma variates of rate 1 for a tree of shapes, in one loop: the shapes of a sweep are known.
+
+    Args:
+      key: scalar key.
+      shapes: a pytree of arrays, each at least 1.
+
+    Returns:
+      The same tree of variates.
+    """
+    flat, back = jax.flatten_util.ravel_pytree(shapes)
+    return back(gamma(key, flat))
+
+
 def normals(
     key: Array, num_rows: int, free: Float[Array, " columns"]
 ) -> Float[Array, "rows columns"]:
@@ -83,10 +100,26 @@ def rows_of_precision(
     return jax.scipy.linalg.solve_triangular(lower, normal.T, lower=True, trans="T").T
 
 
+def bartlett_shapes(
+    freedom: Float[AnyArray, ""], free: Float[Array, " columns"]
+) -> Float[Array, " columns"]:
+    """The shapes of the gamma variates that `wishart` wants.
+
+    Args:
+      freedom: scalar, degrees of freedom, at least the free columns and 1 more.
+      free: `[columns]`, 1 or 0.
+
+    Returns:
+      `[columns]`, half of the degrees of freedom of each column, and 1 of one that is not free.
+    """
+    place = jnp.cumsum(free) - free  # among the free columns
+    return jnp.where(free > 0, jnp.maximum((freedom - place) / 2, 1), 1).astype(free.dtype)
+
+
 def wishart(
     key: Array,
+    gammas: Float[Array, " columns"],
     inverse_scale: Float[Array, "columns columns"],
-    freedom: Float[AnyArray, ""],
     free: Float[Array, " columns"],
 ) -> Float[Array, "columns columns"]:
     """A Wishart matrix of scale `inverse_scale`⁻¹, in the columns that are free.
@@ -96,18 +129,15 @@ def wishart(
 
     Args:
       key: scalar key.
+      gammas: `[columns]`, of `bartlett_shapes`.
       inverse_scale: `[columns, columns]`, the unit matrix outside of the free columns.
-      freedom: scalar, degrees of freedom, at least the free columns and 1 more.
       free: `[columns]`, 1 or 0.
 
     Returns:
       `[columns, columns]`, the unit matrix outside of the free columns.
     """
-    key_below, key_diagonal = jax.random.split(key)
-    below = jnp.tril(normals(key_below, len(free), free), -1) * free[:, None]
-    place = jnp.cumsum(free) - free  # among the free columns
-    shapes = jnp.maximum((freedom - place) / 2, 1).astype(free.dtype)
-    diagonal = jnp.where(free > 0, jnp.sqrt(2 * gamma(key_diagonal, shapes)), 1)
+    below = jnp.tril(normals(key, len(free), free), -1) * free[:, None]
+    diagonal = jnp.where(free > 0, jnp.sqrt(2 * gammas), 1)
     lower = jnp.linalg.cholesky(inverse_scale)
     bartlett = below + jnp.diag(diagonal)
     root = jax.scipy.linalg.solve_triangular(lower, bartlett, lower=True, trans="T")

@@ -28,6 +28,7 @@ B, without which the sampler is not of this model; (5) is derived from the scale
 that a row's ratings are, Student's t with ν degrees of freedom.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -44,7 +45,7 @@ from mfjax.kernels import Kernel
 from mfjax.kernels.choice import best_kernel
 from mfjax.kernels.kernel import ITEM, USER, Prior
 from mfjax.kernels.predictions import predict
-from mfjax.methods.draws import gamma, normals, rows_of_precision, wishart
+from mfjax.methods.draws import bartlett_shapes, gammas, normals, rows_of_precision, wishart
 from mfjax.methods.initial import initial_factors
 from mfjax.objective import FoldSums, LaneTerms, lane_terms, train_weight
 from mfjax.types import Averages, Factors, Hparams, Info, Method, Ratings, Sides, Spec, State
@@ -65,14 +66,14 @@ class Population(NamedTuple):
       mean: m, `[columns]` of x.
       precision: Λ, `[columns, columns]`; the unit matrix outside of the free columns.
       of_row: γ or δ, `[rows]`.
-      embeddings: B, `[features, columns]` of x; no rows without a bag.
+      embeddings: B, `[features, columns]` of x; None without a bag.
       ridge: λ, scalar.
     """
 
     mean: Vector
     precision: Matrix
     of_row: Float[Array, " rows"]
-    embeddings: Rows
+    embeddings: Rows | None
     ridge: Float[Array, ""]
 
 
@@ -89,6 +90,20 @@ class Chain(NamedTuple):
     item: Population
     precision: Float[Array, ""]
     averages: Averages
+
+
+class Gammas(NamedTuple):
+    """The gamma variates of one side in a sweep, or their shapes.
+
+    Args:
+      of_row: of γ or δ, `[rows]`; () where there are none.
+      precision: of Λ, `[columns]`.
+      ridge: of λ, scalar; () without features.
+    """
+
+    of_row: Any
+    precision: Vector
+    ridge: Any
 
 
 class Layout(NamedTuple):
@@ -174,18 +189,25 @@ def gibbs(
     ) -> tuple[State, Info]:
         lane = lane_terms(layout.sums, hparams, spec)
         key = jax.random.fold_in(jax.random.key(hparams.init_seed), epoch)
-        user_key, item_key, noise_key = jax.random.split(key, 3)
+        user_key, item_key, gamma_key = jax.random.split(key, 3)
         chain: Chain = state.optimizer
         factors = state.factors
-        factors, user = _draw_side(user_key, USER, factors, chain, layout, lane, kernel, spec)
+        shapes = [
+            _shapes(side, chain, lane, scatters[side], noise_freedom, spec) for side in (USER, ITEM)
+        ]
+        of_precision = 1 + lane.counts.user.sum() / 2
+        of_user, of_item, of_precision = gammas(gamma_key, (*shapes, of_precision))
+        draw = partial(_draw_side, layout=layout, lane=lane, kernel=kernel, spec=spec)
+        factors, user = draw(user_key, of_user, USER, factors, chain)
         chain = chain._replace(user=user)
-        factors, item = _draw_side(item_key, ITEM, factors, chain, layout, lane, kernel, spec)
+        factors, item = draw(item_key, of_item, ITEM, factors, chain)
         chain = chain._replace(item=item)
         ratings = layout.ratings
         prediction = predict(factors, ratings.user, ratings.item) + lane.centre
         weight = train_weight(ratings.weight, ratings.fold, lane)
         squares = weight * (prediction - ratings.value) ** 2
-        chain = _draw_noise(noise_key, chain, squares, ratings, lane, scatters, noise_freedom)
+        units = (of_user.of_row, of_item.of_row, of_precision)
+        chain = _draw_noise(units, chain, squares, ratings, noise_freedom)
         of_pairs = chain.user.of_row[ratings.user] * chain.item.of_row[ratings.item]
         sample = Sample(factors, prediction, noise=1 / (chain.precision * of_pairs))
         averages = with_sample(chain.averages, sample, epoch >= burn_in, thinning)
@@ -235,13 +257,30 @@ def _free(side: int, lane: LaneTerms, spec: Spec) -> Vector:
 def _population(side: int, layout: Layout, lane: LaneTerms, spec: Spec) -> Population:
     free = _free(side, lane, spec)
     bag: Bag | None = layout.bags[side]
-    num_features = 0 if bag is None else bag.num_features
+    embeddings = None
+    if bag is not None:
+        embeddings = jnp.zeros((bag.num_features, len(free)), free.dtype)
     return Population(
         mean=jnp.zeros_like(free),
         precision=jnp.diag(1 + free),
         of_row=jnp.ones_like(lane.counts[side]),
-        embeddings=jnp.zeros((num_features, len(free)), free.dtype),
+        embeddings=embeddings,
         ridge=jnp.full_like(lane.scale, FIRST_RIDGE),
+    )
+
+
+def _shapes(
+    side: int, chain: Chain, lane: LaneTerms, scatters: bool, noise_freedom: float, spec: Spec
+) -> Gammas:
+    """The shapes of equations (2), (4) and (5), which a sweep does not change."""
+    free = _free(side, lane, spec)
+    embeddings = chain[side].embeddings
+    num_features = 0 if embeddings is None else len(embeddings)
+    freedom = free.sum() + len(chain[side].of_row) + num_features
+    return Gammas(
+        of_row=(noise_freedom + lane.counts[side]) / 2 if scatters else (),
+        precision=bartlett_shapes(freedom, free),
+        ridge=1 + num_features * free.sum() / 2 if num_features else (),
     )
 
 
@@ -250,9 +289,11 @@ def _population(side: int, layout: Layout, lane: LaneTerms, spec: Spec) -> Popul
 
 def _draw_side(
     key: Array,
+    units: Gammas,
     side: int,
     factors: Factors,
     chain: Chain,
+    *,
     layout: Layout,
     lane: LaneTerms,
     kernel: Kernel,
@@ -265,7 +306,7 @@ def _draw_side(
     free = _free(side, lane, spec)
     num_rows = len(own.of_row)
     of_features = jnp.zeros((num_rows, len(free)), free.dtype)
-    if bag is not None:
+    if bag is not None and own.embeddings is not None:
         of_features = spread(bag, own.embeddings, lane)
     prior = Prior(
         precision=own.precision,
@@ -276,15 +317,20 @@ def _draw_side(
     )
     table = kernel.draw_rows(factors, side, layout.rows, lane, prior)
     rows = table[:, np.array(_places(side, spec))]
-    mean, precision = _draw_common(common_key, rows - of_features, own, free)
+    own_part = rows - of_features
+    mean, precision = _draw_common(common_key, units.precision, own_part, own, free)
     own = own._replace(mean=mean, precision=precision)
-    if bag is not None:
+    if bag is not None and own.embeddings is not None:
         basis = layout.bases[side]
-        own = _draw_embeddings(embedding_key, rows, own, bag, basis, lane, free)
+        own = _draw_embeddings(
+            embedding_key, units.ridge, rows, own, own.embeddings, bag, basis, lane, free
+        )
     return Factors(*(table if nth == side else factors[nth] for nth in (USER, ITEM))), own
 
 
-def _draw_common(key: Array, rows: Rows, before: Population, free: Vector) -> tuple[Vector, Matrix]:
+def _draw_common(
+    key: Array, units: Vector, rows: Rows, before: Population, free: Vector
+) -> tuple[Vector, Matrix]:
     """m and Λ, equation (2), of rows less their features' part."""
     precision_key, mean_key = jax.random.split(key)
     num_rows = len(rows)
@@ -295,10 +341,10 @@ def _draw_common(key: Array, rows: Rows, before: Population, free: Vector) -> tu
         jnp.eye(len(free), dtype=rows.dtype)
         + deviation.T @ deviation
         + shrunk * average[:, None] * average[None]
-        + before.ridge * before.embeddings.T @ before.embeddings
     )
-    freedom = free.sum() + num_rows + len(before.embeddings)
-    precision = wishart(precision_key, inverse_scale, freedom, free)
+    if before.embeddings is not None:
+        inverse_scale += before.ridge * before.embeddings.T @ before.embeddings
+    precision = wishart(precision_key, units, inverse_scale, free)
     lower = jnp.linalg.cholesky((BETA + num_rows) * precision)
     spread = rows_of_precision(normals(mean_key, 1, free), lower)[0]
     return num_rows * average / (BETA + num_rows) + spread, precision
@@ -306,50 +352,47 @@ def _draw_common(key: Array, rows: Rows, before: Population, free: Vector) -> tu
 
 def _draw_embeddings(
     key: Array,
+    unit: Float[Array, ""],
     rows: Rows,
     own: Population,
+    start: Rows,
     bag: Bag,
     basis: Basis | None,
     lane: LaneTerms,
     free: Vector,
 ) -> Population:
     """B and λ, equations (3) and (4)."""
-    row_key, feature_key, ridge_key = jax.random.split(key, 3)
+    row_key, feature_key = jax.random.split(key)
     lower = jnp.linalg.cholesky(own.precision)
     of_rows = rows_of_precision(normals(row_key, len(rows), free), lower)
     of_features = rows_of_precision(normals(feature_key, bag.num_features, free), lower)
     right = collect(bag, rows - own.mean[None] + of_rows, lane)
     right += jnp.sqrt(own.ridge) * of_features
-    embeddings = solve_ridge(bag, basis, own.ridge, right, own.embeddings, lane)
+    embeddings = solve_ridge(bag, basis, own.ridge, right, start, lane)
     squares = ((embeddings @ own.precision) * embeddings).sum()
-    ridge = gamma(ridge_key, 1 + len(embeddings) * free.sum() / 2) / (1 + squares / 2)
-    return own._replace(embeddings=embeddings, ridge=ridge)
+    return own._replace(embeddings=embeddings, ridge=unit / (1 + squares / 2))
 
 
 def _draw_noise(
-    key: Array,
+    units: tuple,
     chain: Chain,
     squares: Float[Array, " n"],
     ratings: Ratings,
-    lane: LaneTerms,
-    scatters: Sides,
     freedom: float,
 ) -> Chain:
-    """γ, δ and τ, equations (5) and (6), given w e² of every rating."""
-    user_key, item_key, key = jax.random.split(key, 3)
+    """γ, δ and τ, equations (5) and (6), given their gamma variates and w e² of every rating."""
+    of_user, of_item, of_precision = units
 
-    def of_rows(key: Array, side: int, other: Float[Array, " others"]) -> Float[Array, " rows"]:
-        row, col = (ratings.user, ratings.item)[:: 1 if side == USER else -1]
-        count = lane.counts[side]
-        sums = jnp.zeros_like(count).at[row].add(squares * other[col])
-        rate = (freedom + chain.precision * sums) / 2
-        return gamma(key, (freedom + count) / 2) / rate
+    def of_rows(unit, row, weighted: Float[Array, " n"]) -> Float[Array, " rows"]:
+        sums = jnp.zeros_like(unit).at[row].add(weighted)
+        return unit / ((freedom + chain.precision * sums) / 2)
 
     user, item = chain.user, chain.item
-    if scatters.user:
-        user = user._replace(of_row=of_rows(user_key, USER, item.of_row))
-    if scatters.item:
-        item = item._replace(of_row=of_rows(item_key, ITEM, user.of_row))
-    weighted = (squares * user.of_row[ratings.user] * item.of_row[ratings.item]).sum()
-    precision = gamma(key, 1 + lane.counts.user.sum() / 2) / (1 + weighted / 2)
-    return chain._replace(user=user, item=item, precision=precision)
+    if len(of_user):
+        weighted = squares * item.of_row[ratings.item]
+        user = user._replace(of_row=of_rows(of_user, ratings.user, weighted))
+    if len(of_item):
+        weighted = squares * user.of_row[ratings.user]
+        item = item._replace(of_row=of_rows(of_item, ratings.item, weighted))
+    total = (squares * user.of_row[ratings.user] * item.of_row[ratings.item]).sum()
+    return chain._replace(user=user, item=item, precision=of_precision / (1 + total / 2))
