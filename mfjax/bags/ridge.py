@@ -44,11 +44,15 @@ def prepare_basis(bag: Bag, sums: FoldSums, spec: Spec) -> Basis | None:
 
     def of_fold(fold: int) -> tuple[np.ndarray, np.ndarray]:
         lane = lane_terms(jax.device_put(sums), Hparams.of(spec.dtype, fold=fold), spec)
-        x = np.asarray(jax.jit(dense)(bag, lane), np.float64)
+        x = np.asarray(jax.jit(dense)(bag, lane))
         values, vectors = np.linalg.eigh(x @ x.T if is_dual(bag) else x.T @ x)
-        return vectors.astype(spec.dtype), np.maximum(values, 0).astype(spec.dtype)
+        return vectors, np.maximum(values, 0)
 
-    vectors, values = zip(*map(of_fold, sums.fold.tolist()), strict=True)
+    none, *folds = sums.fold.tolist()
+    whole = of_fold(none)
+    has_ratings = sums.user_count.any(axis=1)[1:]  # a lane holds nothing out in an empty fold
+    bases = [of_fold(fold) if has else whole for fold, has in zip(folds, has_ratings, strict=True)]
+    vectors, values = zip(whole, *bases, strict=True)
     return Basis(np.stack(vectors), np.stack(values))
 
 
