@@ -352,13 +352,13 @@ class State(NamedTuple):
     Args:
       factors: as the last epoch left them.
       optimizer: the optimiser's own state, a pytree; () where there is none.
-      embeddings: `[features, columns]` of each side, of which the factors are partly made; None
-        where there are no features.
+      embeddings: `[features, columns]` of each side, of which the factors are partly made, and None
+        of a side without features; None where neither has any.
     """
 
     factors: Factors
     optimizer: PyTree
-    embeddings: Factors | None = None
+    embeddings: Sides | None = None
 
 
 class Info(NamedTuple):
@@ -464,7 +464,7 @@ class Method(NamedTuple):
     work_bytes: int = 0
     shares_rows: bool = False
     errors: ErrorsFn | None = None
-    rated: Callable[[Factors], Float[AnyArray, "items columns"]] | None = None
+    rated: Callable[[Sides], Float[AnyArray, "items columns"]] | None = None
 
 
 @runtime_checkable
@@ -539,4 +539,4 @@ class Run(NamedTuple):
     epoch: Int[Array, ""]
     alive: Bool[Array, ""]
     died_at: Int[Array, ""]
-    best_embeddings: Factors | None = None
+    best_embeddings: Sides | None = None

@@ -126,11 +126,11 @@ def spread(
 
     Args:
       bag: X of one side.
-      table: T, a row a feature.
+      table: T, `[features, columns]`.
       lane: whose fold is left out and whose counts scale.
 
     Returns:
-      A row a row of the side.
+      `[rows, columns]`, a row a row of the side.
     """
     scales, chosen = _scales(bag, lane, table)
     own = _beside(scales, jnp.zeros((len(scales), table.shape[1]), table.dtype))
@@ -147,11 +147,11 @@ def collect(
 
     Args:
       bag: X of one side.
-      rows: R, a row a row of the side.
+      rows: R, `[rows, columns]`, a row a row of the side.
       lane: whose fold is left out and whose counts scale.
 
     Returns:
-      A row a feature.
+      `[features, columns]`.
     """
     scales, chosen = _scales(bag, lane, rows)
     other = _beside(chosen, jnp.zeros((len(chosen), rows.shape[1]), rows.dtype))

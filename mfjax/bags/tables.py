@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from mfjax.bags.bag import Bag, collect, prepare_bag, spread
 from mfjax.bags.features import Sources, num_rows
-from mfjax.objective import FoldSums, LaneTerms
+from mfjax.objective import Columns, FoldSums, LaneTerms
 from mfjax.types import AnyArray, Factors, PrepareFn, Ratings, Sides, Spec
 
 
@@ -53,7 +53,27 @@ def prepare_bagged(
     return Bagged(prepare(ratings), Sides(*bags))
 
 
-def embeddings_of_rated(embeddings: Factors, spec: Spec) -> Float[AnyArray, "items columns"]:
+Embeddings = Sides  # `[features, columns]` of each side; None of one without a bag
+
+
+def no_embeddings(bags: Sides, spec: Spec) -> Embeddings:
+    """The embeddings from which training starts, all 0.
+
+    Args:
+      bags: of both sides.
+      spec: of which the columns and the dtype are read.
+
+    Returns:
+      Zeros.
+    """
+
+    def of_side(bag: Bag | None):
+        return None if bag is None else jnp.zeros((bag.num_features, spec.columns), spec.dtype)
+
+    return Sides(*map(of_side, bags))
+
+
+def embeddings_of_rated(embeddings: Embeddings, spec: Spec) -> Float[AnyArray, "items columns"]:
     """What each item adds to the users who rated it, where `rated` is a source of the users.
 
     Args:
@@ -66,39 +86,24 @@ def embeddings_of_rated(embeddings: Factors, spec: Spec) -> Float[AnyArray, "ite
     return embeddings.user[: spec.num_items]  # `prepare_bag` has them first
 
 
-def no_embeddings(bags: Sides, spec: Spec) -> Factors:
-    """The embeddings from which training starts, all 0.
-
-    Args:
-      bags: of both sides.
-      spec: of which the columns and the dtype are read.
-
-    Returns:
-      `[features, columns]` of each side; no rows where it has no bag.
-    """
-
-    def of_side(bag: Bag | None):
-        count = 0 if bag is None else bag.num_features
-        return jnp.zeros((count, spec.columns), spec.dtype)
-
-    return Factors(*map(of_side, bags))
-
-
-def stacked(own: Factors, embeddings: Factors) -> Factors:
+def stacked(own: Factors, embeddings: Embeddings) -> Factors:
     """Both in one table a side, so that an optimiser works on them as on factors.
 
     Args:
       own: `[users, columns]` and `[items, columns]`.
-      embeddings: `[features, columns]` of each side.
+      embeddings: of both sides.
 
     Returns:
       The own rows of each side, and after them its embeddings.
     """
-    sides = zip(own, embeddings, strict=True)
-    return Factors(*(jnp.concatenate(both) for both in sides))
+
+    def of_side(rows, table):
+        return rows if table is None else jnp.concatenate([rows, table])
+
+    return Factors(*map(of_side, own, embeddings))
 
 
-def apart(tables: Factors, spec: Spec) -> tuple[Factors, Factors]:
+def apart(tables: Factors, spec: Spec) -> tuple[Factors, Embeddings]:
     """What `stacked` put together.
 
     Args:
@@ -111,10 +116,27 @@ def apart(tables: Factors, spec: Spec) -> tuple[Factors, Factors]:
     ends = [num_rows(spec, side) for side in range(len(tables))]
     sides = list(zip(tables, ends, strict=True))
     own = Factors(*(table[:end] for table, end in sides))
-    return own, Factors(*(table[end:] for table, end in sides))
+    return own, Sides(*(table[end:] if len(table) > end else None for table, end in sides))
 
 
-def combined(own: Factors, embeddings: Factors, bags: Sides, lane: LaneTerms) -> Factors:
+def without_pinned(embeddings: Embeddings, columns: Sides) -> Embeddings:
+    """The embeddings with 0 in the pinned columns of their side.
+
+    Args:
+      embeddings: of both sides.
+      columns: the `mfjax.objective.Columns` of each side.
+
+    Returns:
+      Embeddings of the same shapes.
+    """
+
+    def of_side(table, own: Columns):
+        return None if table is None else table * own.free[None]
+
+    return Sides(*map(of_side, embeddings, columns))
+
+
+def combined(own: Factors, embeddings: Embeddings, bags: Sides, lane: LaneTerms) -> Factors:
     """U~ and V~ of equation (1) of `mfjax.bags`.
 
     Args:
@@ -133,7 +155,7 @@ def combined(own: Factors, embeddings: Factors, bags: Sides, lane: LaneTerms) ->
     return Factors(*map(of_side, own, embeddings, bags))
 
 
-def collected(rows: Factors, bags: Sides, lane: LaneTerms) -> Factors:
+def collected(rows: Factors, bags: Sides, lane: LaneTerms) -> Embeddings:
     """Xᵀ and Zᵀ times rows of each side.
 
     Args:
@@ -142,10 +164,10 @@ def collected(rows: Factors, bags: Sides, lane: LaneTerms) -> Factors:
       lane: whose features they are.
 
     Returns:
-      `[features, columns]` of each side; no rows where it has no bag.
+      As the embeddings.
     """
 
     def of_side(rows, bag: Bag | None):
-        return rows[:0] if bag is None else collect(bag, rows, lane)
+        return None if bag is None else collect(bag, rows, lane)
 
-    return Factors(*map(of_side, rows, bags))
+    return Sides(*map(of_side, rows, bags))
