@@ -1,12 +1,13 @@
 """Tables of rows and of embeddings, and the factors that both come to."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from mfjax.bags.bag import Bag, collect, prepare_bag, spread
-from mfjax.bags.features import Sources, num_rows
+from mfjax.bags.features import Sources, num_rows, rated
 from mfjax.objective import Columns, FoldSums, LaneTerms
 from mfjax.types import AnyArray, Factors, PrepareFn, Ratings, Sides, Spec
 
@@ -29,7 +30,7 @@ class Bagged(NamedTuple):
 
 
 def prepare_bagged(
-    ratings: Ratings, prepare: PrepareFn, sources: Sources, spec: Spec, kernel: str | None = None
+    ratings: Ratings, prepare: PrepareFn, sources: Sources, spec: Spec, *, shares_rows: bool
 ) -> Bagged:
     """A layout of ratings with their bags, on the host.
 
@@ -38,7 +39,7 @@ def prepare_bagged(
       prepare: the layout of what is within.
       sources: of the features of each side.
       spec: the shapes, the dtype and the tiling.
-      kernel: a row of `mfjax.kernels.KERNELS`, which sums; None: the best there is.
+      shares_rows: whether devices may share the rows of a lane, for which XLA's kernel sums.
 
     Returns:
       Both.
@@ -46,6 +47,7 @@ def prepare_bagged(
     Raises:
       InputError: as `prepare`, or a source has no features of these rows.
     """
+    kernel = "xla" if shares_rows else None
     bags = [
         prepare_bag(of_side, ratings, side, spec, kernel=kernel)
         for side, of_side in enumerate(sources)
@@ -73,17 +75,21 @@ def no_embeddings(bags: Sides, spec: Spec) -> Embeddings:
     return Sides(*map(of_side, bags))
 
 
-def embeddings_of_rated(embeddings: Embeddings, spec: Spec) -> Float[AnyArray, "items columns"]:
-    """What each item adds to the users who rated it, where `rated` is a source of the users.
+def of_rated(
+    sources: Sources | None, spec: Spec
+) -> Callable[[Embeddings], Float[AnyArray, "items columns"]] | None:
+    """The `rated` of a `mfjax.types.Method`.
 
     Args:
-      embeddings: of both sides.
+      sources: of the features of each side; None: none.
       spec: of which the number of items is read.
 
     Returns:
-      `[items, columns]`, over √n of a user who rated n items.
+      What takes the embeddings of items from all; None where users have none of what they rated.
     """
-    return embeddings.user[: spec.num_items]  # `prepare_bag` has them first
+    if sources is None or rated not in sources.user:
+        return None
+    return lambda embeddings: embeddings.user[: spec.num_items]  # `prepare_bag` has them first
 
 
 def stacked(own: Factors, embeddings: Embeddings) -> Factors:

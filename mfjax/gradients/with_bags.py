@@ -34,8 +34,6 @@ def with_bags(gradient: Gradient, bags: Sources, spec: Spec) -> Gradient:
       A Gradient whose factors are tables of the own rows and, after them, of the embeddings, as
       `mfjax.bags.tables.stacked` makes them.
     """
-    # rows that devices share are shared by XLA's kernel alone
-    kernel = "xla" if gradient.shares_rows else None
 
     def value_and_grad(
         tables: Factors, layout: Bagged, hparams: Hparams
@@ -56,7 +54,11 @@ def with_bags(gradient: Gradient, bags: Sources, spec: Spec) -> Gradient:
 
     return gradient._replace(
         prepare=partial(
-            prepare_bagged, prepare=gradient.prepare, sources=bags, spec=spec, kernel=kernel
+            prepare_bagged,
+            prepare=gradient.prepare,
+            sources=bags,
+            spec=spec,
+            shares_rows=gradient.shares_rows,
         ),
         value_and_grad=value_and_grad,
     )

@@ -289,3 +289,53 @@ def test_the_ratings_of_a_bag_weigh_nothing_in_it(ratings):
     heavier = ratings._replace(weight=3 * ratings.weight, value=ratings.value - 1)
     both = [prepare_bag([BAGS["rated"]], one, 0, SPEC) for one in (ratings, heavier)]
     np.testing.assert_array_equal(*(dense(bag, lane_of(ratings)) for bag in both))
+
+
+# alternating least squares
+
+
+def gradient_norm(state, sources, ratings, hparams):
+    """Of L at the tables of a state, as `with_bags` has it."""
+    spread_out = [
+        0 if bag is None else bags.spread(bag, table, lane_of(ratings, hparams))
+        for bag, table in zip(
+            [prepare_bag(of, ratings, side, SPEC) for side, of in enumerate(sources)],
+            state.embeddings,
+            strict=True,
+        )
+    ]
+    own = Factors(*(rows - sums for rows, sums in zip(state.factors, spread_out, strict=True)))
+    gradient = with_bags(GRADIENTS["coo"](SPEC), sources, SPEC)
+    layout = jax.device_put(gradient.prepare(ratings))
+    loss, grad = gradient.value_and_grad(stacked(own, state.embeddings), layout, hparams)
+    return float(loss), max(float(jnp.abs(side).max()) for side in grad)
+
+
+ALS_CASES = [
+    pytest.param(
+        *(name, kernel, which),
+        marks=() if (name, kernel, which) == ("als", KERNELS[-1], "both") else pytest.mark.slow,
+    )
+    for name in ("als", "als_cg")
+    for kernel in KERNELS
+    for which in OF_SIDES
+]
+
+
+@pytest.mark.parametrize(("name", "kernel", "which"), ALS_CASES)
+def test_als_never_raises_the_objective_and_ends_where_its_gradient_is_0(
+    ratings, name, kernel, which
+):
+    sources = OF_SIDES[which]
+    hparams = LANE._replace(reg_bag=REG_BAG)
+    method = make(name, SPEC, kernel=kernel, bags=sources)
+    layout = laid_out(method, ratings)
+    state = method.init(jax.random.key(0), layout, hparams)
+    losses = []
+    for epoch in range(300):
+        state, info = method.step(state, layout, hparams, epoch)
+        losses.append(float(info.loss))
+    assert max(np.diff(losses)) <= 1e-12 * losses[0]
+    loss, slope = gradient_norm(state, sources, ratings, hparams)
+    assert losses[-1] == pytest.approx(loss, rel=1e-10)
+    assert slope < 1e-6
