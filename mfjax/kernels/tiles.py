@@ -152,12 +152,13 @@ def in_rows(table: Table, view: View, spec: Spec) -> Float[Array, "rows columns"
 
 def less(layout: Tiles, side: int, rows: Float[Array, "rows columns"], factors: Factors) -> Tiles:
     """The ratings by one side less what these rows of it predict."""
-    own = layout[side]
+    sides = Sides(layout.user, layout.item)
+    own = sides[side]
     strips = own.first.shape[1] - 1  # of a shard
     strip = own.strip + strips * jnp.arange(len(own.strip))[:, None]
     position = ROWS * strip[..., None] + jnp.arange(ROWS)[None, None]
     row = jnp.broadcast_to(own.row[position][..., None], own.col.shape)
-    other_row = layout[1 - side].row[own.col]
+    other_row = sides[1 - side].row[own.col]
     others = factors[1 - side]
     # no rating stands where there is no row
     near = jnp.minimum(row, len(rows) - 1).ravel(), jnp.minimum(other_row, len(others) - 1).ravel()

@@ -83,7 +83,7 @@ def less(
     layout: Compressed, side: int, rows: Float[Array, "rows columns"], factors: Factors
 ) -> Compressed:
     """The ratings by one side less what these rows of it predict."""
-    own = layout[side]
+    own = (layout.user, layout.item)[side]
     everyone = jnp.arange(len(rows))
     row = jnp.repeat(everyone, jnp.diff(own.start), total_repeat_length=len(own.col))
     predicted = predict(Factors(rows, factors[1 - side]), row, own.col)
