@@ -371,13 +371,13 @@ class State(NamedTuple):
     Args:
       factors: as the last epoch left them.
       optimizer: the optimiser's own state, a pytree; () where there is none.
-      embeddings: `[features, columns]` of each side, of which the factors are partly made; None
-        where there are no features.
+      embeddings: `[features, columns]` of each side, of which the factors are partly made, and None
+        of a side without features; None where neither has any.
     """
 
     factors: Factors
     optimizer: PyTree
-    embeddings: Factors | None = None
+    embeddings: Sides | None = None
 
 
 class Info(NamedTuple):
@@ -489,7 +489,7 @@ class Method(NamedTuple):
     errors: ErrorsFn | None = None
     ignores: tuple[str, ...] = ()
     averages: Callable[[State], Averages] | None = None
-    rated: Callable[[Factors], Float[AnyArray, "items columns"]] | None = None
+    rated: Callable[[Sides], Float[AnyArray, "items columns"]] | None = None
 
 
 @runtime_checkable
@@ -564,4 +564,4 @@ class Run(NamedTuple):
     epoch: Int[Array, ""]
     alive: Bool[Array, ""]
     died_at: Int[Array, ""]
-    best_embeddings: Factors | None = None
+    best_embeddings: Sides | None = None

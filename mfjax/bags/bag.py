@@ -30,7 +30,7 @@ from mfjax.types import AnyArray, Factors, Ratings, Sides, Spec
 class Block(NamedTuple):
     """Features that come of one source: how many, and their row of SCALES."""
 
-    count: int
+    num_features: int
     scale: str
 
 
@@ -91,7 +91,7 @@ def prepare_bag(
         return None
     in_order = sorted(sources, key=lambda source: source is not rated)
     parts = [source(ratings, side, spec) for source in in_order]
-    before = np.cumsum([0, *(part.count for part in parts)])
+    before = np.cumsum([0, *(part.num_features for part in parts)])
     entries = Ratings.of(
         np.concatenate([part.row for part in parts]),
         np.concatenate([part.feature + first for part, first in zip(parts, before, strict=False)]),
@@ -111,7 +111,7 @@ def prepare_bag(
     return Bag(
         layout=KERNELS[name](of_entries).prepare(entries),
         side=side,
-        blocks=tuple(Block(part.count, part.scale) for part in parts),
+        blocks=tuple(Block(part.num_features, part.scale) for part in parts),
         kernel=name,
         spec=of_entries,
     )
@@ -126,11 +126,11 @@ def spread(
 
     Args:
       bag: X of one side.
-      table: T, a row a feature.
+      table: T, `[features, columns]`.
       lane: whose fold is left out and whose counts scale.
 
     Returns:
-      A row a row of the side.
+      `[rows, columns]`, a row a row of the side.
     """
     scales, chosen = _scales(bag, lane, table)
     own = _beside(scales, jnp.zeros((len(scales), table.shape[1]), table.dtype))
@@ -147,11 +147,11 @@ def collect(
 
     Args:
       bag: X of one side.
-      rows: R, a row a row of the side.
+      rows: R, `[rows, columns]`, a row a row of the side.
       lane: whose fold is left out and whose counts scale.
 
     Returns:
-      A row a feature.
+      `[features, columns]`.
     """
     scales, chosen = _scales(bag, lane, rows)
     other = _beside(chosen, jnp.zeros((len(chosen), rows.shape[1]), rows.dtype))
@@ -179,7 +179,7 @@ def _scales(
     names = list(dict.fromkeys(block.scale for block in bag.blocks))
     count = lane.counts[bag.side]
     of_rows = jnp.stack([SCALES[name](count) for name in names], axis=1)
-    own = [names.index(block.scale) for block in bag.blocks for _ in range(block.count)]
+    own = [names.index(block.scale) for block in bag.blocks for _ in range(block.num_features)]
     return of_rows.astype(like.dtype), jnp.eye(len(names), dtype=like.dtype)[np.array(own)]
 
 

@@ -48,7 +48,7 @@ class Features(NamedTuple):
       feature: `[n]`, from 0.
       value: `[n]`, above 0.
       fold: `[n]`; a lane whose fold it is has no such entry; -1: every lane has it.
-      count: how many features there are.
+      num_features: how many there are.
       scale: one of SCALES, by which the rows of a lane are multiplied.
     """
 
@@ -56,7 +56,7 @@ class Features(NamedTuple):
     feature: Int[np.ndarray, " n"]
     value: Float[np.ndarray, " n"]
     fold: Int[np.ndarray, " n"]
-    count: int
+    num_features: int
     scale: str = "one"
 
 
@@ -102,7 +102,7 @@ def rated(ratings: Ratings, side: int, spec: Spec) -> Features:
         feature=pair[1 - side],
         value=np.ones(len(real.value)),
         fold=real.fold,
-        count=num_rows(spec, 1 - side),
+        num_features=num_rows(spec, 1 - side),
         scale="inverse_root",
     )
 
@@ -124,7 +124,7 @@ def popularity(ratings: Ratings, side: int, spec: Spec) -> Features:
         feature=np.zeros_like(rows),
         value=np.ones(len(rows)),
         fold=np.full(len(rows), -1),
-        count=1,
+        num_features=1,
         scale="log_standardised",
     )
 
@@ -149,25 +149,24 @@ def columns(
     Raises:
       InputError: it has no such column.
     """
-    there = [] if about is None else about.columns
     parts = []
-    count = 0
+    num_features = 0
     for name in columns:
-        if name not in there:
+        if about is None or name not in about.columns:
             what = ("users", "items")[side]
-            known = ", ".join(there) or "nothing"
+            known = "nothing" if about is None else ", ".join(about.columns)
             raise InputError(f"no column {name!r} of the {what}, of which {known} is known")
         row, value = _values(about[name])
         values, feature = np.unique(value, return_inverse=True)
-        parts.append((row, feature + count))
-        count += len(values)
+        parts.append((row, feature + num_features))
+        num_features += len(values)
     row, feature = map(np.concatenate, zip(*parts, strict=True))
     return Features(
         row=row,
         feature=feature,
         value=np.ones(len(row)),
         fold=np.full(len(row), -1),
-        count=count,
+        num_features=num_features,
     )
 
 

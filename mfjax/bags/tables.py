@@ -1,13 +1,14 @@
 """Tables of rows and of embeddings, and the factors that both come to."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Float
 
 from mfjax.bags.bag import Bag, collect, prepare_bag, spread
-from mfjax.bags.features import Sources, num_rows
-from mfjax.objective import FoldSums, LaneTerms
+from mfjax.bags.features import Sources, num_rows, rated
+from mfjax.objective import Columns, FoldSums, LaneTerms
 from mfjax.types import AnyArray, Factors, PrepareFn, Ratings, Sides, Spec
 
 
@@ -29,7 +30,7 @@ class Bagged(NamedTuple):
 
 
 def prepare_bagged(
-    ratings: Ratings, prepare: PrepareFn, sources: Sources, spec: Spec, kernel: str | None = None
+    ratings: Ratings, prepare: PrepareFn, sources: Sources, spec: Spec, *, shares_rows: bool
 ) -> Bagged:
     """A layout of ratings with their bags, on the host.
 
@@ -38,7 +39,7 @@ def prepare_bagged(
       prepare: the layout of what is within.
       sources: of the features of each side.
       spec: the shapes, the dtype and the tiling.
-      kernel: a row of `mfjax.kernels.KERNELS`, which sums; None: the best there is.
+      shares_rows: whether devices may share the rows of a lane, for which XLA's kernel sums.
 
     Returns:
       Both.
@@ -46,6 +47,7 @@ def prepare_bagged(
     Raises:
       InputError: as `prepare`, or a source has no features of these rows.
     """
+    kernel = "xla" if shares_rows else None
     bags = [
         prepare_bag(of_side, ratings, side, spec, kernel=kernel)
         for side, of_side in enumerate(sources)
@@ -53,20 +55,10 @@ def prepare_bagged(
     return Bagged(prepare(ratings), Sides(*bags))
 
 
-def embeddings_of_rated(embeddings: Factors, spec: Spec) -> Float[AnyArray, "items columns"]:
-    """What each item adds to the users who rated it, where `rated` is a source of the users.
-
-    Args:
-      embeddings: of both sides.
-      spec: of which the number of items is read.
-
-    Returns:
-      `[items, columns]`, over √n of a user who rated n items.
-    """
-    return embeddings.user[: spec.num_items]  # `prepare_bag` has them first
+Embeddings = Sides  # `[features, columns]` of each side; None of one without a bag
 
 
-def no_embeddings(bags: Sides, spec: Spec) -> Factors:
+def no_embeddings(bags: Sides, spec: Spec) -> Embeddings:
     """The embeddings from which training starts, all 0.
 
     Args:
@@ -74,31 +66,50 @@ def no_embeddings(bags: Sides, spec: Spec) -> Factors:
       spec: of which the columns and the dtype are read.
 
     Returns:
-      `[features, columns]` of each side; no rows where it has no bag.
+      Zeros.
     """
 
     def of_side(bag: Bag | None):
-        count = 0 if bag is None else bag.num_features
-        return jnp.zeros((count, spec.columns), spec.dtype)
+        return None if bag is None else jnp.zeros((bag.num_features, spec.columns), spec.dtype)
 
-    return Factors(*map(of_side, bags))
+    return Sides(*map(of_side, bags))
 
 
-def stacked(own: Factors, embeddings: Factors) -> Factors:
+def of_rated(
+    sources: Sources | None, spec: Spec
+) -> Callable[[Embeddings], Float[AnyArray, "items columns"]] | None:
+    """The `rated` of a `mfjax.types.Method`.
+
+    Args:
+      sources: of the features of each side; None: none.
+      spec: of which the number of items is read.
+
+    Returns:
+      What takes the embeddings of items from all; None where users have none of what they rated.
+    """
+    if sources is None or rated not in sources.user:
+        return None
+    return lambda embeddings: embeddings.user[: spec.num_items]  # `prepare_bag` has them first
+
+
+def stacked(own: Factors, embeddings: Embeddings) -> Factors:
     """Both in one table a side, so that an optimiser works on them as on factors.
 
     Args:
       own: `[users, columns]` and `[items, columns]`.
-      embeddings: `[features, columns]` of each side.
+      embeddings: of both sides.
 
     Returns:
       The own rows of each side, and after them its embeddings.
     """
-    sides = zip(own, embeddings, strict=True)
-    return Factors(*(jnp.concatenate(both) for both in sides))
+
+    def of_side(rows, table):
+        return rows if table is None else jnp.concatenate([rows, table])
+
+    return Factors(*map(of_side, own, embeddings))
 
 
-def apart(tables: Factors, spec: Spec) -> tuple[Factors, Factors]:
+def apart(tables: Factors, spec: Spec) -> tuple[Factors, Embeddings]:
     """What `stacked` put together.
 
     Args:
@@ -111,10 +122,27 @@ def apart(tables: Factors, spec: Spec) -> tuple[Factors, Factors]:
     ends = [num_rows(spec, side) for side in range(len(tables))]
     sides = list(zip(tables, ends, strict=True))
     own = Factors(*(table[:end] for table, end in sides))
-    return own, Factors(*(table[end:] for table, end in sides))
+    return own, Sides(*(table[end:] if len(table) > end else None for table, end in sides))
 
 
-def combined(own: Factors, embeddings: Factors, bags: Sides, lane: LaneTerms) -> Factors:
+def without_pinned(embeddings: Embeddings, columns: Sides) -> Embeddings:
+    """The embeddings with 0 in the pinned columns of their side.
+
+    Args:
+      embeddings: of both sides.
+      columns: the `mfjax.objective.Columns` of each side.
+
+    Returns:
+      Embeddings of the same shapes.
+    """
+
+    def of_side(table, own: Columns):
+        return None if table is None else table * own.free[None]
+
+    return Sides(*map(of_side, embeddings, columns))
+
+
+def combined(own: Factors, embeddings: Embeddings, bags: Sides, lane: LaneTerms) -> Factors:
     """U~ and V~ of equation (1) of `mfjax.bags`.
 
     Args:
@@ -133,7 +161,7 @@ def combined(own: Factors, embeddings: Factors, bags: Sides, lane: LaneTerms) ->
     return Factors(*map(of_side, own, embeddings, bags))
 
 
-def collected(rows: Factors, bags: Sides, lane: LaneTerms) -> Factors:
+def collected(rows: Factors, bags: Sides, lane: LaneTerms) -> Embeddings:
     """Xᵀ and Zᵀ times rows of each side.
 
     Args:
@@ -142,10 +170,10 @@ def collected(rows: Factors, bags: Sides, lane: LaneTerms) -> Factors:
       lane: whose features they are.
 
     Returns:
-      `[features, columns]` of each side; no rows where it has no bag.
+      As the embeddings.
     """
 
     def of_side(rows, bag: Bag | None):
-        return rows[:0] if bag is None else collect(bag, rows, lane)
+        return None if bag is None else collect(bag, rows, lane)
 
-    return Factors(*map(of_side, rows, bags))
+    return Sides(*map(of_side, rows, bags))

@@ -2,11 +2,20 @@
 
 from functools import partial
 
+import optax
 from jaxtyping import Array, Float
 
 from mfjax.bags import Sources
-from mfjax.bags.tables import Bagged, apart, collected, combined, prepare_bagged, stacked
-from mfjax.objective import lane_terms, pin, regulariser, zero_pinned
+from mfjax.bags.tables import (
+    Bagged,
+    apart,
+    collected,
+    combined,
+    prepare_bagged,
+    stacked,
+    without_pinned,
+)
+from mfjax.objective import lane_terms, pin, regulariser
 from mfjax.types import Factors, Gradient, Hparams, Spec
 
 
@@ -25,8 +34,6 @@ def with_bags(gradient: Gradient, bags: Sources, spec: Spec) -> Gradient:
       A Gradient whose factors are tables of the own rows and, after them, of the embeddings, as
       `mfjax.bags.tables.stacked` makes them.
     """
-    # rows that devices share are shared by XLA's kernel alone
-    kernel = "xla" if gradient.shares_rows else None
 
     def value_and_grad(
         tables: Factors, layout: Bagged, hparams: Hparams
@@ -34,22 +41,24 @@ def with_bags(gradient: Gradient, bags: Sources, spec: Spec) -> Gradient:
         lane = lane_terms(layout.sums, hparams, spec)
         own, embeddings = apart(tables, spec)
         own = pin(own, lane.columns)
-        embeddings = zero_pinned(embeddings, lane.columns)
+        embeddings = without_pinned(embeddings, lane.columns)
         factors = combined(own, embeddings, layout.bags, lane)
         of_data = hparams._replace(reg=0 * hparams.reg, reg_bias=0 * hparams.reg_bias)
         loss, grad = gradient.value_and_grad(factors, layout.ratings, of_data)
         own_loss, decay = regulariser(own, lane)
-        squares = sum((table**2).sum() for table in embeddings)
-        own_grad = map(lambda g, d: g + lane.scale * d, grad, decay)
-        of_features = collected(grad, layout.bags, lane)
-        bag_scale = lane.scale * hparams.reg_bag
-        bag_grad = map(lambda g, table: g + bag_scale * table, of_features, embeddings)
-        loss += lane.scale * own_loss + bag_scale * squares / 2
-        return loss, stacked(Factors(*own_grad), Factors(*bag_grad))
+        reg_bag = lane.scale * hparams.reg_bag
+        bag_loss = reg_bag * optax.tree.norm(embeddings, squared=True) / 2
+        own_grad = optax.tree.add_scale(grad, lane.scale, decay)
+        bag_grad = optax.tree.add_scale(collected(grad, layout.bags, lane), reg_bag, embeddings)
+        return loss + lane.scale * own_loss + bag_loss, stacked(own_grad, bag_grad)
 
     return gradient._replace(
         prepare=partial(
-            prepare_bagged, prepare=gradient.prepare, sources=bags, spec=spec, kernel=kernel
+            prepare_bagged,
+            prepare=gradient.prepare,
+            sources=bags,
+            spec=spec,
+            shares_rows=gradient.shares_rows,
         ),
         value_and_grad=value_and_grad,
     )

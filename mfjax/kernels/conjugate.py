@@ -28,7 +28,7 @@ def approach_rows(
         return _side_gradient(at, side, layout, without_values, spec, of_values=False)
 
     slope = _side_gradient(factors, side, layout, lane, spec)
-    return _conjugate_gradients(product, factors[side], -slope, steps)
+    return conjugate_gradients(product, factors[side], -slope, steps)
 
 
 def _side_gradient(
@@ -55,12 +55,19 @@ def _with_side(factors: Factors, side: int, rows: OwnRows) -> Factors:
     return factors._replace(item=rows)
 
 
-def _conjugate_gradients(
+def conjugate_gradients(
     product: Callable[[OwnRows], OwnRows], rows: OwnRows, residual: OwnRows, steps: int
 ) -> OwnRows:
     """Rows nearer to where their `residual` is 0; all of them take their steps together.
 
-    `product` multiplies the rows of a table by the matrix of each.
+    Args:
+      product: multiplies the rows of a table by the matrix of each.
+      rows: `[rows, columns]`, where they are.
+      residual: what is left of each system there.
+      steps: how many.
+
+    Returns:
+      `[rows, columns]`; a row whose residual is 0 stays.
     """
 
     def step(carry, _):

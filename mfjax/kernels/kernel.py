@@ -83,6 +83,17 @@ class DrawRowsFn(Protocol):
 
 
 @runtime_checkable
+class LessFn(Protocol):
+    """`(layout, side, rows, factors) -> layout`: ratings less what rows of one side predict.
+
+    Only the orientation by that side is changed, which alone its rows are solved with. The rows
+    meet those of the other side in `factors`.
+    """
+
+    def __call__(self, layout: Any, side: int, rows: OwnRows, factors: Factors, /) -> Any: ...
+
+
+@runtime_checkable
 class VisitFn(Protocol):
     """`(state, layout, hparams, lane, epoch) -> (State, Info)`: every rating once, in batches.
 
@@ -126,6 +137,8 @@ class Kernel(NamedTuple):
       solve_rows: the rows of one side at their minimum.
       approach_rows: the same nearer to it.
       draw_rows: the rows of one side as a sample of their conditional.
+      less: the ratings of one side less what is known of them, so that its rows are solved around
+        rows that are given; of `missing=ignore` alone.
       visitor: `(optimizer, batch_size) -> Visitor`, on a layout of its own.
       usual_batch_size: of an optimiser, where none is asked for.
       work_bytes: an estimate of the temporaries of one lane.
@@ -140,6 +153,7 @@ class Kernel(NamedTuple):
     solve_rows: SolveRowsFn
     approach_rows: ApproachRowsFn
     draw_rows: DrawRowsFn
+    less: LessFn
     visitor: Callable[[Optimizer, int], Visitor]
     usual_batch_size: Callable[[Optimizer], int]
     work_bytes: int

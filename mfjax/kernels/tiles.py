@@ -45,6 +45,7 @@ from mfjax.kernels.layout import (
     tiles_a_step,
     tiles_of,
 )
+from mfjax.kernels.predictions import predict
 from mfjax.kernels.shards import by_shard
 from mfjax.objective import Columns, LaneTerms, Seen, on_ratings
 from mfjax.types import Factors, Sides, Spec
@@ -147,6 +148,23 @@ def in_rows(table: Table, view: View, spec: Spec) -> Float[Array, "rows columns"
     is_first = view.bias_column == spec.max_rank
     biases = [bias, pinned] if is_first else [pinned, bias]
     return jnp.concatenate([latent, *biases], axis=1)
+
+
+def less(layout: Tiles, side: int, rows: Float[Array, "rows columns"], factors: Factors) -> Tiles:
+    """The ratings by one side less what these rows of it predict."""
+    sides = Sides(layout.user, layout.item)
+    own = sides[side]
+    strips = own.first.shape[1] - 1  # of a shard
+    strip = own.strip + strips * jnp.arange(len(own.strip))[:, None]
+    position = ROWS * strip[..., None] + jnp.arange(ROWS)[None, None]
+    row = jnp.broadcast_to(own.row[position][..., None], own.col.shape)
+    other_row = sides[1 - side].row[own.col]
+    others = factors[1 - side]
+    # no rating stands where there is no row
+    near = jnp.minimum(row, len(rows) - 1).ravel(), jnp.minimum(other_row, len(others) - 1).ravel()
+    predicted = predict(Factors(rows, others), *near).reshape(own.value.shape)
+    changed = own._replace(value=own.value - predicted)
+    return layout._replace(**{Sides._fields[side]: changed})
 
 
 # the sums

@@ -8,7 +8,7 @@ from mfjax.kernels.draw import draw_rows
 from mfjax.kernels.kernel import BATCH_SIZE, Kernel, Loss, OwnRows, Prior
 from mfjax.kernels.layout import Tiles, prepare
 from mfjax.kernels.normal import solve_rows
-from mfjax.kernels.tiles import error_sums, in_rows, tables, views, work_bytes
+from mfjax.kernels.tiles import error_sums, in_rows, less, tables, views, work_bytes
 from mfjax.objective import LaneTerms, off_ratings, pin, zero_pinned
 from mfjax.types import Factors, Spec
 
@@ -32,6 +32,7 @@ def xla_kernel(spec: Spec) -> Kernel:
         solve_rows=partial(_solve_rows, spec=spec),
         approach_rows=partial(approach_rows, spec=spec),
         draw_rows=partial(_draw_rows, spec=spec),
+        less=less,
         visitor=partial(visitor, spec),
         usual_batch_size=lambda optimizer: BATCH_SIZE,
         work_bytes=work_bytes(spec),

@@ -1,21 +1,32 @@
 """Alternating least squares: each row at its minimum given the other side, or nearer to it."""
 
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
+from mfjax.bags import Sources, spread
+from mfjax.bags.regression import regressed
+from mfjax.bags.tables import (
+    Bagged,
+    Embeddings,
+    combined,
+    no_embeddings,
+    of_rated,
+    prepare_bagged,
+)
 from mfjax.errors import InputError
 from mfjax.kernels import Kernel
 from mfjax.kernels.choice import best_kernel
 from mfjax.kernels.kernel import ITEM, USER, SolveRowsFn
 from mfjax.methods.initial import initial_factors
-from mfjax.objective import held_out, lane_terms
+from mfjax.objective import LaneTerms, held_out, lane_terms, regulariser
 from mfjax.types import (
+    AnyArray,
     CheckFn,
     Factors,
     Hparams,
@@ -28,7 +39,7 @@ from mfjax.types import (
 )
 
 
-def als(spec: Spec, *, kernel: Kernel | None = None) -> Method:
+def als(spec: Spec, *, kernel: Kernel | None = None, bags: Sources | None = None) -> Method:
     """One epoch solves each user's row given the items, then each item's given the users.
 
     Derivation: L is quadratic in one row, and the rows of a side do not meet: ∂L/∂u_i = 0 is
@@ -44,19 +55,29 @@ def als(spec: Spec, *, kernel: Kernel | None = None) -> Method:
     Args:
       spec: the shapes and the conventions.
       kernel: what sums and solves, made for `spec`; None: `best_kernel`.
+      bags: the sources of features of each side, whose embeddings start at 0 and are regressed on
+        after the rows of their side; None: none.
 
     Returns:
       A Method that reads no learning rate. With λ = 0 a row whose system is regular is exact; its
       `check` refuses rows with fewer entries than free columns, and where the rows of the other
       side are collinear besides, a minimum of about the least norm is taken.
-    """
 
+    Raises:
+      InputError: there are bags, and `missing` is not `ignore`.
+    """
     kernel = kernel or best_kernel(spec)
-    method = _alternating(kernel.solve_rows, kernel, spec)
+    method = _alternating(kernel.solve_rows, kernel, spec, bags)
     return method._replace(check=_refuse_undetermined(spec), solves_rows=True)
 
 
-def als_cg(spec: Spec, *, kernel: Kernel | None = None, cg_steps: int = 3) -> Method:
+def als_cg(
+    spec: Spec,
+    *,
+    kernel: Kernel | None = None,
+    cg_steps: int = 3,
+    bags: Sources | None = None,
+) -> Method:
     """As `als`, with `cg_steps` steps of conjugate gradients in place of each row's solution.
 
     Derivation: ∂L/∂u_i is linear in u_i, with the matrix A_i + ρ_i diag(reg) of `als`; a product
@@ -72,16 +93,24 @@ def als_cg(spec: Spec, *, kernel: Kernel | None = None, cg_steps: int = 3) -> Me
       spec: the shapes and the conventions.
       kernel: what sums, made for `spec`; None: `best_kernel`.
       cg_steps: steps of conjugate gradients a row and half-sweep.
+      bags: as those of `als`.
 
     Returns:
       A Method that reads no learning rate.
+
+    Raises:
+      InputError: there are bags, and `missing` is not `ignore`.
     """
     kernel = kernel or best_kernel(spec)
-    return _alternating(partial(kernel.approach_rows, steps=cg_steps), kernel, spec)
+    return _alternating(partial(kernel.approach_rows, steps=cg_steps), kernel, spec, bags)
 
 
-def _alternating(half_sweep: SolveRowsFn, kernel: Kernel, spec: Spec) -> Method:
+def _alternating(
+    half_sweep: SolveRowsFn, kernel: Kernel, spec: Spec, bags: Sources | None
+) -> Method:
     """A method whose epoch moves the rows of the users, and then those of the items."""
+    if bags is not None:
+        return _alternating_with_bags(half_sweep, kernel, spec, bags)
 
     def init(
         key: Array,
@@ -111,6 +140,100 @@ def _alternating(half_sweep: SolveRowsFn, kernel: Kernel, spec: Spec) -> Method:
         shares_rows=kernel.shares_rows,
         errors=kernel.errors,
     )
+
+
+# with bags
+
+
+def _alternating_with_bags(
+    half_sweep: SolveRowsFn, kernel: Kernel, spec: Spec, bags: Sources
+) -> Method:
+    """As `_alternating`; the rows of a side are solved around the sums of their features.
+
+    Its embeddings are regressed on those rows, before the other side moves.
+    """
+    if spec.missing != "ignore":
+        raise InputError(
+            f"method=als with bags needs missing=ignore, got {spec.missing}; use method=descent"
+        )
+
+    def init(
+        key: Array,
+        layout: Bagged,
+        hparams: Hparams,
+        factors: Factors | None = None,
+    ) -> State:
+        lane = lane_terms(layout.sums, hparams, spec)
+        start = initial_factors(key, lane, hparams, spec, factors)
+        return State(start, (), no_embeddings(layout.bags, spec))
+
+    def moved(
+        factors: Factors, embeddings: Embeddings, side: int, layout: Bagged, of: _OfLane
+    ) -> tuple[Factors, Embeddings]:
+        bag = layout.bags[side]
+        if bag is None:
+            rows = half_sweep(factors, side, layout.ratings, of.lane)
+            return _with_side(factors, side, rows), embeddings
+        mean = spread(bag, embeddings[side], of.lane)
+        around = _with_side(factors, side, factors[side] - mean)
+        less = kernel.less(layout.ratings, side, mean, factors)
+        rows = half_sweep(around, side, less, of.lane) + mean
+        table = regressed(bag, embeddings[side], rows, of.lane, of.reg_bag)
+        return _with_side(factors, side, rows), _with_side(embeddings, side, table)
+
+    def objective(
+        factors: Factors, embeddings: Embeddings, layout: Bagged, of: _OfLane
+    ) -> Float[Array, ""]:
+        lane = of.lane
+        of_data = lane._replace(
+            columns=Sides(*(side._replace(reg=0 * side.reg) for side in lane.columns))
+        )
+        loss = kernel.objective(factors, layout.ratings, of_data)
+        sums = combined(factors, embeddings, layout.bags, lane)
+        own = jax.tree.map(lambda rows, both: 2 * rows - both, factors, sums)
+        decay, _ = regulariser(own, lane)
+        squares = optax.tree.norm(embeddings, squared=True)
+        return loss + lane.scale * (decay + of.reg_bag * squares / 2)
+
+    def step(
+        state: State, layout: Bagged, hparams: Hparams, epoch: Int[Array, ""] | int
+    ) -> tuple[State, Info]:
+        of = _OfLane(lane_terms(layout.sums, hparams, spec), hparams.reg_bag)
+        factors, embeddings = state.factors, state.embeddings
+        for side in (USER, ITEM):
+            factors, embeddings = moved(factors, embeddings, side, layout, of)
+        loss = objective(factors, embeddings, layout, of)
+        change = jax.tree.map(jnp.subtract, factors, state.factors)
+        return State(factors, (), embeddings), Info(loss, optax.tree.norm(change))
+
+    return Method(
+        prepare=partial(
+            prepare_bagged,
+            prepare=kernel.prepare,
+            sources=bags,
+            spec=spec,
+            shares_rows=kernel.shares_rows,
+        ),
+        init=init,
+        step=step,
+        reads=("reg_bag",),
+        work_bytes=kernel.work_bytes,
+        shares_rows=kernel.shares_rows,
+        errors=kernel.errors,
+        rated=of_rated(bags, spec),
+    )
+
+
+class _OfLane(NamedTuple):
+    """What a lane brings to an epoch."""
+
+    lane: LaneTerms
+    reg_bag: Float[AnyArray, ""]
+
+
+def _with_side(pair: Any, side: int, value: Any) -> Any:
+    """A pair with one of its sides replaced."""
+    return pair._replace(**{pair._fields[side]: value})
 
 
 # what `als` cannot solve

@@ -1,14 +1,12 @@
 """Full-batch descent: one step of any optax optimiser an epoch, on any gradient."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import optax
 from jaxtyping import Array, Int, PyTree
 
 from mfjax.bags import Sources
-from mfjax.bags.features import rated
-from mfjax.bags.tables import apart, combined, embeddings_of_rated, no_embeddings, stacked
+from mfjax.bags.tables import apart, combined, no_embeddings, of_rated, stacked
 from mfjax.gradients import as_loss, with_bags
 from mfjax.methods.initial import initial_factors
 from mfjax.objective import LaneTerms, columns, lane_terms, zero_pinned
@@ -102,5 +100,5 @@ def descent(
         work_bytes=gradient.work_bytes,
         shares_rows=gradient.shares_rows,
         errors=gradient.errors,
-        rated=partial(embeddings_of_rated, spec=spec) if bags and rated in bags.user else None,
+        rated=of_rated(bags, spec),
     )

@@ -6,11 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_close, method_of
+from helpers import assert_close, epochs, laid_out, make
 from jax.flatten_util import ravel_pytree
 
-from mfjax import GRADIENTS, Factors, Sides, optimizer, with_bags
-from mfjax.bags import BAGS, collect, dense, prepare_bag, spread
+from mfjax import GRADIENTS, Factors, Sides, bags, optimizer, with_bags
+from mfjax.bags import BAGS, prepare_bag
 from mfjax.bags.tables import apart, stacked
 from mfjax.gradients.dense import prepare as as_matrices
 from mfjax.kernels.choice import available
@@ -21,6 +21,7 @@ from mfjax.types import NO_FOLD
 KERNELS = available(["xla", "native"])
 ROUNDED = 1e-12  # relative, float64: the same terms in another order
 SIDES = {"user": 0, "item": 1}
+dense, spread, collect = map(jax.jit, (bags.dense, bags.spread, bags.collect))
 
 
 def lane_of(ratings, hparams=LANE, spec=SPEC):
@@ -138,16 +139,19 @@ def matrices_by_hand(sources, ratings, hparams):
 
 def objective_by_hand(sources, ratings, hparams, spec):
     """L of `mfjax.bags` as a function of the tables, from full matrices alone."""
-    layout = as_matrices(ratings, spec)
+    layout = jax.device_put(as_matrices(ratings, spec))
     lane = lane_of(ratings, hparams, spec)
     plain = lane_of(ratings, hparams._replace(reg=0.0, reg_bias=0.0), spec)
-    weights = np.where(held_out(layout.fold, hparams), 0, layout.weight)
+    weights = jnp.where(held_out(layout.fold, hparams), 0, layout.weight)
     matrices = matrices_by_hand(sources, ratings, hparams)
 
     def objective(tables):
         own, embeddings = apart(tables, spec)
         own = pin(own, lane.columns)
-        embeddings = zero_pinned(embeddings, lane.columns)
+        embeddings = [
+            table if table is not None else np.zeros((0, spec.columns)) for table in embeddings
+        ]
+        embeddings = zero_pinned(Factors(*embeddings), lane.columns)
         sides = zip(own, matrices, embeddings, strict=True)
         factors = Factors(*(rows + matrix @ table for rows, matrix, table in sides))
         loss = dense_loss(factors, layout.value, weights, plain)
@@ -178,8 +182,8 @@ def test_every_gradient_given_bags_is_jax_grad_of_the_scalar(ratings, name, whic
     objective, count = objective_by_hand(sources, ratings, hparams, spec)
     tables = random_tables(spec, count)
     gradient = with_bags(GRADIENTS[name](spec), sources, spec)
-    loss, grad = gradient.value_and_grad(tables, gradient.prepare(ratings), hparams)
-    expected, by_jax = jax.value_and_grad(objective)(tables)
+    loss, grad = jax.jit(gradient.value_and_grad)(tables, gradient.prepare(ratings), hparams)
+    expected, by_jax = jax.jit(jax.value_and_grad(objective))(tables)
     assert float(loss) == pytest.approx(float(expected), rel=1e-12)
     for ours, theirs in zip(grad, by_jax, strict=True):
         error = np.abs(ours - theirs).max() / np.abs(theirs).max()
@@ -193,7 +197,7 @@ def test_the_scalar_has_that_gradient_by_central_differences(ratings, spec):
     objective, count = objective_by_hand(sources, ratings, hparams, spec)
     tables = random_tables(spec, count)
     gradient = with_bags(GRADIENTS["coo"](spec), sources, spec)
-    _, grad = gradient.value_and_grad(tables, gradient.prepare(ratings), hparams)
+    _, grad = jax.jit(gradient.value_and_grad)(tables, gradient.prepare(ratings), hparams)
     flat, unravel = ravel_pytree(tables)
 
     @jax.jit
@@ -212,7 +216,7 @@ def test_pinned_columns_of_embeddings_have_no_gradient(ratings):
     sources = OF_SIDES["both"]
     gradient = with_bags(GRADIENTS["coo"](SPEC), sources, SPEC)
     tables = random_tables(SPEC, [shape_of(0)[1] + 1, shape_of(1)[1]])
-    _, grad = gradient.value_and_grad(tables, gradient.prepare(ratings), LANE)
+    _, grad = jax.jit(gradient.value_and_grad)(tables, gradient.prepare(ratings), LANE)
     _, embeddings = apart(grad, SPEC)
     for table, columns in zip(embeddings, lane_of(ratings).columns, strict=True):
         moves = np.any(np.asarray(table) != 0, axis=0)
@@ -222,14 +226,16 @@ def test_pinned_columns_of_embeddings_have_no_gradient(ratings):
 # methods
 
 
-def trained_factors(ratings, hparams=LANE, epochs=4, sources=OF_SIDES["both"]):
-    method = method_of("descent", SPEC, opt=optimizer("adam"), bags=sources)
-    layout = jax.device_put(method.prepare(ratings))
+ADAM = optimizer("adam")
+
+
+def trained_factors(ratings, hparams=LANE, count=4, sources=OF_SIDES["both"]):
+    method = make("descent", SPEC, opt=ADAM, bags=sources)
+    layout = laid_out(method, ratings)
     state = method.init(jax.random.key(0), layout, hparams)
-    step = jax.jit(method.step)
     losses = []
-    for epoch in range(epochs):
-        state, info = step(state, layout, hparams, epoch)
+    for epoch in range(count):
+        state, info = method.step(state, layout, hparams, epoch)
         losses.append(float(info.loss))
     return state, losses
 
@@ -253,19 +259,15 @@ def test_a_held_out_rating_is_as_absent_from_bags_as_from_the_loss():
 
 
 def test_descent_moves_embeddings_and_lowers_the_objective(ratings):
-    state, losses = trained_factors(ratings, epochs=30)
+    state, losses = trained_factors(ratings, count=30)
     assert losses[-1] < losses[0]
     assert all(np.any(np.asarray(table) != 0) for table in state.embeddings)
 
 
 def test_without_features_bags_change_no_number(ratings):
     bagged, _ = trained_factors(ratings, sources=Sides((), ()))
-    method = method_of("descent", SPEC, opt=optimizer("adam"))
-    layout = jax.device_put(method.prepare(ratings))
-    state = method.init(jax.random.key(0), layout, LANE)
-    for epoch in range(4):
-        state, _ = jax.jit(method.step)(state, layout, LANE, epoch)
-    assert_close(bagged.factors, state.factors, 1e-9)
+    (*_, plain), _ = epochs(make("descent", SPEC, opt=ADAM), ratings, LANE, 4)
+    assert_close(bagged.factors, plain, 1e-9)
 
 
 def test_the_factors_of_a_state_are_its_rows_and_the_sums_of_its_embeddings(ratings):
@@ -278,13 +280,62 @@ def test_the_factors_of_a_state_are_its_rows_and_the_sums_of_its_embeddings(rati
 
 def test_stacked_tables_come_apart_as_they_were():
     own = random_factors(SPEC)
-    embeddings = random_factors(replace(SPEC, num_users=2, num_items=0), seed=1)
+    embeddings = Sides(random_factors(replace(SPEC, num_users=2), seed=1).user, None)
     again = apart(stacked(own, embeddings), SPEC)
     jax.tree.map(np.testing.assert_array_equal, again, (own, embeddings))
 
 
 def test_the_ratings_of_a_bag_weigh_nothing_in_it(ratings):
     heavier = ratings._replace(weight=3 * ratings.weight, value=ratings.value - 1)
-    bags = [prepare_bag([BAGS["rated"]], one, 0, SPEC) for one in (ratings, heavier)]
-    lane = lane_of(ratings)
-    np.testing.assert_array_equal(*(dense(bag, lane) for bag in bags))
+    both = [prepare_bag([BAGS["rated"]], one, 0, SPEC) for one in (ratings, heavier)]
+    np.testing.assert_array_equal(*(dense(bag, lane_of(ratings)) for bag in both))
+
+
+# alternating least squares
+
+
+def gradient_norm(state, sources, ratings, hparams):
+    """Of L at the tables of a state, as `with_bags` has it."""
+    spread_out = [
+        0 if bag is None else bags.spread(bag, table, lane_of(ratings, hparams))
+        for bag, table in zip(
+            [prepare_bag(of, ratings, side, SPEC) for side, of in enumerate(sources)],
+            state.embeddings,
+            strict=True,
+        )
+    ]
+    own = Factors(*(rows - sums for rows, sums in zip(state.factors, spread_out, strict=True)))
+    gradient = with_bags(GRADIENTS["coo"](SPEC), sources, SPEC)
+    layout = jax.device_put(gradient.prepare(ratings))
+    loss, grad = gradient.value_and_grad(stacked(own, state.embeddings), layout, hparams)
+    return float(loss), max(float(jnp.abs(side).max()) for side in grad)
+
+
+ALS_CASES = [
+    pytest.param(
+        *(name, kernel, which),
+        marks=() if (name, kernel, which) == ("als", KERNELS[-1], "both") else pytest.mark.slow,
+    )
+    for name in ("als", "als_cg")
+    for kernel in KERNELS
+    for which in OF_SIDES
+]
+
+
+@pytest.mark.parametrize(("name", "kernel", "which"), ALS_CASES)
+def test_als_never_raises_the_objective_and_ends_where_its_gradient_is_0(
+    ratings, name, kernel, which
+):
+    sources = OF_SIDES[which]
+    hparams = LANE._replace(reg_bag=REG_BAG)
+    method = make(name, SPEC, kernel=kernel, bags=sources)
+    layout = laid_out(method, ratings)
+    state = method.init(jax.random.key(0), layout, hparams)
+    losses = []
+    for epoch in range(300):
+        state, info = method.step(state, layout, hparams, epoch)
+        losses.append(float(info.loss))
+    assert max(np.diff(losses)) <= 1e-12 * losses[0]
+    loss, slope = gradient_norm(state, sources, ratings, hparams)
+    assert losses[-1] == pytest.approx(loss, rel=1e-10)
+    assert slope < 1e-6

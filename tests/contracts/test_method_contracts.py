@@ -77,18 +77,20 @@ CASES = {
 
 
 TAKE_BAGS = [name for name, make in METHODS.items() if "bags" in inspect.signature(make).parameters]
-BAGGED = {
+OFTEN_WITH_BAGS = ("vmap is a loop", "weight 0 is an absent rating")  # of als and plain descent
+CASES |= {
     f"{name}, {opt}, with bags: {what}": pytest.param(
-        check, marks=[] if opt in ("none", "sgd") else pytest.mark.slow
+        check,
+        marks=[] if (name, opt) in OFTEN[::2] and what in OFTEN_WITH_BAGS else pytest.mark.slow,
     )
     for name in TAKE_BAGS
     for opt in optimizers_of(METHODS[name])
+    for kernel in kernels_of(METHODS[name], opt)[-1:]
     for what, check in method_checks(
-        partial(made, partial(METHODS[name], bags=OF_BOTH), opt, "xla"),
+        partial(made, partial(METHODS[name], bags=OF_BOTH), opt, kernel),
         alternates=name in ALTERNATING,
     ).items()
 }
-CASES |= BAGGED
 
 
 @pytest.mark.parametrize("check", CASES.values(), ids=CASES)

@@ -149,7 +149,8 @@ def test_a_new_user_is_solved_given_the_bag_of_what_the_user_rated(fitted, tmp_p
     again = mfjax.load(tmp_path).fold_in(990, by_ids)
     new = again.user_factors[-1]
     np.testing.assert_allclose(new, folded.factors.user[-1, :3], rtol=1e-12)
-    alone = replace(model, rated_factors=model.rated_factors[:0]).fold_in(990, by_ids)
+    none = {"rated_factors": model.rated_factors[:0], "rated_bias": model.rated_bias[:0]}
+    alone = replace(model, **none).fold_in(990, by_ids)
     assert np.abs(new - alone.user_factors[-1]).max() > 1e-3
 
 
@@ -183,7 +184,7 @@ def test_the_row_of_a_user_is_the_minimum_around_what_its_features_sum_to(fitted
 def test_a_test_rating_that_is_poisoned_changes_no_bit():
     given = (*DESCENT, "bags.user=rated", "bags.item=[rated,popularity]", "epochs=4")
     shape = ("data=synthetic", "data.num_users=30", "data.num_items=20", "data.num_ratings=300")
-    experiment = built(*shape, *given, "replicates=1", "sweep.fold=[0,1]", "split=kfold")
+    experiment = built(*shape, *given, "replicates=1", "sweep.fold=[0,1]", "split.validation=2")
     sweep = experiment.sweep
     ours = tune(sweep, experiment.lanes, refit=False)
     poisoned = {
@@ -207,5 +208,5 @@ def test_a_run_says_what_its_items_are_made_of(trained, capsys):  # noqa: F811
     assert results["chosen"]["reg_bag"] in (1, 10)
     assert results["compilations"] == 1
     assert said.capitalize() in capsys.readouterr().out
-    assert {row["reg_bag"] for row in rows_of(folder / "lanes.csv")} == {"1", "10"}
+    assert {row["reg_bag"] for row in rows_of(folder / "lanes.csv")} == {"1.0", "10.0"}
     assert strict_json(folder / "results.json")["run"]["bags.item"] == ["rated", "popularity"]

@@ -447,6 +447,8 @@ def test_a_model_is_one_line():
         background=np.zeros(4),
         seen_starts=np.zeros(1001, np.int64),
         seen_items=np.zeros(0, np.int32),
+        rated_factors=np.zeros((0, 3)),
+        rated_bias=np.zeros(0),
         titles=np.zeros(0, "U1"),
     )
     assert repr(model) == "Model(1,000 users × 4 items, rank 3, predictions from 0.5 to 5)"

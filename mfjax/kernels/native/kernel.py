@@ -5,7 +5,7 @@ from functools import partial
 from mfjax.errors import InputError
 from mfjax.kernels.kernel import Kernel, Loss
 from mfjax.kernels.native import calls
-from mfjax.kernels.native.layout import Compressed, prepare
+from mfjax.kernels.native.layout import Compressed, less, prepare
 from mfjax.kernels.native.visits import usual_batch_size, visitor
 from mfjax.objective import LaneTerms, background, off_ratings, pin, zero_pinned
 from mfjax.types import Factors, Spec
@@ -41,6 +41,7 @@ def native_kernel(spec: Spec) -> Kernel:
         solve_rows=partial(calls.rows, spec=spec),
         approach_rows=partial(calls.rows, spec=spec),
         draw_rows=partial(calls.draw, spec=spec),
+        less=less,
         visitor=partial(visitor, spec),
         usual_batch_size=usual_batch_size,
         work_bytes=0,

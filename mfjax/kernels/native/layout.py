@@ -2,14 +2,16 @@
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from mfjax.kernels.layout import order_by
 from mfjax.kernels.native.library import require
+from mfjax.kernels.predictions import predict
 from mfjax.memory import refuse_beyond_memory
 from mfjax.objective import FoldSums, with_few_missing
-from mfjax.types import Ratings, Spec
+from mfjax.types import Factors, Ratings, Sides, Spec
 
 CHUNKS = 64  # of a side, shared out over threads
 ROW_COST = 8  # of a row beside its ratings, in ratings
@@ -75,3 +77,15 @@ def _rows(ratings: Ratings, num_rows: int, spec: Spec) -> Rows:
         fold=ratings.fold[order].astype(np.int32),
         chunk=chunk.astype(np.int32),
     )
+
+
+def less(
+    layout: Compressed, side: int, rows: Float[Array, "rows columns"], factors: Factors
+) -> Compressed:
+    """The ratings by one side less what these rows of it predict."""
+    own = (layout.user, layout.item)[side]
+    everyone = jnp.arange(len(rows))
+    row = jnp.repeat(everyone, jnp.diff(own.start), total_repeat_length=len(own.col))
+    predicted = predict(Factors(rows, factors[1 - side]), row, own.col)
+    changed = own._replace(value=own.value - predicted)
+    return layout._replace(**{Sides._fields[side]: changed})
