@@ -13,6 +13,7 @@ from mfjax.errors import InputError
 from mfjax.kernels import Kernel
 from mfjax.kernels.choice import best_kernel
 from mfjax.kernels.kernel import ITEM, USER, SolveRowsFn
+from mfjax.losses import require_squared
 from mfjax.methods.initial import initial_factors
 from mfjax.objective import held_out, lane_terms
 from mfjax.types import (
@@ -49,8 +50,11 @@ def als(spec: Spec, *, kernel: Kernel | None = None) -> Method:
       A Method that reads no learning rate. With λ = 0 a row whose system is regular is exact; its
       `check` refuses rows with fewer entries than free columns, and where the rows of the other
       side are collinear besides, a minimum of about the least norm is taken.
-    """
 
+    Raises:
+      InputError: the loss is not `squared`.
+    """
+    _refuse_other_losses(spec, "als")
     kernel = kernel or best_kernel(spec)
     method = _alternating(kernel.solve_rows, kernel, spec)
     return method._replace(check=_refuse_undetermined(spec), solves_rows=True)
@@ -75,7 +79,11 @@ def als_cg(spec: Spec, *, kernel: Kernel | None = None, cg_steps: int = 3) -> Me
 
     Returns:
       A Method that reads no learning rate.
+
+    Raises:
+      InputError: the loss is not `squared`.
     """
+    _refuse_other_losses(spec, "als_cg")
     kernel = kernel or best_kernel(spec)
     return _alternating(partial(kernel.approach_rows, steps=cg_steps), kernel, spec)
 
@@ -114,6 +122,11 @@ def _alternating(half_sweep: SolveRowsFn, kernel: Kernel, spec: Spec) -> Method:
 
 
 # what `als` cannot solve
+
+
+def _refuse_other_losses(spec: Spec, name: str) -> None:
+    """Raises InputError where L is not quadratic in a row."""
+    require_squared(spec, f"method={name} solves for squares and", "use method=sgd or descent")
 
 
 def _refuse_undetermined(spec: Spec) -> CheckFn:

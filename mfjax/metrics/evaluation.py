@@ -4,9 +4,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mfjax.kernels.predictions import predict
+from mfjax.losses import link_of
 from mfjax.metrics import PARTS, measured, names, of_sums
 from mfjax.objective import LaneTerms, train_weight, validation_weight
-from mfjax.types import Bounds, ErrorsFn, Factors, Ratings
+from mfjax.types import Bounds, ErrorsFn, Factors, Ratings, Spec
 
 
 def evaluate(
@@ -14,6 +15,7 @@ def evaluate(
     ratings: Ratings,
     lane: LaneTerms,
     bounds: Bounds,
+    spec: Spec,
     chooses: str,
     errors: ErrorsFn | None = None,
 ) -> dict[str, Float[Array, ""]]:
@@ -24,6 +26,7 @@ def evaluate(
       ratings: of its problem.
       lane: the constants of L.
       bounds: to which predictions are clipped.
+      spec: of which the loss is read.
       chooses: the column that chooses, whose metric is among them.
       errors: their sums in one pass, for metrics that need no more; None: in XLA.
 
@@ -41,7 +44,8 @@ def evaluate(
     wanted = [f"{part}_{name}" for part in PARTS[:2] for name in names(part, chooses)]
     if found.keys() >= set(wanted):
         return found
-    prediction = predict(factors, ratings.user, ratings.item) + lane.centre
+    score = predict(factors, ratings.user, ratings.item) + lane.centre
+    prediction = link_of(spec.loss).rating(score)
     arrays = {
         "prediction": jnp.clip(prediction, bounds.low, bounds.high),
         "value": ratings.value,

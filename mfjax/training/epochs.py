@@ -116,7 +116,7 @@ def epochs(method: Method, spec: Spec, schedule: Schedule) -> Advance:
 
     def measure(state: State, data: Data, lane: LaneTerms) -> dict[str, Array]:
         factors = state.factors
-        metrics = evaluate(factors, data.ratings, lane, data.bounds, chooses, method.errors)
+        metrics = evaluate(factors, data.ratings, lane, data.bounds, spec, chooses, method.errors)
         if schedule.lists is None or data.lists is None:
             return metrics
         own = jax.tree.map(lambda array: array[jnp.maximum(lane.fold, 0)], data.lists)

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from mfjax.errors import InputError
+from mfjax.losses import link_of, refuse_ratings, require_squared
 from mfjax.memory import refuse_beyond_memory
 from mfjax.objective import mean_rating
 from mfjax.training.blocks import block_name, blocks_of, packed, unpacked, without_state
@@ -140,7 +141,8 @@ class Sweep:
         mean = 0.0
         if self.plan.spec.bias:
             problem = self.plan.problems[lane.hparams.cut]
-            mean = mean_rating(problem.ratings, lane.hparams)
+            of_ratings = np.asarray(mean_rating(problem.ratings, lane.hparams))
+            mean = float(link_of(self.plan.spec.loss).inverse(of_ratings))
         names = history_columns(self.plan.schedule.choose_by)
         history = {name: track.history[name][:epoch] for name in names}
         return Fit(
@@ -150,6 +152,7 @@ class Sweep:
             status=status,
             best_epoch=int(run.best_epoch),
             history=history,
+            loss=self.plan.spec.loss,
         )
 
     def _blocks(
@@ -186,8 +189,13 @@ class Sweep:
             done += sum(lanes[i].epochs for i in members)
 
     def _refuse_untrainable(self, lanes: Sequence[Lane]) -> None:
-        check = self.plan.method(self.plan.spec).check
+        spec = self.plan.spec
+        check = self.plan.method(spec).check
         problems = self.plan.problems
+        for problem in {id(problem): problem for problem in problems.values()}.values():
+            refuse_ratings(spec.loss, problem.ratings)
+            if len(problem.given.value):
+                require_squared(spec, "folding new users in", "use a split without new users")
         for hparams, _ in lanes:
             if hparams.cut not in problems:
                 known = ", ".join(map(str, problems))

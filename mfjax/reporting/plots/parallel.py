@@ -83,7 +83,7 @@ def parallel(rows: Sequence[Mapping[str, Any]], column: str) -> Figure | None:
 def _varying(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """The hyperparameters of several values, in their order."""
     own = [key for key in Hparams._fields if key not in REPLICATES]
-    return [key for key in own if len({row[key] for row in rows}) > 1]
+    return [key for key in own if len({row.get(key) for row in rows}) > 1]
 
 
 def _settings(
