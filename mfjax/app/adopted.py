@@ -106,7 +106,7 @@ class OwnFunction:
         if not isinstance(returned, place.returns):
             raise InputError(
                 f"{where(self.function)} returned a {type(returned).__name__}; "
-                f"expected a {place.returns.__name__}"
+                f"expected a {place.returns.__name__.rpartition('.')[2]}"
             )
         self.hold_to(place.checks(returned, *args, **kwargs))
         return returned

@@ -257,7 +257,7 @@ def made(value_of, seed=0):
 
 
 def yes_or_no(rng, score):
-    return rng.random(300) < 1 / (1 + np.exp(-2 * score))
+    return rng.random(300) < 1 / (1 + np.exp(-4 * score))
 
 
 def counts(rng, score):
@@ -275,7 +275,7 @@ def test_predictions_are_of_ratings_and_a_saved_model_knows_its_loss(
     loss, value_of, least, tmp_path
 ):
     data = made(value_of)
-    model = mfjax.fit(data, loss=loss, rank=2, epochs=60, learning_rate=0.02, clip=False)
+    model = mfjax.fit(data, loss=loss, rank=2, epochs=60, learning_rate=0.03, clip=False)
     users = data.user_ids[data.user]
     items = data.item_ids[data.item]
     predicted = model.predict(users, items)
