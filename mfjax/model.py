@@ -216,7 +216,7 @@ class Model:
 
     def _rating(self, score: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """The rating that a score, the mean and the biases in it, predicts; not clipped."""
-        return LINKS[str(self.link)].rating(score)
+        return np.asarray(LINKS[str(self.link)].rating(score))
 
     def _refuse_unknown(self, unknown: str) -> None:
         if unknown not in UNKNOWN:

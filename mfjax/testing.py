@@ -392,9 +392,9 @@ def _slope_is_the_difference(loss: Loss) -> None:
 
 def _link_inverts(loss: Loss) -> None:
     link = LINKS[loss.link]
-    inverted = [float(link.inverse(np.asarray(rating))) for rating in link.rating(SCORES)]
-    np.testing.assert_allclose(inverted, SCORES, rtol=1e-9, atol=1e-9)
-    assert (np.diff(link.rating(SCORES)) > 0).all(), "a link that does not rise"
+    ratings = np.asarray(link.rating(SCORES))
+    np.testing.assert_allclose(link.inverse(ratings), SCORES, rtol=1e-9, atol=1e-9)
+    assert (np.diff(ratings) > 0).all(), "a link that does not rise"
 
 
 def _loss_keeps_float32(loss: Loss) -> None:

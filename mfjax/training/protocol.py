@@ -332,4 +332,4 @@ def predictions(fit: Fit, ratings: Ratings) -> Float[np.ndarray, " n"]:
         of_user = user[ratings.user[some]].astype(np.float64)
         of_item = item[ratings.item[some]].astype(np.float64)
         predicted[some] = np.einsum("nk,nk->n", of_user, of_item)
-    return link_of(fit.loss).rating(predicted + fit.mean)
+    return np.asarray(link_of(fit.loss).rating(predicted + fit.mean))

@@ -59,9 +59,8 @@ def test_a_loss_of_ones_own_trains(command, succeeded, tmp_path, method):
     assert_refused(other, "loss=mine.py:endless breaks its contract: value and slope are finite")
 
 
-@pytest.mark.parametrize(
-    "loss", ["huber", pytest.param("mine.py:log_cosh", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("loss", ["huber", "mine.py:log_cosh"])
 def test_gradients_of_another_loss_are_compared(succeeded, tmp_path, loss):
     (tmp_path / "mine.py").write_text(OWN)
     toy = ("data=toy", "data.num_users=6", "data.num_items=5", "plots.draw=false")

@@ -264,22 +264,15 @@ def counts(rng, score):
     return rng.poisson(np.exp(np.clip(score, -2, 2)))
 
 
-@pytest.mark.parametrize(
-    "loss, value_of, least",
-    [
-        ("poisson", counts, 0.0),
-        pytest.param("logistic", yes_or_no, 0.0, marks=pytest.mark.slow),
-    ],
-)
-def test_predictions_are_of_ratings_and_a_saved_model_knows_its_loss(
-    loss, value_of, least, tmp_path
-):
+@pytest.mark.slow
+@pytest.mark.parametrize("loss, value_of", [("poisson", counts), ("logistic", yes_or_no)])
+def test_predictions_are_of_ratings_and_a_saved_model_knows_its_loss(loss, value_of, tmp_path):
     data = made(value_of)
     model = mfjax.fit(data, loss=loss, rank=2, epochs=60, learning_rate=0.03, clip=False)
     users = data.user_ids[data.user]
     items = data.item_ids[data.item]
     predicted = model.predict(users, items)
-    assert predicted.min() > least
+    assert predicted.min() > 0
     assert loss != "logistic" or predicted.max() < 1
     value = np.asarray(data.value, float)
     assert ((predicted - value) ** 2).mean() < 0.8 * value.var()
