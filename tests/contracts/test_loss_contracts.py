@@ -9,10 +9,11 @@ import pytest
 from helpers import assert_close, assert_same, at, compiled, epochs, held_in, make, pinned_factors
 
 import mfjax
-from mfjax import GRADIENTS, KERNELS, LOSSES, METHODS, InputError, Loss, Ratings, loss_of
+from mfjax import GRADIENTS, KERNELS, LOSSES, METHODS, InputError, Loss, Ratings, Tiling, loss_of
 from mfjax.kernels.choice import available, choice
 from mfjax.kernels.order import order
 from mfjax.losses import HPARAMS, LINKS, refuse_ratings
+from mfjax.objective import lane_terms
 from mfjax.testing import LANE, SPEC, lane, loss_checks, small_ratings
 
 OWN = "own"  # infinite where there is no rating
@@ -100,6 +101,20 @@ def test_every_gradient_is_jax_grad_of_every_loss(name, loss):
     theirs = at("autodiff", spec, ratings)
     assert all(np.isfinite(side).all() for side in theirs[1])
     assert_same(at(name, spec, ratings), theirs, compiled(name, spec).tolerance)
+
+
+@pytest.mark.slow
+def test_devices_share_the_rows_and_a_kernel_has_the_objective_alone():
+    spec = spec_of("huber", tiling=Tiling(shards=2))
+    ratings = small_ratings()
+    kernel = KERNELS["xla"](spec)
+    layout = jax.device_put(kernel.prepare(ratings))
+    of_lane = lane_terms(layout.sums, LANE, spec)
+    factors = pinned_factors()
+    theirs = at("autodiff", spec_of("huber"), ratings, factors=factors)
+    assert_same(jax.jit(kernel.gradient)(factors, layout, of_lane), theirs, 1e-10)
+    objective = jax.jit(kernel.objective)(factors, layout, of_lane)
+    assert float(objective) == pytest.approx(float(theirs[0]), rel=1e-12)
 
 
 @pytest.mark.parametrize("loss", with_marks(OTHERS))
