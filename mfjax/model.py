@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Float64, Int, Int32, Int64, Shaped
 from mfjax.data.dataset import Dataset
 from mfjax.data.problem import Problem
 from mfjax.errors import InputError
+from mfjax.losses import LINKS, loss_of
 from mfjax.objective import held_out
 from mfjax.rows import Best, Seen, asked_ids, best_of_each, pair_of, rows_of, slices
 from mfjax.training.folding import Minimised, minimised, prior_of, solved_row
@@ -42,7 +43,7 @@ class Model:
       item_factors: `[items, rank]`.
       user_bias: `[users]`, 0 of a model without biases.
       item_bias: `[items]`, 0 of a model without biases.
-      mean: scalar μ, 0 of a model without biases.
+      mean: scalar μ on the scale of `link`, 0 of a model without biases.
       bounds: `[2]`, the lowest and the highest prediction; infinite where none is clipped.
       user_ids: `[users]`, ascending.
       item_ids: `[items]`, ascending.
@@ -53,6 +54,8 @@ class Model:
       num_ratings: scalar, how many it was trained on.
       missing_weight: scalar, what a missing entry weighed: 0 where it was ignored.
       background: `[items]`, the rating as which a missing entry of an item counted.
+      loss: scalar text, what it was trained with: one of `mfjax.losses.LOSSES`.
+      link: scalar text, how a score stands for a rating: one of `mfjax.losses.LINKS`.
       seen_starts: `[starts]`, where in `seen_items` each user's begin, and the last end.
       seen_items: `[seen]`, rows of the items of which each user had a rating, ascending.
       rated_factors: `[rated, rank]`, what each item adds to the factors of the users who rated it,
@@ -76,6 +79,8 @@ class Model:
     num_ratings: Int[np.ndarray, ""]
     missing_weight: Float[np.ndarray, ""]
     background: Float[np.ndarray, " items"]
+    loss: Shaped[np.ndarray, ""]
+    link: Shaped[np.ndarray, ""]
     seen_starts: Int64[np.ndarray, " starts"]
     seen_items: Int32[np.ndarray, " seen"]
     rated_factors: Float[np.ndarray, "rated rank"]
@@ -113,6 +118,7 @@ class Model:
             user_ids=dataset.user_ids,
             item_ids=dataset.item_ids,
             **_arrays(known),
+            link=np.asarray(loss_of(spec.loss).link),
             seen_starts=seen.starts,
             seen_items=seen.items,
             rated_factors=rated[:, :rank],
@@ -218,7 +224,11 @@ class Model:
         score = self.mean + np.where(i < 0, 0, self.user_bias[i])
         score += np.where(j < 0, 0, self.item_bias[j])
         score += np.where((i < 0) | (j < 0), 0, dot)
-        return np.clip(score, *self.bounds)
+        return np.clip(self._rating(score), *self.bounds)
+
+    def _rating(self, score: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """The rating that a score, the mean and the biases in it, predicts; not clipped."""
+        return np.asarray(LINKS[str(self.link)].rating(score))
 
     def _refuse_unknown(self, unknown: str) -> None:
         if unknown not in UNKNOWN:
@@ -251,7 +261,8 @@ class Model:
         score[rows_of(self.item_ids, exclude, "item")] = -np.inf
         most = min(n, int(np.isfinite(score).sum()))
         best = np.argsort(-score, kind="stable")[:most]
-        return [(self.item_ids[j].item(), float(score[j])) for j in best]
+        rating = self._rating(score[best])
+        return [(self.item_ids[j].item(), float(r)) for j, r in zip(best, rating, strict=True)]
 
     def recommend(
         self,
@@ -419,15 +430,21 @@ class Model:
 
         Raises:
           InputError: the id of an item was not in the data, an id is of another type than theirs,
-            a rating is not finite, or the model was sampled.
+            a rating is not finite, the loss is not `squared`, whose minimum is solved for, or the
+            model was sampled.
 
         Examples:
           model.fold_in("ann", {"Alien": 5, "Aliens": 4}).top("ann")
         """
         if np.isnan(self.reg):
             raise InputError(
-                "fold_in: expected factors that minimise an objective, got those of samples; "
-                "train the new user with the others"
+                "fold_in needs factors that minimise an objective, and those of this model were "
+                "sampled; train with the ratings of the user"
+            )
+        if self.loss != Spec.loss:
+            raise InputError(
+                f"fold_in needs a model of loss={Spec.loss}, and this one is of loss={self.loss}; "
+                "train with the ratings of the user"
             )
         new = asked_ids(self.user_ids, [user], "user")
         rated = rows_of(self.item_ids, list(ratings), "item")

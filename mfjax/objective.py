@@ -2,23 +2,25 @@ r"""The objective, stated once; every gradient, hand-derived or not, is of this 
 
 With Ω the entries whose weight is positive in this lane,
 
-    L(U, V) = s · [ ½ Σ_{(i,j) ∈ Ω} w_ij (u_i·v_j − r_ij)²                  on the ratings
+    L(U, V) = s · [ Σ_{(i,j) ∈ Ω} w_ij ℓ(u_i·v_j, r_ij)                     on the ratings
                   + ½ α Σ_{(i,j) ∉ Ω} (u_i·v_j − b_j)²                       off the ratings
                   + ½ Σ_{i,c} reg_c ρ_i u_ic² + ½ Σ_{j,c} reg_c σ_j v_jc² ]  regulariser
 
+    loss        ℓ(p, r):           squared ½ (p − r)² · and the others of `mfjax.losses.LOSSES`
     missing     α, b_j:            ignore 0, none · item_mean 1, item j's mean training rating ·
                                    zero missing_weight, 0
     loss_scale  s:                 half 1 · sum 2 · mean 1/|Ω|
     reg_by      ρ_i (σ_j alike):   row 1 · count max(n_i, 1) · total |Ω|
 
-The gradient, with E_ij = ∂L/∂(u_i·v_j) / s, which is w_ij (u_i·v_j − r_ij) on Ω and
-α (u_i·v_j − b_j) off it:
+The gradient, with E_ij = ∂L/∂(u_i·v_j) / s, which is w_ij ∂ℓ/∂p at (u_i·v_j, r_ij) on Ω, for
+`squared` w_ij (u_i·v_j − r_ij), and α (u_i·v_j − b_j) off it:
 
     ∂L/∂U = s · (E V + reg ∘ ρ ∘ U)        ∂L/∂V = s · (Eᵀ U + reg ∘ σ ∘ V)                      (1)
 
-The missing part costs no more than the ratings: it is the same sum over *all* entries less what it
-says on Ω. With ū the mean row of the N users, U' = U − 1 ūᵀ and the residuals r = V ū − b of that
-mean, it is two sums of squares (Σ_i u'_i = 0 is what crosses them), so that it does not cancel,
+The missing part stands beside `squared` alone. It costs no more than the ratings: it is the same
+sum over *all* entries less what it says on Ω. With ū the mean row of the N users, U' = U − 1 ūᵀ and
+the residuals r = V ū − b of that mean, it is two sums of squares (Σ_i u'_i = 0 is what crosses
+them), so that it does not cancel,
 
     ½ α Σ_all (u_i·v_j − b_j)² = ½ α [N rᵀr + ⟨U'ᵀU', VᵀV⟩]                                      (2)
     ∂U: α (U' VᵀV + 1 rᵀV)       ∂V: α (V U'ᵀU' + N r ūᵀ)                                        (3)
@@ -27,9 +29,11 @@ What it says on Ω is nearly all of it where few entries are missing, and at α 
 keeps 9 digits of float64 and none of float32. There (`LISTED_SHARE`) a layout lists the missing
 entries too, as ratings b_j of weight α, and nothing is taken off anything.
 
-Biased factorisation μ + b_i + c_j + u_i·v_j is the same objective on ratings less μ with two more
-columns, U~ = [U | b | 1] and V~ = [V | 1 | c]. A pinned column, and a column beyond a lane's rank
-(pinned at 0), has no gradient.
+Biased factorisation μ + b_i + c_j + u_i·v_j is the same objective with two more columns,
+U~ = [U | b | 1] and V~ = [V | 1 | c], and ℓ(μ + p, r) in place of ℓ(p, r): where ℓ knows p − r
+alone, on ratings less μ. With g the function of a prediction that predicts a rating, μ is where
+g(μ) is the mean training rating. A pinned column, and a column beyond a lane's rank (pinned at 0),
+has no gradient.
 """
 
 from typing import Any, NamedTuple
@@ -38,6 +42,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from mfjax.losses import link_of, loss_of
 from mfjax.types import AnyArray, Factors, Hparams, Ratings, Sides, Spec
 
 LISTED_SHARE = 1 / 4  # missing entries are listed up to so many a rating
@@ -88,7 +93,9 @@ class LaneTerms(NamedTuple):
       columns: the Columns of each side.
       counts: n_i `[users]` and m_j `[items]`, training ratings of positive weight.
       row_reg: ρ `[users]` and σ `[items]`.
-      centre: scalar, what is taken off every rating: μ with biases, else 0.
+      centre: scalar, what is added to every prediction, or taken off every rating: μ with biases,
+        else 0.
+      loss_hparams: what the loss `reads`, scalars in its order.
       alpha: scalar, α.
       gram_alpha: scalar, α where the missing part is equation (2); 0 where its entries are listed.
       background: `[items]`, b less `centre`.
@@ -100,6 +107,7 @@ class LaneTerms(NamedTuple):
     counts: Sides
     row_reg: Sides
     centre: Float[Array, ""]
+    loss_hparams: tuple[Float[Array, ""], ...]
     alpha: Float[Array, ""]
     gram_alpha: Float[Array, ""]
     background: Float[Array, " items"]
@@ -313,7 +321,7 @@ def lane_terms(sums: FoldSums, hparams: Hparams, spec: Spec) -> LaneTerms:
     item_sum = over_folds(sums.item_sum)
     num_ratings = jnp.maximum(counts.user.sum(), 1)
     mean = item_sum.sum() / jnp.maximum(item_weight.sum(), jnp.finfo(spec.dtype).tiny)
-    centre = mean * spec.bias
+    centre = link_of(spec.loss).inverse(mean) * spec.bias
     one = jnp.ones_like(mean)
     alpha = {"ignore": 0 * one, "item_mean": one, "zero": hparams.missing_weight}
     scale = {"half": one, "sum": 2 * one, "mean": 1 / num_ratings}
@@ -329,6 +337,7 @@ def lane_terms(sums: FoldSums, hparams: Hparams, spec: Spec) -> LaneTerms:
         counts=counts,
         row_reg=Sides(*(_row_reg(count, num_ratings, spec) for count in counts)),
         centre=centre,
+        loss_hparams=tuple(getattr(hparams, key) for key in loss_of(spec.loss).reads),
         alpha=alpha,
         gram_alpha=jnp.where(sums.lists_missing, 0, alpha),
         background=background[spec.missing] - centre,
@@ -497,9 +506,7 @@ def on_ratings(
     Returns:
       E_ij `[*n]` and the loss `[*n]`, both without s, 0 where the weight is.
     """
-    residual = prediction - (seen.value - lane.centre)
-    error = seen.weight * residual
-    loss = seen.weight * residual**2 / 2
+    error, loss = weighted_loss(prediction, seen.value, seen.weight, lane, spec.loss)
     if spec.missing == "ignore":
         return error, loss
     alpha = jnp.where(seen.weight > 0, lane.gram_alpha, 0)
@@ -507,11 +514,45 @@ def on_ratings(
     return error - alpha * gap, loss - alpha * gap**2 / 2
 
 
+def weighted_loss(
+    prediction: Float[Array, "*n"],
+    value: Float[Array, "*n"],
+    weight: Float[Array, "*n"],
+    lane: LaneTerms,
+    loss: str,
+) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    """What each rating costs, and how that changes with the prediction.
+
+    A loss that may be infinite is not asked where the weight is 0: a sum, or a derivative of it,
+    would be NaN.
+
+    Args:
+      prediction: `[*n]`, u_i·v_j of pinned factors.
+      value: `[*n]`, as rated.
+      weight: `[*n]`, of the lane.
+      lane: of which `centre` and `loss_hparams` are read.
+      loss: of `mfjax.losses.LOSSES`.
+
+    Returns:
+      w ∂ℓ/∂p and w ℓ, `[*n]` each.
+    """
+    chosen = loss_of(loss)
+    if chosen.of_difference:
+        at = (prediction, value - lane.centre)
+    else:
+        is_rated = weight > 0
+        p = jnp.where(is_rated, prediction + lane.centre, 1)
+        at = (p, jnp.where(is_rated, value, 1))
+    slope = chosen.slope(*at, *lane.loss_hparams)
+    return weight * slope, weight * chosen.value(*at, *lane.loss_hparams)
+
+
 def dense_loss(
     factors: Factors,
     values: Float[Array, "users items"],
     weights: Float[Array, "users items"],
     lane: LaneTerms,
+    loss: str = Spec.loss,
 ) -> Float[Array, ""]:
     """The objective of this module's docstring, written on the full matrices.
 
@@ -520,13 +561,14 @@ def dense_loss(
       values: `[users, items]`, r_ij, and any finite number where missing.
       weights: `[users, items]`, w_ij of the lane, and 0 where missing.
       lane: the constants of L.
+      loss: of `mfjax.losses.LOSSES`.
 
     Returns:
       The scalar L.
     """
     user, item = factors = pin(factors, lane.columns)
     prediction = user @ item.T
-    on_ratings = weights * (prediction - (values - lane.centre)) ** 2
+    _, on_ratings = weighted_loss(prediction, values, weights, lane, loss)
     gap = prediction - lane.background[None]
-    off_ratings = jnp.where(weights > 0, 0, lane.alpha * gap**2)
-    return lane.scale * ((on_ratings + off_ratings).sum() / 2 + regulariser(factors, lane)[0])
+    off_ratings = jnp.where(weights > 0, 0, lane.alpha * gap**2 / 2)
+    return lane.scale * ((on_ratings + off_ratings).sum() + regulariser(factors, lane)[0])

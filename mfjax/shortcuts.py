@@ -19,6 +19,8 @@ from mfjax.gradients import GRADIENTS
 from mfjax.kernels import KERNELS
 from mfjax.kernels.choice import choice
 from mfjax.kernels.layout import ALS_OVERHEAD, GRADIENT_OVERHEAD, tile_width
+from mfjax.losses import HPARAMS as OF_LOSSES
+from mfjax.losses import LOSSES, loss_of
 from mfjax.methods import METHODS
 from mfjax.methods.optimizers import optimizer
 from mfjax.model import Model
@@ -65,9 +67,9 @@ def fit(
         chooses the epoch, training and validation ratings train so long again, and the ratings of
         its first test fold are kept apart.
       **settings: the other fields of `Hparams`, such as `learning_rate` and `reg`, but for those
-        that repeat a setting; the conventions of `Spec`: `bias`, `missing`, `loss_scale`, `reg_by`
-        and `dtype`; the keywords of the method, of which `optimizer` may be a name, and `gradient`
-        and `kernel` are names; and `clip`, as that of `Problem.of`.
+        that repeat a setting; the conventions of `Spec`: `bias`, `missing`, `loss`, `loss_scale`,
+        `reg_by` and `dtype`; the keywords of the method, of which `optimizer` may be a name, and
+        `gradient` and `kernel` are names; and `clip`, as that of `Problem.of`.
 
     Returns:
       The model, with the ids of the data.
@@ -219,6 +221,8 @@ class _Setting(NamedTuple):
             "reg_bias": "bias=False" if not spec.bias else "",
             "missing_weight": f"missing={spec.missing!r}" if spec.missing != "zero" else "",
         }
+        unread = set(OF_LOSSES) - set(loss_of(spec.loss).reads)
+        idle |= dict.fromkeys(unread, f"loss={spec.loss!r}")
         for key in ("learning_rate", "momentum", "reg_bag"):
             idle[key] = "" if key in reads else f"method={method!r} as it is here"
         for key in given:
@@ -262,13 +266,14 @@ def _method(name: str, parts: Mapping[str, Any], epochs: int) -> Callable[[Spec]
     if "optimizer" in wants:
         asked = given.get("optimizer", "sgd")
         given["optimizer"] = optimizer(asked, epochs=epochs) if isinstance(asked, str) else asked
-    if "gradient" in wants:
-        given.setdefault("gradient", OF_KERNEL[choice().name])
 
     def make(spec: Spec) -> Method:
-        named = tables.keys() & given.keys()
-        of_spec = {part: tables[part][given[part]](spec) for part in named}
-        return METHODS[name](spec, **{**given, **of_spec})
+        asked = dict(given)
+        if "gradient" in wants:
+            asked.setdefault("gradient", OF_KERNEL[choice(loss=spec.loss).name])
+        named = tables.keys() & asked.keys()
+        of_spec = {part: tables[part][asked[part]](spec) for part in named}
+        return METHODS[name](spec, **{**asked, **of_spec})
 
     return make
 
@@ -308,7 +313,7 @@ def _refuse_unknown(settings: Mapping[str, Any], known: tuple[str, ...], method:
 
 def _refuse_unconventional(conventions: Mapping[str, Any]) -> None:
     """Raises InputError for a convention that there is none of, or that jax is not set up for."""
-    for key, known in {**CONVENTIONS, "dtype": DTYPES}.items():
+    for key, known in {**CONVENTIONS, "loss": (*LOSSES,), "dtype": DTYPES}.items():
         value = conventions.get(key, known[0])
         if value not in known:
             raise InputError(f"{key}: expected one of {', '.join(known)}, got {value!r}")
@@ -326,3 +331,5 @@ def _refuse_wrong(rank: int, epochs: int, seed: int, **hparams: Any) -> None:
         is_number = isinstance(value, int | float | np.number)
         if not is_number or not 0 <= value < np.inf:
             raise InputError(f"{key}: expected 0 or a positive number, got {value!r}")
+        if key in OF_LOSSES and not value:
+            raise InputError(f"{key}: expected a positive number, got {value!r}")

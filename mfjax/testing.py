@@ -1,4 +1,4 @@
-"""The contracts of the tables, as checks of your own gradient, method, ratings or split.
+"""The contracts of the tables, as checks of your own gradient, loss, method, ratings or split.
 
 Each check is a function without arguments that raises AssertionError, and says what disagrees:
 
@@ -6,8 +6,9 @@ Each check is a function without arguments that raises AssertionError, and says 
     def test_my_gradient(check):
         check[1]()
 
-Those of gradients and methods work in float64, on a small problem with all that may go wrong:
-weights, folds, padding, users and items without ratings, and ranks below that of the program.
+Those of losses, gradients and methods work in float64; of gradients and methods, on a small problem
+with all that may go wrong: weights, folds, padding, users and items without ratings, and ranks
+below that of the program.
 """
 
 import itertools
@@ -22,6 +23,7 @@ import numpy as np
 
 from mfjax.data.contracts import Checks, any_ratings, dataset_checks, split_checks
 from mfjax.gradients import GRADIENTS
+from mfjax.losses import LINKS, Loss, link_of, loss_of
 from mfjax.objective import columns, held_out
 from mfjax.types import (
     LOSS_SCALE,
@@ -43,6 +45,7 @@ __all__ = [
     "dataset_checks",
     "gradient_checks",
     "lane",
+    "loss_checks",
     "method_checks",
     "random_factors",
     "small_ratings",
@@ -101,7 +104,7 @@ LANES = [
 ]
 
 
-def small_ratings(dtype: str = "float64") -> Ratings:
+def small_ratings(dtype: str = "float64", loss: str = Spec.loss) -> Ratings:
     """16 ratings of 6 users and 5 items, and 3 of padding.
 
     They have weights and folds -1, 0 and 1; user 3 and item 2 have none; the padding stands at
@@ -109,6 +112,7 @@ def small_ratings(dtype: str = "float64") -> Ratings:
 
     Args:
       dtype: of the values and weights.
+      loss: which takes them, of `mfjax.losses.LOSSES`.
 
     Returns:
       The same every time.
@@ -117,7 +121,8 @@ def small_ratings(dtype: str = "float64") -> Ratings:
     cells = [(u, i) for u in (0, 1, 2, 4, 5) for i in (0, 1, 3, 4) if (u + i) % 4 or u == 0]
     user, item = np.transpose(cells)
     n = len(cells)
-    value = 3 + rng.normal(size=n)
+    score = rng.normal(size=n)
+    value = 3 + score if loss_of(loss).link == "identity" else link_of(loss).rating(score)
     weight = rng.uniform(0.5, 2, n)
     fold = np.arange(n) % 3 - 1
     return Ratings.of(user, item, value, weight, fold, dtype=dtype).padded(n + 3)
@@ -198,7 +203,7 @@ def gradient_checks(make: Callable[[Spec], Gradient], spec: Spec | None = None) 
 
 
 def _is_jax_grad(at: Callable, spec: Spec) -> None:
-    ratings = small_ratings()
+    ratings = small_ratings(loss=spec.loss)
     for hparams in LANES:
         ours, tolerance = at(spec, ratings, hparams)
         theirs, _ = _gradient_at(ORACLE, spec, ratings, hparams)
@@ -255,7 +260,7 @@ def _rotates(at: Callable) -> None:
 
 def _gradient_traces_once(make: Callable[[Spec], Gradient], spec: Spec) -> None:
     gradient = make(spec)
-    layout = gradient.prepare(small_ratings())
+    layout = gradient.prepare(small_ratings(loss=spec.loss))
     traces = []
 
     def counted(factors, layout, hparams):
@@ -269,7 +274,7 @@ def _gradient_traces_once(make: Callable[[Spec], Gradient], spec: Spec) -> None:
 
 def _gradient_vmaps(make: Callable[[Spec], Gradient], at: Callable, spec: Spec) -> None:
     gradient = make(spec)
-    ratings = small_ratings()
+    ratings = small_ratings(loss=spec.loss)
     factors = random_factors(spec)
     lanes = _jit(jax.vmap(gradient.value_and_grad, (None, None, 0)))
     together = lanes(factors, gradient.prepare(ratings), _stacked(LANES))
@@ -282,10 +287,10 @@ def _gradient_vmaps(make: Callable[[Spec], Gradient], at: Callable, spec: Spec) 
 def _close_in_float32(at: Callable, spec: Spec) -> None:
     narrow = replace(spec, dtype="float32")
     hparams = Hparams.of("float32", **LANE._asdict())
-    (loss, grad), _ = at(narrow, small_ratings("float32"), hparams)
+    (loss, grad), _ = at(narrow, small_ratings("float32", spec.loss), hparams)
     kinds = {str(leaf.dtype) for leaf in (loss, *grad)}
     assert kinds == {"float32"}, f"float32 in, {kinds} out"
-    _assert_same((loss, grad), at(spec, small_ratings(), LANE)[0], FLOAT32)
+    _assert_same((loss, grad), at(spec, small_ratings(loss=spec.loss), LANE)[0], FLOAT32)
 
 
 def _compiled(make: Callable[[Spec], Gradient]) -> Callable[[Spec], Gradient]:
@@ -317,6 +322,85 @@ def _gradient_at(
     wanted = jax.tree.structure((0, Factors(0, 0))), [(), *(side.shape for side in point)]
     assert of_both == wanted, f"expected a loss and Factors like those given, got {of_both}"
     return both, gradient.tolerance
+
+
+# losses
+
+SCORES = np.linspace(-3, 5, 33)  # predictions
+TRIED = (0.0, 5.0)  # ratings, where the loss takes them
+AWAY = 0.0137  # of a rating from a prediction, where a loss may have a kink
+
+
+def loss_checks(loss: Loss) -> Checks:
+    """The contract of a row of LOSSES.
+
+    Args:
+      loss: a row of LOSSES, made by `mfjax.losses.loss_of` where it is a function of your own.
+
+    Returns:
+      The checks by name: that value and slope are finite, and the slope is `jax.grad` of the value
+      and its central difference, at predictions from -3 to 5 and ratings between 0 and 5 that it
+      takes; that its link has an inverse; that float32 stays float32.
+    """
+    checks = {
+        "value and slope are finite": partial(_is_finite, loss),
+        "its slope is jax.grad": partial(_slope_is_jax_grad, loss),
+        "its slope is the difference": partial(_slope_is_the_difference, loss),
+        "the inverse of its link is one": partial(_link_inverts, loss),
+        "float32 stays float32": partial(_loss_keeps_float32, loss),
+    }
+    return {name: _in_float64(check) for name, check in checks.items()}
+
+
+def _grid(loss: Loss) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and ratings that the loss takes, each with each."""
+    low, high = np.clip(loss.takes, *TRIED)
+    rating = np.linspace(low + AWAY, high - 2 * AWAY, 7)
+    prediction, rating = np.meshgrid(SCORES, rating)
+    return prediction, rating
+
+
+def _hparams_of(loss: Loss) -> list[np.ndarray]:
+    return [np.asarray(getattr(LANE, key)) for key in loss.reads]
+
+
+def _at_grid(loss: Loss, by: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Value and slope on the grid, the predictions moved."""
+    prediction, rating = map(jnp.asarray, _grid(loss))
+    at = (prediction + by, rating, *_hparams_of(loss))
+    return np.asarray(loss.value(*at)), np.asarray(loss.slope(*at))
+
+
+def _is_finite(loss: Loss) -> None:
+    for name, found in zip(("value", "slope"), _at_grid(loss), strict=True):
+        assert found.shape == _grid(loss)[0].shape, f"a {name} of shape {found.shape}"
+        assert np.isfinite(found).all(), f"a {name} that is not finite"
+
+
+def _slope_is_jax_grad(loss: Loss) -> None:
+    prediction, rating = map(jnp.asarray, _grid(loss))
+    hparams = _hparams_of(loss)
+    theirs = jax.grad(lambda at: loss.value(at, rating, *hparams).sum())(prediction)
+    _assert_close([_at_grid(loss)[1]], [theirs], 1e-10)
+
+
+def _slope_is_the_difference(loss: Loss) -> None:
+    h = 1e-4
+    apart = [_at_grid(loss, by)[0] - _at_grid(loss, -by)[0] for by in (h, 2 * h)]
+    _assert_close([_at_grid(loss)[1]], [(8 * apart[0] - apart[1]) / (12 * h)], 1e-7)
+
+
+def _link_inverts(loss: Loss) -> None:
+    link = LINKS[loss.link]
+    ratings = np.asarray(link.rating(SCORES))
+    np.testing.assert_allclose(link.inverse(ratings), SCORES, rtol=1e-9, atol=1e-9)
+    assert (np.diff(ratings) > 0).all(), "a link that does not rise"
+
+
+def _loss_keeps_float32(loss: Loss) -> None:
+    given = [np.float32(x) for x in (*_grid(loss), *_hparams_of(loss))]
+    kinds = {str(jax.eval_shape(part, *given).dtype) for part in (loss.value, loss.slope)}
+    assert kinds == {"float32"}, f"float32 in, {kinds} out"
 
 
 # methods
@@ -362,7 +446,7 @@ EPOCHS = 3
 
 
 def _lowers_the_objective(trained: Callable, spec: Spec) -> None:
-    ratings = small_ratings()
+    ratings = small_ratings(loss=spec.loss)
     start = random_factors(spec)
     (before, *_, after), infos = trained(spec, ratings, LANE, start)
     assert all(np.isfinite(info.loss) for info in infos), f"losses {[i.loss for i in infos]}"
@@ -371,7 +455,7 @@ def _lowers_the_objective(trained: Callable, spec: Spec) -> None:
 
 
 def _pinned_stay(trained: Callable, spec: Spec) -> None:
-    (*_, after), _ = trained(spec, small_ratings(), LANE, random_factors(spec))
+    (*_, after), _ = trained(spec, small_ratings(loss=spec.loss), LANE, random_factors(spec))
     for name, side, of_side in zip(Sides._fields, after, columns(LANE, spec), strict=True):
         pinned = np.asarray(of_side.free) == 0
         at = np.broadcast_to(np.asarray(of_side.pin)[pinned], side[:, pinned].shape)
@@ -380,14 +464,14 @@ def _pinned_stay(trained: Callable, spec: Spec) -> None:
 
 def _starts_warm(trained: Callable, spec: Spec) -> None:
     given = random_factors(spec)
-    (start, *_), _ = trained(spec, small_ratings(), LANE, given)
+    (start, *_), _ = trained(spec, small_ratings(loss=spec.loss), LANE, given)
     for side, warm, of_side in zip(start, given, columns(LANE, spec), strict=True):
         free = np.asarray(of_side.free) > 0
         np.testing.assert_array_equal(side[:, free], warm[:, free], "the factors of a warm start")
 
 
 def _held_out_change_nothing(trained: Callable, spec: Spec) -> None:
-    ratings = small_ratings()
+    ratings = small_ratings(loss=spec.loss)
     other = np.where(held_out(ratings.fold, LANE), 99.0, ratings.value)
     ours, _ = trained(spec, ratings, LANE)
     theirs, _ = trained(spec, ratings._replace(value=other), LANE)
@@ -406,7 +490,7 @@ def _weight_0_trains_nothing(trained: Callable, spec: Spec) -> None:
 
 
 def _fit_permutes(trained: Callable, spec: Spec) -> None:
-    ratings = small_ratings()
+    ratings = small_ratings(loss=spec.loss)
     start = random_factors(spec)
     there, back = _relabelling(spec)
     (*_, after), _ = trained(spec, ratings, LANE, start)
@@ -415,7 +499,7 @@ def _fit_permutes(trained: Callable, spec: Spec) -> None:
 
 
 def _fit_swaps(trained: Callable, spec: Spec) -> None:
-    ratings = small_ratings()
+    ratings = small_ratings(loss=spec.loss)
     start = random_factors(spec)
     (*_, after), _ = trained(spec, ratings, LANE, start)
     (*_, ours), _ = trained(_swapped_spec(spec), _swapped(ratings), LANE, swap(start))
@@ -423,7 +507,7 @@ def _fit_swaps(trained: Callable, spec: Spec) -> None:
 
 
 def _surplus_columns(trained: Callable, spec: Spec) -> None:
-    ratings = small_ratings()
+    ratings = small_ratings(loss=spec.loss)
     (*_, wide), _ = trained(replace(spec, max_rank=5), ratings, LANE)
     (*_, narrow), _ = trained(spec, ratings, LANE)
     for a, b in zip(wide, narrow, strict=True):
@@ -433,14 +517,14 @@ def _surplus_columns(trained: Callable, spec: Spec) -> None:
 
 
 def _repeats(trained: Callable, spec: Spec) -> None:
-    once, _ = trained(spec, small_ratings(), LANE)
-    again, _ = trained(spec, small_ratings(), LANE)
+    once, _ = trained(spec, small_ratings(loss=spec.loss), LANE)
+    again, _ = trained(spec, small_ratings(loss=spec.loss), LANE)
     jax.tree.map(np.testing.assert_array_equal, once[-1], again[-1])
 
 
 def _method_traces_once(make: Callable[[Spec], Method], spec: Spec) -> None:
     method = make(spec)
-    ratings = small_ratings()
+    ratings = small_ratings(loss=spec.loss)
     layout = method.prepare(ratings)
     traces = []
 
@@ -456,7 +540,7 @@ def _method_traces_once(make: Callable[[Spec], Method], spec: Spec) -> None:
 
 def _method_vmaps(make: Callable[[Spec], Method], trained: Callable, spec: Spec) -> None:
     method = make(spec)
-    ratings = small_ratings()
+    ratings = small_ratings(loss=spec.loss)
     lanes = [lane(fold=0, reg=0.1), lane(rank=3, split_seed=1), lane(fold=NO_FOLD)]
     layout = jax.device_put(method.prepare(ratings))
     init = _jit(jax.vmap(partial(method.init, jax.random.key(0)), (None, 0)))
@@ -472,7 +556,7 @@ def _method_vmaps(make: Callable[[Spec], Method], trained: Callable, spec: Spec)
 def _keeps_float32(make: Callable[[Spec], Method], spec: Spec) -> None:
     method = make(replace(spec, dtype="float32"))
     hparams = Hparams.of("float32", **LANE._asdict())
-    ratings = small_ratings("float32")
+    ratings = small_ratings("float32", spec.loss)
 
     def epoch(layout):
         before = method.init(jax.random.key(0), layout, hparams)

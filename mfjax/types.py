@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from mfjax.errors import InputError
+
 MISSING = ("ignore", "item_mean", "zero")
 LOSS_SCALE = ("half", "sum", "mean")
 REG_BY = ("row", "count", "total")
@@ -138,7 +140,7 @@ class Ratings(NamedTuple):
 class Hparams(NamedTuple):
     """All that a sweep may batch: traced scalars, so that a new value never compiles again.
 
-    Ranges: learning_rate > 0; reg, reg_bias, reg_bag, init_scale >= 0;
+    Ranges: learning_rate, huber_delta, absolute_width > 0; reg, reg_bias, reg_bag, init_scale >= 0;
     0 <= missing_weight <= 1e6; 0 <= momentum < 1; 0 <= rank <= max_rank of its program;
     0 <= seeds < 2³¹.
 
@@ -150,6 +152,8 @@ class Hparams(NamedTuple):
       init_scale: standard deviation of the first factors.
       missing_weight: of a missing entry, with `missing=zero`.
       momentum: of an optimiser that reads it.
+      huber_delta: δ of the loss `huber`, in rating units.
+      absolute_width: ε of the loss `absolute`, in rating units.
       rank: columns of the factors; 0 leaves the biases alone.
       fold: the fold that is held out, to validate on; -2 holds nothing out.
       init_seed: of the first factors.
@@ -164,6 +168,8 @@ class Hparams(NamedTuple):
     init_scale: float = 0.1
     missing_weight: float = 1.0
     momentum: float = 0.9
+    huber_delta: float = 1.0
+    absolute_width: float = 0.1
     rank: int = 16
     fold: int = 0
     init_seed: int = 0
@@ -233,12 +239,16 @@ class Spec:
       bias: whether predictions are μ + b_i + c_j + u_i·v_j, on ratings less μ, or u_i·v_j alone.
       missing: what a missing entry costs: `ignore`, nothing; `item_mean`, it counts as its item's
         mean training rating; `zero`, as 0 with weight `hparams.missing_weight`.
+      loss: ℓ(p, r) of a prediction and a rating: one of `mfjax.losses.LOSSES`.
       loss_scale: `half`: ½ Σ e² + ½ λ Σ x²; `sum`: without the ½; `mean`: `half` over the number of
         training ratings.
       reg_by: what λ of a row is multiplied by: `row`, 1; `count`, its training ratings; `total`,
         all training ratings.
       dtype: of the factors and of all that is computed with them.
       tiling: how the ratings are cut.
+
+    Raises:
+      InputError: a missing entry costs something, and the loss is not `squared`.
     """
 
     num_users: int
@@ -246,10 +256,18 @@ class Spec:
     max_rank: int = 16
     bias: bool = True
     missing: str = "ignore"
+    loss: str = "squared"
     loss_scale: str = "half"
     reg_by: str = "count"
     dtype: str = "float32"
     tiling: Tiling = Tiling()
+
+    def __post_init__(self):
+        if self.missing != "ignore" and self.loss != Spec.loss:
+            raise InputError(
+                f"missing={self.missing} needs loss={Spec.loss}, got loss={self.loss}; "
+                "use missing=ignore"
+            )
 
     @property
     def columns(self) -> int:

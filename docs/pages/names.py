@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any, NamedTuple
 
 import mfjax
+from mfjax.losses import Loss
 from mfjax.metrics import Metric
 from pages.docstrings import summary
 
@@ -48,7 +49,7 @@ def _entries(name: str, home: str) -> Iterator[Entry]:
 
 def _is_made(row: Any) -> bool:
     """Whether a row has a function of its own to be described."""
-    return callable(row) or isinstance(row, Metric)
+    return callable(row) or isinstance(row, Metric | Loss)
 
 
 def _path(row: Any) -> str:
@@ -57,6 +58,8 @@ def _path(row: Any) -> str:
         row = row.func
     if isinstance(row, Metric):
         row = row.of
+    if isinstance(row, Loss):
+        row = row.value
     return f"{row.__module__}.{row.__qualname__}"
 
 

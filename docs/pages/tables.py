@@ -12,6 +12,7 @@ from mfjax.bags import BAGS
 from mfjax.data import PUBLISHED, SOURCES, SPLITS
 from mfjax.gradients import GRADIENTS
 from mfjax.kernels import KERNELS
+from mfjax.losses import LOSSES, loss_of
 from mfjax.methods import METHODS
 from mfjax.methods.optimizers import SCHEDULES
 from mfjax.metrics import METRICS
@@ -39,6 +40,7 @@ def page() -> str:
 def tables() -> Iterator[tuple[str, str, list[str], list[list[str]]]]:
     """(heading, what it is, headings, rows) of each table."""
     yield _gradients()
+    yield _losses()
     yield _methods()
     yield (
         "Optimisers",
@@ -73,6 +75,21 @@ def _gradients() -> tuple[str, str, list[str], list[list[str]]]:
         "against `jax.grad` in float64. Rows may be shared out over devices where a fit is alone."
     )
     return "Gradients", about, ["name", "how", "tolerance", "shares rows"], rows
+
+
+def _losses() -> tuple[str, str, list[str], list[list[str]]]:
+    rows = []
+    for name in LOSSES:
+        loss = loss_of(name)
+        reads = codes(f"hparams.{key}" for key in loss.reads)
+        low, high = (f"{end:g}" for end in loss.takes)
+        rows.append([code(name), summary(loss.value), code(loss.link), reads, f"{low} to {high}"])
+    about = (
+        "`loss=NAME`: what a prediction p costs beside a rating r. By the link p stands for a "
+        "rating: itself, the logit of it or the logarithm of it. `loss=file.py:function` is "
+        "[your own](../tutorials/add_a_loss.md)."
+    )
+    return "Losses", about, ["name", "what it is", "link", "reads", "ratings"], rows
 
 
 def _methods() -> tuple[str, str, list[str], list[list[str]]]:

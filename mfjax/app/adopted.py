@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
 
+import jax
 import optax
 from omegaconf import DictConfig, OmegaConf
 
@@ -19,6 +20,7 @@ from mfjax.data import SOURCES, SPLITS, Dataset, Split
 from mfjax.data.contracts import Checks, dataset_checks, split_checks
 from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
+from mfjax.losses import LOSSES
 from mfjax.methods import METHODS
 from mfjax.types import Gradient, Method
 
@@ -38,6 +40,13 @@ def _of_split(returned: Split, data: Dataset, split_seed: int, **kwargs: Any) ->
     return split_checks(lambda data, split_seed: returned, data, split_seed)
 
 
+def _of_loss(returned: jax.Array, *args: Any) -> Checks:
+    def number() -> None:
+        assert not returned.shape, f"expected a scalar of scalars, got shape {returned.shape}"
+
+    return {"it is a number": number}
+
+
 class Place(NamedTuple):
     """Where a row may be named.
 
@@ -47,7 +56,7 @@ class Place(NamedTuple):
       checks: of what it returned, and what for.
     """
 
-    table: dict[str, Callable[..., Any]]
+    table: dict[str, Any]
     returns: type
     checks: Callable[..., Checks] = _none
 
@@ -59,6 +68,7 @@ PLACES = {
     "method.name": Place(METHODS, Method),
     "gradient": Place(GRADIENTS, Gradient),
     "job.gradients": Place(GRADIENTS, Gradient),
+    "loss": Place(LOSSES, jax.Array, _of_loss),
     "optimizer.name": Place(OPTIMIZERS, optax.GradientTransformation),
 }
 
@@ -96,7 +106,7 @@ class OwnFunction:
         if not isinstance(returned, place.returns):
             raise InputError(
                 f"{where(self.function)} returned a {type(returned).__name__}; "
-                f"expected a {place.returns.__name__}"
+                f"expected a {place.returns.__name__.rpartition('.')[2]}"
             )
         self.hold_to(place.checks(returned, *args, **kwargs))
         return returned

@@ -36,7 +36,10 @@ from mfjax.training.sweep import Sweep
 from mfjax.types import Cut, Factors, Hparams, Method, Optimizer, Spec, Tiling
 
 SPLIT_BYTES = 40  # of a rating: its columns, its fold and its place in the shuffle
-CONVENTIONS = ("missing", "loss_scale", "reg_by", "bias", "clip", "dtype", "matmul_precision")
+CONVENTIONS = (
+    *("missing", "loss", "loss_scale", "reg_by"),
+    *("bias", "clip", "dtype", "matmul_precision"),
+)
 
 
 class Experiment(NamedTuple):
@@ -395,7 +398,7 @@ def kernel_of(cfg: DictConfig) -> Choice:
     """The kernel that sums, and why."""
     asked = wanted(cfg.method.name)
     batches = "kernel" in asked and "optimizer" in asked
-    return choice(cfg.kernel, build_optimizer(cfg) if batches else None)
+    return choice(cfg.kernel, build_optimizer(cfg) if batches else None, cfg.loss)
 
 
 def method_in_values(cfg: DictConfig) -> dict[str, Any]:

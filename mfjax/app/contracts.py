@@ -16,8 +16,9 @@ from mfjax.app.build import (
     wanted,
 )
 from mfjax.data.contracts import Checks, split_checks
+from mfjax.losses import loss_of
 from mfjax.methods.optimizers import optimizer
-from mfjax.testing import gradient_checks, method_checks
+from mfjax.testing import gradient_checks, loss_checks, method_checks
 
 OF_A_METHOD = (  # of its contract, what every sweep needs and costs no other program
     "lowers the objective",
@@ -35,15 +36,16 @@ _held: set[str] = set()  # by this process
 
 
 def hold_to_contracts(cfg: DictConfig) -> None:
-    """Hold the user's own split, gradient, method and optimiser to their contracts, each once.
+    """Hold the user's own split, loss, gradient, method and optimiser to their contracts.
 
-    Those of gradients and methods are tried under the conventions of `cfg`, on the small problem of
-    `mfjax.testing`. Ratings and splits are held to theirs as they are made, too.
+    Each is held once. Those of gradients and methods are tried under the conventions of `cfg`, on
+    the small problem of `mfjax.testing`. Ratings and splits are held to theirs as they are made,
+    too.
 
     Raises:
       InputError: with the check that fails, and what disagrees.
     """
-    parts = ("split", "method", *wanted(cfg.method.name))
+    parts = ("split", "loss", "method", *wanted(cfg.method.name))
     for key, checks_of in CONTRACTS.items():
         row = row_of(cfg, key)
         if row is None or key.partition(".")[0] not in parts:
@@ -62,6 +64,10 @@ def hold_to_contracts(cfg: DictConfig) -> None:
 
 def _of_split(cfg: DictConfig) -> Checks:
     return split_checks(build_split(cfg))
+
+
+def _of_loss(cfg: DictConfig) -> Checks:
+    return loss_checks(loss_of(cfg.loss))
 
 
 def _of_gradient(cfg: DictConfig) -> Checks:
@@ -83,6 +89,7 @@ def _of_optimizer(cfg: DictConfig) -> Checks:
 
 CONTRACTS: dict[str, Callable[[DictConfig], Checks]] = {
     "split.name": _of_split,
+    "loss": _of_loss,
     "gradient": _of_gradient,
     "method.name": _of_method,
     "optimizer.name": _of_optimizer,

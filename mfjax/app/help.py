@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Iterator
 from operator import itemgetter
 
-from mfjax.app.names import PLUGINS, groups, rows_of
+from mfjax.app.names import PLUGINS, all_choices
 
 WIDTH = 79
 FIRST_KEYS = {  # that a user sets first
@@ -61,9 +61,10 @@ and values (zsh and fish too)."""
 
 def help_text() -> str:
     """The usage, with what there is to choose from and the keys to set first."""
-    choices = groups() | {"gradient": rows_of("GRADIENTS")}
     return HELP.format(
-        groups="\n".join(_wrapped(group, ", ".join(names)) for group, names in choices.items()),
+        groups="\n".join(
+            _wrapped(group, ", ".join(names)) for group, names in all_choices().items()
+        ),
         keys="\n".join(f"  {key:<23}{what}" for key, what in FIRST_KEYS.items()),
         plugins="\n".join(_wrapped(group, "; ".join(_by_extra(group))) for group in PLUGINS),
     )

@@ -39,6 +39,8 @@ from mfjax.app.schema import (
 from mfjax.app.session import is_multirun
 from mfjax.data.contracts import any_ratings
 from mfjax.errors import InputError
+from mfjax.losses import HPARAMS as OF_LOSSES
+from mfjax.losses import loss_of
 from mfjax.methods.optimizers import SCHEDULES
 from mfjax.testing import small_ratings, small_spec
 from mfjax.types import NO_FOLD, REPLICATES, Hparams, Method, Optimizer, Tiling
@@ -152,6 +154,8 @@ def _of_conventions(cfg: DictConfig) -> Idle:
         found |= _of_hparam("missing_weight", Reason("missing", f"with missing={cfg.missing}"))
     if not cfg.bias:
         found |= _of_hparam("reg_bias", Reason("bias", "with bias=false"))
+    for key in set(OF_LOSSES) - set(loss_of(cfg.loss).reads):
+        found |= _of_hparam(key, Reason("loss", f"with loss={cfg.loss}"))
     return found
 
 
@@ -196,7 +200,7 @@ def _is_cut(cfg: DictConfig) -> bool:
     make = build_method(cfg, build_optimizer(cfg))
     spec = replace(small_spec(build_spec(cfg, 1, 1)), dtype=cfg.dtype)
     hparams = Hparams.of(spec.dtype)
-    ratings = small_ratings(spec.dtype)
+    ratings = small_ratings(spec.dtype, spec.loss)
 
     def epoch(tiling: Tiling) -> str:
         method = make(replace(spec, tiling=tiling))

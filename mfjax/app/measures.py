@@ -14,7 +14,7 @@ from mfjax.metrics.baselines import baseline_errors
 from mfjax.reporting.statistics import CORRECTED, Interval, Over, interval, over_splits
 from mfjax.training.prepared import asked_places
 from mfjax.training.protocol import Outcome
-from mfjax.types import Averages, Cut
+from mfjax.types import Averages, Cut, Spec
 
 Measured = dict[str, tuple[Interval, Over]]  # by column
 
@@ -31,10 +31,12 @@ def measure(
     """
     measured = _by_column(experiment, outcome)
     of_test = _of_tests(experiment, outcome) if all(outcome.test) else {}
-    rule = experiment.sweep.plan.schedule.lists
+    plan = experiment.sweep.plan
+    rule = plan.schedule.lists
     said = [
         _how(experiment, outcome),
         *filter(None, [bags_in_words(experiment.method.get("bags", {}))]),
+        *[f"loss={plan.spec.loss}"] * (plan.spec.loss != Spec.loss),
         *([] if rule is None else [rule.words]),
         *[NOT_TESTED] * (not all(outcome.test)),
         *[ALL_TESTED] * all_tested,

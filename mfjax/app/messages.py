@@ -27,7 +27,8 @@ OF_HYDRA = (HydraException, OmegaConfBaseException, yaml.YAMLError)
 def short(error: Exception) -> str:
     """The message in at most six lines, after what a note says of the job that it is of."""
     lines = _said(error)[:MOST_LINES] or [type(error).__name__]
-    notes = getattr(error, "__notes__", [])
+    of_jax = "JAX has removed its internal frames"  # from what a function that it calls raises
+    notes = [note for note in getattr(error, "__notes__", []) if of_jax not in note]
     return "\n".join([": ".join([*notes, lines[0]]), *lines[1:]])
 
 

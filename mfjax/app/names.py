@@ -23,7 +23,9 @@ TABLES = {  # each in the file that defines it
     "METHODS": "methods/__init__.py",
     "GRADIENTS": "gradients/__init__.py",
     "KERNELS": "kernels/__init__.py",
+    "LOSSES": "losses.py",
 }
+OF_KEYS = {"gradient": "GRADIENTS", "loss": "LOSSES"}  # which are no groups of conf/
 OF_TABLES = {"data": "SOURCES", "split": "SPLITS", "method": "METHODS", "gradient": "GRADIENTS"}
 OUR_PLUGINS = {"mfjax_launcher", "mfjax_optuna"}
 PLAIN_FLAGS = {"-m", "--multirun", "-r", "--run", "-c", "--cfg", "--resolve"}
@@ -70,6 +72,11 @@ def groups() -> dict[str, list[str]]:
     return {group: sorted(names) for group, names in sorted(found.items())}
 
 
+def all_choices() -> dict[str, list[str]]:
+    """The groups, and the keys that name rows of a table."""
+    return groups() | {key: rows_of(table) for key, table in OF_KEYS.items()}
+
+
 def _stems(folder: Path, pattern: str) -> set[str]:
     return {path.stem for path in folder.glob(pattern)}
 
@@ -104,7 +111,7 @@ def wrong_name(arguments: Sequence[str]) -> str | None:
     """
     if not _looks_here_alone(arguments):
         return None
-    known = groups() | {"gradient": rows_of("GRADIENTS")}
+    known = all_choices()
     known |= {group: list(plugins) for group, plugins in PLUGINS.items()}
     choices = [chosen for argument in arguments for chosen in _choices(argument)]
     wrong = [_wrong(group, name, known) for group, name in choices]

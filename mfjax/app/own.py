@@ -16,7 +16,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any, NamedTuple
 
-GROUPS = ("data", "split", "method", "gradient", "optimizer")  # that take one
+GROUPS = ("data", "split", "method", "gradient", "loss", "optimizer")  # that take one
 NO_KEYS = "(){}[]$"  # what stands in a value that Hydra makes something of
 MOST_STEPS = 8  # from a name to the file that defines it, one import a step
 

@@ -25,6 +25,8 @@ from mfjax.data.wide import LAYOUTS
 from mfjax.gradients import GRADIENTS
 from mfjax.kernels import KERNELS
 from mfjax.kernels.choice import AUTO
+from mfjax.losses import HPARAMS as OF_LOSSES
+from mfjax.losses import LOSSES
 from mfjax.methods import METHODS
 from mfjax.metrics import choosing
 from mfjax.reporting.loggers import LOGGERS
@@ -208,10 +210,12 @@ OF_THE_COMMAND = (
 )
 OF_THE_OBJECTIVE = (
     "missing",
+    "loss",
     "loss_scale",
     "reg_by",
     "hparams.reg",
     "hparams.missing_weight",
+    *(f"hparams.{key}" for key in OF_LOSSES),
     "hparams.init_seed",
 )
 OF_A_GRADIENT = (
@@ -353,7 +357,7 @@ class GradientsJob(ComparingJob):
 
     Args:
       gradients: which of GRADIENTS; all that this machine can compute where they are not given.
-      step: of the differences.
+      step: of the differences; not given, that of `gradient=numerical`.
       shares: of the users, to time on.
       tolerance: the most that max|a - b| / max|b| may be against the differences.
     """
@@ -361,7 +365,7 @@ class GradientsJob(ComparingJob):
     reads: ClassVar = (*JobConfig.reads, *OF_A_GRADIENT, "implicit", "hparams.rank", "plots")
     name: str = "gradients"
     gradients: list[str] | None = None
-    step: float = 0.1
+    step: float | None = None
     shares: list[float] = field(default_factory=lambda: [1.0])
     tolerance: float = 1e-9
     candidate: CandidateConfig = field(default_factory=CandidateConfig)
@@ -432,7 +436,7 @@ class Config:
         are left out; not given, the ratings are taken as they are.
       gradient: one of GRADIENTS, for a method that wants one; not given, that of the kernel.
       kernel: one of KERNELS, which sums over the ratings; `auto`: `native`, compiled, on a CPU
-        where it is there and knows the optimiser, and `xla` elsewhere.
+        where it is there and knows the loss and the optimiser, and `xla` elsewhere.
       clip: whether predictions are clipped, before an error is taken, to the range of the ratings
         that are not kept for the test; or to what, as `[0.5,5]`.
       replicates: the splits on which every setting is trained, of as many split_seeds from
@@ -481,6 +485,7 @@ class Config:
     choose: str = Schedule.choose
     lists: ListsConfig = field(default_factory=ListsConfig)
     missing: str = Spec.missing
+    loss: str = Spec.loss
     loss_scale: str = Spec.loss_scale
     reg_by: str = Spec.reg_by
     bias: bool = Spec.bias
@@ -625,6 +630,7 @@ RANGES: dict[str, _Range] = {  # of a field of Hparams: also of its axis of the 
     "init_scale": _NOT_NEGATIVE,
     "missing_weight": (lambda x: 0 <= x <= 1e6, "a number from 0 to 1e6, the most that is exact"),
     "momentum": (lambda x: 0 <= x < 1, "a number from 0 up to, and not, 1"),
+    **dict.fromkeys(OF_LOSSES, _POSITIVE),
     "rank": _RANK,
     "fold": (
         lambda x: 0 <= x <= 10**6 or x == NO_FOLD,
@@ -686,6 +692,7 @@ CHOICES: dict[str, Collection[str]] = {
     "gradient": GRADIENTS,
     "kernel": (AUTO, *KERNELS),
     **CONVENTIONS,
+    "loss": LOSSES,
     "dtype": ("float32", "float64"),
     "matmul_precision": ("default", "high", "highest"),
     "job.lane_data.name": SOURCES,

@@ -9,13 +9,14 @@ from omegaconf import DictConfig
 
 from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
+from mfjax.losses import LINKS, link_of
 from mfjax.model import FACTORS, Model, load
 from mfjax.training.lanes import Plan
 from mfjax.types import NO_FOLD, Hparams
 
 
 def model_to_start(cfg: DictConfig) -> Model:
-    """The model of `init.path`. Raises InputError where it is of another rank, or has no biases."""
+    """The model of `init.path`. Raises InputError where it is of another kind."""
     file = Path(cfg.init.path).expanduser() / FACTORS
     written = file.stat().st_mtime_ns if file.is_file() else 0
     model = _loaded(cfg.init.path, written)
@@ -29,6 +30,11 @@ def model_to_start(cfg: DictConfig) -> Model:
         has = "has" if model.bias else "has no"
         own = str(bool(model.bias)).lower()
         raise InputError(f"init.path={cfg.init.path}: its model {has} biases: set bias={own}")
+    if link_of(cfg.loss) is not LINKS[str(model.link)]:
+        raise InputError(
+            f"init.path={cfg.init.path}: its model is of loss={model.loss}, whose factors are on "
+            f"another scale than those of loss={cfg.loss}\nstart without it"
+        )
     return model
 
 

@@ -18,7 +18,7 @@ from mfjax.checks.functions import Own
 from mfjax.checks.ours import own_gradient
 from mfjax.checks.points import Point
 from mfjax.errors import InputError
-from mfjax.types import CONVENTIONS, Factors
+from mfjax.types import CONVENTIONS, Factors, Spec
 
 FACTORS = {
     2.0: "is twice the gradient",
@@ -176,12 +176,15 @@ def weighted(suspect: Suspect) -> Instead:
 def other_conventions(suspect: Suspect) -> Instead:
     """mfjax's objective in other conventions, the nearest to those of the loss first.
 
-    A loss in none of them is named beside in full.
+    A loss in none of them is named beside in full. `squared` alone has missing entries that cost.
     """
+    own_loss = suspect.point.spec.loss
 
     @cache
     def under(values: Convention) -> Side:
-        spec = replace(suspect.point.spec, **dict(zip(CONVENTIONS, values, strict=True)))
+        given = dict(zip(CONVENTIONS, values, strict=True))
+        loss = own_loss if given["missing"] == "ignore" else Spec.loss
+        spec = replace(suspect.point.spec, loss=loss, **given)
         gradient = own_gradient(suspect.point._replace(spec=spec))
         return np.asarray(getattr(gradient(*suspect.arguments), suspect.side))
 

@@ -11,8 +11,8 @@ from mfjax.gradients.dense import prepare
 from mfjax.objective import LaneTerms, dense_loss, lane_terms
 from mfjax.types import Factors
 
-_loss = jax.jit(dense_loss)
-_gradient = jax.jit(jax.grad(dense_loss))
+_loss = jax.jit(dense_loss, static_argnames="loss")
+_gradient = jax.jit(jax.grad(dense_loss), static_argnames="loss")
 
 
 def own_loss(point: Point) -> Own:
@@ -44,6 +44,7 @@ def _at(point: Point, of_dense: Own) -> Own:
         return lane_terms(sums, point.hparams._replace(reg=typed_reg), point.spec)
 
     def function(user, item, ratings, mask, reg):
-        return of_dense(Factors(user, item), ratings, mask * weights, lane_at(reg))
+        lane = lane_at(reg)
+        return of_dense(Factors(user, item), ratings, mask * weights, lane, loss=point.spec.loss)
 
     return function

@@ -17,7 +17,7 @@ def by_kernel(make_kernel: Callable[[Spec], Kernel], spec: Spec) -> Gradient:
     a sum over the ratings of user i alone, and (Eᵀ U)_j one over the ratings of item j: two passes,
     each over rows that lie together, where `coo` adds each rating to two rows. With a background,
     equation (3) counts every entry and each rating takes its own share off again,
-    e_ij = w_ij (u_i·v_j − r_ij) − α (u_i·v_j − b_j): O(ratings · k + (users + items) · k²),
+    e_ij = w_ij ∂ℓ/∂p − α (u_i·v_j − b_j): O(ratings · k + (users + items) · k²),
     whatever the missing treatment.
 
     Args:

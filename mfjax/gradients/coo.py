@@ -63,7 +63,7 @@ def coo(spec: Spec) -> Gradient:
 
     Derivation: equation (1) of `mfjax.objective` has E = 0 off Ω under `ignore`, so (E V)_i sums
     e_ij v_j over the ratings of user i. With a background, equation (3) counts every entry and each
-    rating takes its own share off again: e_ij = w_ij (u_i·v_j − r_ij) − α (u_i·v_j − b_j).
+    rating takes its own share off again: e_ij = w_ij ∂ℓ/∂p − α (u_i·v_j − b_j).
 
     Args:
       spec: the shapes and the conventions.

@@ -19,11 +19,14 @@ from mfjax.objective import (
     pin,
     regulariser,
     train_weight,
+    weighted_loss,
     zero_pinned,
 )
 from mfjax.types import AnyArray, Factors, Gradient, Hparams, Ratings, Spec
 
 LossAndGradient = tuple[Float[Array, ""], Factors]
+STEP = 0.1  # of differences that have no truncation error
+FINE_STEP = 3e-5  # of others: errors of some 1e-10, and a kink of the slope is seldom so near
 
 
 class Dense(NamedTuple):
@@ -83,17 +86,17 @@ def _error(
     weight: Float[Array, "*n"],
     background: Float[Array, "*#n"],
     lane: LaneTerms,
+    loss: str,
 ) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
     """E of equation (1) and the loss of each entry.
 
     The entries are those of the whole matrix, of a user's row or of an item's column.
     """
     is_rated = weight > 0
-    residual = prediction - (value - lane.centre)
+    slope, cost = weighted_loss(prediction, value, weight, lane, loss)
     gap = prediction - background
-    error = jnp.where(is_rated, weight * residual, lane.alpha * gap)
-    square = jnp.where(is_rated, weight * residual**2, lane.alpha * gap**2)
-    return error, square / 2
+    error = jnp.where(is_rated, slope, lane.alpha * gap)
+    return error, jnp.where(is_rated, cost, lane.alpha * gap**2 / 2)
 
 
 def _finish(
@@ -121,7 +124,7 @@ def autodiff(spec: Spec) -> Gradient:
 
     def value_and_grad(factors: Factors, layout: Dense, hparams: Hparams) -> LossAndGradient:
         lane, weight = _lane(layout, hparams, spec)
-        return jax.value_and_grad(dense_loss)(factors, layout.value, weight, lane)
+        return jax.value_and_grad(dense_loss)(factors, layout.value, weight, lane, spec.loss)
 
     return Gradient(partial(prepare, spec=spec), value_and_grad)
 
@@ -143,7 +146,7 @@ def matrix(spec: Spec) -> Gradient:
         lane, weight = _lane(layout, hparams, spec)
         user, item = factors = pin(factors, lane.columns)
         background = lane.background[None]
-        error, loss = _error(user @ item.T, layout.value, weight, background, lane)
+        error, loss = _error(user @ item.T, layout.value, weight, background, lane, spec.loss)
         grad = Factors(error @ item, error.T @ user)
         return _finish(loss.sum(), grad, factors, lane)
 
@@ -153,9 +156,9 @@ def matrix(spec: Spec) -> Gradient:
 def rowwise(spec: Spec) -> Gradient:
     """Hand-derived, one user row and then one item row at a time: the loop a text writes first.
 
-    Derivation: for one user, ∂L/∂u_i = Σ_j E_ij v_j with E_i = w_i ∘ (V u_i − r_i) on the rated
-    items and α (V u_i − b) on the others; for one item, ∂L/∂v_j = Σ_i E_ij u_i. Equation (1) of
-    `mfjax.objective`, a row at a time.
+    Derivation: for one user, ∂L/∂u_i = Σ_j E_ij v_j with E_i = w_i ∘ ∂ℓ/∂p, for `squared`
+    w_i ∘ (V u_i − r_i), on the rated items and α (V u_i − b) on the others; for one item,
+    ∂L/∂v_j = Σ_i E_ij u_i. Equation (1) of `mfjax.objective`, a row at a time.
 
     Args:
       spec: the shapes and the conventions.
@@ -170,12 +173,12 @@ def rowwise(spec: Spec) -> Gradient:
 
         def user_row(row):
             u, value, w = row
-            error, loss = _error(item @ u, value, w, lane.background, lane)
+            error, loss = _error(item @ u, value, w, lane.background, lane, spec.loss)
             return error @ item, loss.sum()
 
         def item_row(row):
             v, value, w, background = row
-            error, _ = _error(user @ v, value, w, background, lane)
+            error, _ = _error(user @ v, value, w, background, lane, spec.loss)
             return error @ user
 
         rows = (user, layout.value, weight)
@@ -187,42 +190,58 @@ def rowwise(spec: Spec) -> Gradient:
     return Gradient(partial(prepare, spec=spec), value_and_grad)
 
 
-def numerical(spec: Spec, step: float = 0.1) -> Gradient:
+def numerical(spec: Spec, step: float | None = None) -> Gradient:
     """Central differences of `dense_loss`, (L(x + h) − L(x − h)) / 2h, for small problems.
 
-    Derivation: L is quadratic in each single entry, so the difference has no truncation error at
-    any h and a large h rounds least: in float64 about 6e-14 relative at h = 0.1 against 8e-10 at
-    1e-5. A larger h yet is right where ratings are larger than factors: at factors of 1 and ratings
-    of 1e6, 0.1 leaves 4e-9 and 1e5 leaves 1e-14.
+    Derivation: with `squared` L is quadratic in each single entry, so the difference has no
+    truncation error at any h and a large h rounds least: in float64 about 6e-14 relative at h = 0.1
+    against 8e-10 at 1e-5. A larger h yet is right where ratings are larger than factors: at factors
+    of 1 and ratings of 1e6, 0.1 leaves 4e-9 and 1e5 leaves 1e-14. Of other losses five points,
+    [8 (L(x + h) − L(x − h)) − (L(x + 2h) − L(x − 2h))] / 12h, leave O(h⁴), and O(h) where the slope
+    has a kink within 2h, as that of `huber`.
 
     Args:
       spec: the shapes and the conventions.
-      step: h, in units of the factors; times the largest rating over the largest factor, where that
-        is more than 1.
+      step: h, in units of the factors, and with `squared` times the largest rating over the largest
+        factor, where that is more than 1; None: 0.1 with `squared`, and else 3e-5.
 
     Returns:
       A Gradient on the full matrices, two losses an entry; its `prepare` refuses those that would
       not fit in memory.
     """
 
+    is_quadratic = spec.loss == Spec.loss
+
     def value_and_grad(factors: Factors, layout: Dense, hparams: Hparams) -> LossAndGradient:
         lane, weight = _lane(layout, hparams, spec)
         flat, unravel = ravel_pytree(factors)
 
         def loss(entries):
-            return dense_loss(unravel(entries), layout.value, weight, lane)
+            return dense_loss(unravel(entries), layout.value, weight, lane, spec.loss)
 
-        h = step * _scale(layout.value, flat)
+        h = step or usual_step(spec.loss)
+        if is_quadratic:
+            h *= _scale(layout.value, flat)
 
         def derivative(entry):
-            above = loss(flat.at[entry].add(h))
-            below = loss(flat.at[entry].add(-h))
-            return (above - below) / (2 * h)
+            def apart(by):
+                above = loss(flat.at[entry].add(by))
+                below = loss(flat.at[entry].add(-by))
+                return above - below
+
+            if is_quadratic:
+                return apart(h) / (2 * h)
+            return (8 * apart(h) - apart(2 * h)) / (12 * h)
 
         derivatives = jax.lax.map(derivative, jnp.arange(flat.size))
         return loss(flat), zero_pinned(unravel(derivatives), lane.columns)
 
     return Gradient(partial(prepare, spec=spec), value_and_grad, tolerance=1e-9)
+
+
+def usual_step(loss: str) -> float:
+    """The h of `numerical` where none is given."""
+    return STEP if loss == Spec.loss else FINE_STEP
 
 
 def _scale(value: Float[Array, "users items"], factors: Float[Array, " n"]) -> Float[Array, ""]:

@@ -2,7 +2,7 @@
 
 Rating (i, j) carries the share ½ ρ_i/n_i ‖u_i‖² + ½ σ_j/m_j ‖v_j‖² of the regulariser, so that one
 epoch sums to the objective L of `mfjax.objective` exactly (a row without ratings is never visited:
-it stays as it is); with e = w (u_i·v_j − r_ij), its gradient is
+it stays as it is); with e = w ∂ℓ/∂p at (u_i·v_j, r_ij), its gradient is
 
     u_i: s · (e v_j + reg ρ_i/n_i u_i)        v_j: s · (e u_i + reg σ_j/m_j v_j)                 (1)
 
@@ -21,7 +21,14 @@ from jaxtyping import Array, Float, Int, PyTree, UInt32
 
 from mfjax.kernels.kernel import Visitor
 from mfjax.kernels.order import order
-from mfjax.objective import FoldSums, LaneTerms, fold_sums, regulariser, train_weight
+from mfjax.objective import (
+    FoldSums,
+    LaneTerms,
+    fold_sums,
+    regulariser,
+    train_weight,
+    weighted_loss,
+)
 from mfjax.types import Factors, Hparams, Info, Optimizer, Ratings, Spec, State
 
 
@@ -53,7 +60,7 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
         lane: LaneTerms,
         epoch: Int[Array, ""] | int,
     ) -> tuple[State, Info]:
-        same = _epoch(make(layout, hparams), lane)
+        same = _epoch(make(layout, hparams), lane, spec.loss)
         visits = order(len(layout.ratings.value), hparams.split_seed, epoch)
         ahead = batches(layout.ratings, visits.reshape(-1, batch_size), lane)
         before = (joint(state.factors), state.optimizer)
@@ -84,13 +91,14 @@ class Epoch(NamedTuple):
     """What is the same in every batch of an epoch; `free` and `reg` are of users, then of items."""
 
     opt: Any  # an optax transformation
+    cost: Callable  # of predictions, ratings and weights: w ∂ℓ/∂p and w ℓ
     free: Float[Array, "2 1 k"]
     reg: Float[Array, "2 1 k"]
     scale: Float[Array, ""]  # s
     num_rows: tuple[int, ...]
 
 
-def _epoch(opt: Any, lane: LaneTerms) -> Epoch:
+def _epoch(opt: Any, lane: LaneTerms, loss: str) -> Epoch:
     user, item = lane.columns
 
     def of_both(user: Float[Array, " columns"], item: Float[Array, " columns"]):
@@ -98,6 +106,7 @@ def _epoch(opt: Any, lane: LaneTerms) -> Epoch:
 
     return Epoch(
         opt=opt,
+        cost=partial(weighted_loss, lane=lane, loss=loss),
         free=of_both(user.free, item.free),
         reg=of_both(user.reg, item.reg),
         scale=lane.scale,
@@ -134,7 +143,7 @@ class Batch(NamedTuple):
     """Ratings to step on together, or an epoch of such, one more axis in front."""
 
     rows: Int[Array, "*epoch 2 batch"]  # of the joint table
-    value: Float[Array, "*epoch batch"]  # centred
+    value: Float[Array, "*epoch batch"]
     weight: Float[Array, "*epoch batch"]
     share: Float[Array, "*epoch 2 batch"]  # ρ_i/n_i and σ_j/m_j; 0 for padding and held-out ratings
 
@@ -148,7 +157,7 @@ def batches(ratings: Ratings, visits: UInt32[Array, "batches batch"], lane: Lane
     share = jnp.concatenate(shares(lane))
     return Batch(
         rows=rows,
-        value=ratings.value[visits] - lane.centre,
+        value=ratings.value[visits],
         weight=weight,
         share=jnp.where(weight[:, None] > 0, share[rows], 0),
     )
@@ -178,13 +187,12 @@ def visit_all(
 def batch_gradient(
     own: Float[Array, "2 batch k"], batch: Batch, epoch: Epoch
 ) -> tuple[Float[Array, "2 batch k"], Float[Array, ""]]:
-    """The gradient of a batch in its users' and its items' rows, `own`, and its squared error."""
+    """The gradient of a batch in its users' and its items' rows, `own`, and what it costs."""
     other = own[::-1]
-    residual = own.prod(0).sum(-1) - batch.value
-    error = batch.weight * residual
+    error, cost = epoch.cost(own.prod(0).sum(-1), batch.value, batch.weight)
     decay = batch.share[..., None] * epoch.reg * own
     grads = error[None, :, None] * other + decay
-    return epoch.scale * grads, epoch.scale * (error * residual).sum() / 2
+    return epoch.scale * grads, epoch.scale * cost.sum()
 
 
 # what a batch moves, given its gradient

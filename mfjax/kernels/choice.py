@@ -28,12 +28,13 @@ class Choice(NamedTuple):
     is_lacking: bool = False
 
 
-def choice(asked: str = AUTO, optimizer: Optimizer | None = None) -> Choice:
+def choice(asked: str = AUTO, optimizer: Optimizer | None = None, loss: str = Spec.loss) -> Choice:
     """The kernel for what is asked.
 
     Args:
-      asked: a row of KERNELS; `auto`: `native` on a CPU, for optimisers that it knows.
+      asked: a row of KERNELS; `auto`: `native` on a CPU, for a loss and optimisers that it knows.
       optimizer: of a method that takes batches by it.
+      loss: of `mfjax.losses.LOSSES`.
 
     Returns:
       The row and the reason.
@@ -43,6 +44,8 @@ def choice(asked: str = AUTO, optimizer: Optimizer | None = None) -> Choice:
     if (platform := jax.default_backend()) != "cpu":
         return Choice("xla", f"the compiled kernels are for CPUs, and this is {platform}")
     found = library()
+    if loss != Spec.loss:
+        return Choice("xla", f"the compiled kernels have loss={Spec.loss} alone, not {loss}")
     if isinstance(found, Missing):
         return Choice("xla", found.reason, is_lacking=True)
     if optimizer is not None:
@@ -53,16 +56,17 @@ def choice(asked: str = AUTO, optimizer: Optimizer | None = None) -> Choice:
     return Choice("native", f"compiled for {found.isa}")
 
 
-def available(names: Iterable[str]) -> list[str]:
+def available(names: Iterable[str], loss: str = Spec.loss) -> list[str]:
     """Those of some kernels or gradients that this machine can compute.
 
     Args:
       names: rows of KERNELS or of `mfjax.gradients.GRADIENTS`.
+      loss: of `mfjax.losses.LOSSES`.
 
     Returns:
       All but `native`, and that where `choice` takes it.
     """
-    has_native = choice().name == "native"
+    has_native = choice(loss=loss).name == "native"
     return [name for name in names if name != "native" or has_native]
 
 
@@ -76,4 +80,4 @@ def best_kernel(spec: Spec, optimizer: Optimizer | None = None) -> Kernel:
     Returns:
       The Kernel.
     """
-    return KERNELS[choice(optimizer=optimizer).name](spec)
+    return KERNELS[choice(optimizer=optimizer, loss=spec.loss).name](spec)

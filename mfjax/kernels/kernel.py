@@ -97,8 +97,8 @@ class LessFn(Protocol):
 class VisitFn(Protocol):
     """`(state, layout, hparams, lane, epoch) -> (State, Info)`: every rating once, in batches.
 
-    The loss is s times the squared error as the batches saw it and the regulariser of the last
-    factors: a sum of it over every visit would cost a third of the epoch.
+    The loss is s times what the ratings cost as the batches saw them and the regulariser of the
+    last factors: a sum of it over every visit would cost a third of the epoch.
     """
 
     def __call__(

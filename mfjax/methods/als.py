@@ -23,6 +23,7 @@ from mfjax.errors import InputError
 from mfjax.kernels import Kernel
 from mfjax.kernels.choice import best_kernel
 from mfjax.kernels.kernel import ITEM, USER, SolveRowsFn
+from mfjax.losses import require_squared
 from mfjax.methods.initial import initial_factors
 from mfjax.objective import LaneTerms, held_out, lane_terms, regulariser
 from mfjax.types import (
@@ -64,8 +65,9 @@ def als(spec: Spec, *, kernel: Kernel | None = None, bags: Sources | None = None
       side are collinear besides, a minimum of about the least norm is taken.
 
     Raises:
-      InputError: there are bags, and `missing` is not `ignore`.
+      InputError: the loss is not `squared`; or there are bags, and `missing` is not `ignore`.
     """
+    _refuse_other_losses(spec, "als")
     kernel = kernel or best_kernel(spec)
     method = _alternating(kernel.solve_rows, kernel, spec, bags)
     return method._replace(check=_refuse_undetermined(spec), solves_rows=True)
@@ -99,8 +101,9 @@ def als_cg(
       A Method that reads no learning rate.
 
     Raises:
-      InputError: there are bags, and `missing` is not `ignore`.
+      InputError: the loss is not `squared`; or there are bags, and `missing` is not `ignore`.
     """
+    _refuse_other_losses(spec, "als_cg")
     kernel = kernel or best_kernel(spec)
     return _alternating(partial(kernel.approach_rows, steps=cg_steps), kernel, spec, bags)
 
@@ -237,6 +240,11 @@ def _with_side(pair: Any, side: int, value: Any) -> Any:
 
 
 # what `als` cannot solve
+
+
+def _refuse_other_losses(spec: Spec, name: str) -> None:
+    """Raises InputError where L is not quadratic in a row."""
+    require_squared(spec, f"method={name} solves for squares and", "use method=sgd or descent")
 
 
 def _refuse_undetermined(spec: Spec) -> CheckFn:

@@ -45,6 +45,7 @@ from mfjax.kernels import Kernel
 from mfjax.kernels.choice import best_kernel
 from mfjax.kernels.kernel import ITEM, USER, Prior
 from mfjax.kernels.predictions import predict
+from mfjax.losses import require_squared
 from mfjax.methods.draws import bartlett_shapes, gammas, normals, rows_of_precision, wishart
 from mfjax.methods.initial import initial_factors
 from mfjax.objective import FoldSums, LaneTerms, lane_terms, train_weight
@@ -234,6 +235,7 @@ def _refuse_wrong(spec: Spec, noise: str, noise_freedom: float, burn_in: int) ->
         raise InputError(f"noise_freedom: expected at least 2, got {noise_freedom}")
     if burn_in < 0:
         raise InputError(f"burn_in: expected 0 or more, got {burn_in}")
+    require_squared(spec, "method=gibbs", "use method=sgd or method=descent")
     if spec.missing != "ignore":
         raise InputError(
             f"method=gibbs sees only ratings and needs missing=ignore, got {spec.missing}; "

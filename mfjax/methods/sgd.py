@@ -21,8 +21,8 @@ def sgd(
 ) -> Method:
     """One epoch visits every rating once, `batch_size` at a time, in the order of `split_seed`.
 
-    The loss that it reports is the squared error as the batches saw it, plus the regulariser of the
-    epoch's last factors.
+    The loss that it reports is what the ratings cost as the batches saw them, plus the regulariser
+    of the epoch's last factors.
 
     Derivation: equation (1) of `mfjax.kernels.batches`, from the objective. Plain SGD with
     `reg_by=count` and batches of 1 is the update of Koren, Bell and Volinsky, "Matrix Factorization

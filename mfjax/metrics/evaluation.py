@@ -4,9 +4,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from mfjax.kernels.predictions import predict
+from mfjax.losses import link_of
 from mfjax.metrics import PARTS, measured, names, of_sums
 from mfjax.objective import LaneTerms, train_weight, validation_weight
-from mfjax.types import Bounds, ErrorsFn, Factors, Ratings
+from mfjax.types import Bounds, ErrorsFn, Factors, Ratings, Spec
 
 
 def evaluate(
@@ -14,6 +15,7 @@ def evaluate(
     ratings: Ratings,
     lane: LaneTerms,
     bounds: Bounds,
+    spec: Spec,
     chooses: str,
     errors: ErrorsFn | None = None,
     predicted: Float[Array, " n"] | None = None,
@@ -25,6 +27,7 @@ def evaluate(
       ratings: of its problem.
       lane: the constants of L.
       bounds: to which predictions are clipped.
+      spec: of which the loss is read.
       chooses: the column that chooses, whose metric is among them.
       errors: their sums in one pass, for metrics that need no more; None: in XLA.
       predicted: of each rating, not clipped; None: by the factors.
@@ -44,7 +47,8 @@ def evaluate(
     if found.keys() >= set(wanted):
         return found
     if predicted is None:
-        predicted = predict(factors, ratings.user, ratings.item) + lane.centre
+        score = predict(factors, ratings.user, ratings.item) + lane.centre
+        predicted = link_of(spec.loss).rating(score)
     arrays = {
         "prediction": jnp.clip(predicted, bounds.low, bounds.high),
         "value": ratings.value,

@@ -119,7 +119,7 @@ def epochs(method: Method, spec: Spec, schedule: Schedule) -> Advance:
         factors = state.factors
         predicted = None if method.averages is None else method.averages(state).mean
         metrics = evaluate(
-            factors, data.ratings, lane, data.bounds, chooses, method.errors, predicted
+            factors, data.ratings, lane, data.bounds, spec, chooses, method.errors, predicted
         )
         if schedule.lists is None or data.lists is None:
             return metrics

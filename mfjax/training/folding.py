@@ -23,6 +23,7 @@ class Minimised(NamedTuple):
       num_ratings: how many it was trained on.
       missing_weight: what a missing entry weighed; 0 where it was ignored.
       background: `[items]`, the rating as which a missing entry of an item counted.
+      loss: of `mfjax.losses.LOSSES`.
     """
 
     bias: bool
@@ -32,6 +33,7 @@ class Minimised(NamedTuple):
     num_ratings: int
     missing_weight: float
     background: Float[np.ndarray, " items"]
+    loss: str
 
 
 def minimised(hparams: Hparams, ratings: Ratings, spec: Spec) -> Minimised:
@@ -52,6 +54,7 @@ def minimised(hparams: Hparams, ratings: Ratings, spec: Spec) -> Minimised:
         num_ratings=int(trained.sum()),
         missing_weight=missing_weight,
         background=background,
+        loss=spec.loss,
     )
 
 
@@ -75,7 +78,7 @@ def solved_row(
     x_j·prior: the row is prior + z.
 
     Args:
-      of: what the fit minimised.
+      of: what the fit minimised, with the loss `squared`.
       items: the latent factors.
       item_bias: c, 0 of a model without biases.
       mean: μ.

@@ -102,13 +102,14 @@ class Fit(NamedTuple):
     Args:
       lane: which it was.
       factors: of its best epoch, of its last where nothing is held out; on the host.
-      mean: μ, what to add to u_i·v_j; 0 without biases.
+      mean: μ, what to add to u_i·v_j, on the scale of the loss's link; 0 without biases.
       status: `finished`, or `stopped`, `diverged` or `dropped at epoch` N.
       best_epoch: from 1; 0 where it diverged before its first evaluation.
       history: `[epochs]` of each column; NaN where the lane was not evaluated.
       averages: over the samples of a method that has them, whose kept ones the factors are of.
       rated: `[items, columns]`, what each item adds to the users who rated it, over the root of how
         many they rated; None where users are made of no such features.
+      loss: what it was trained with, of `mfjax.losses.LOSSES`.
     """
 
     lane: Lane
@@ -119,6 +120,7 @@ class Fit(NamedTuple):
     history: History
     averages: Averages | None = None
     rated: Float[np.ndarray, "items columns"] | None = None
+    loss: str = Spec.loss
 
     def __repr__(self) -> str:
         """One line: how it ended, its errors at the best epoch, and what of its lane is special."""

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from mfjax.averages import factors_of, pooled
 from mfjax.data.problem import Problem
 from mfjax.errors import InputError
+from mfjax.losses import link_of
 from mfjax.metrics import METRICS, label, metric_of, names_of_lists, of_training
 from mfjax.metrics.baselines import on_test
 from mfjax.metrics.lists import ListRule, Lists, compiled_metrics, prepare_lists
@@ -371,4 +372,4 @@ def predictions(fit: Fit, ratings: Ratings) -> Float[np.ndarray, " n"]:
         of_user = user[ratings.user[some]].astype(np.float64)
         of_item = item[ratings.item[some]].astype(np.float64)
         predicted[some] = np.einsum("nk,nk->n", of_user, of_item)
-    return predicted + fit.mean
+    return np.asarray(link_of(fit.loss).rating(predicted + fit.mean))

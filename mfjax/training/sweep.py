@@ -8,6 +8,7 @@ import numpy as np
 
 from mfjax.averages import factors_of
 from mfjax.errors import InputError
+from mfjax.losses import link_of, refuse_ratings, require_squared
 from mfjax.memory import refuse_beyond_memory
 from mfjax.objective import mean_rating
 from mfjax.training.blocks import block_name, blocks_of, packed, unpacked, without_state
@@ -145,7 +146,8 @@ class Sweep:
         mean = 0.0
         if self.plan.spec.bias:
             problem = self.plan.problems[lane.hparams.cut]
-            mean = mean_rating(problem.ratings, lane.hparams)
+            of_ratings = np.asarray(mean_rating(problem.ratings, lane.hparams))
+            mean = float(link_of(self.plan.spec.loss).inverse(of_ratings))
         of_rated = self._method.rated
         names = history_columns(self.plan.schedule.choose_by)
         history = {name: track.history[name][:epoch] for name in names}
@@ -163,6 +165,7 @@ class Sweep:
             history=history,
             averages=averages,
             rated=of_rated and np.asarray(of_rated(run.best_embeddings)),
+            loss=self.plan.spec.loss,
         )
 
     def _blocks(
@@ -199,8 +202,13 @@ class Sweep:
             done += sum(lanes[i].epochs for i in members)
 
     def _refuse_untrainable(self, lanes: Sequence[Lane]) -> None:
+        spec = self.plan.spec
         check = self._method.check
         problems = self.plan.problems
+        for problem in {id(problem): problem for problem in problems.values()}.values():
+            refuse_ratings(spec.loss, problem.ratings)
+            if len(problem.given.value):
+                require_squared(spec, "folding new users in", "use a split without new users")
         for hparams, _ in lanes:
             if hparams.cut not in problems:
                 known = ", ".join(map(str, problems))

@@ -23,6 +23,7 @@ from scipy.special import stdtrit
 import mfjax
 from mfjax import Hparams
 from mfjax.app.folders import LOCK
+from mfjax.losses import HPARAMS as OF_LOSSES
 from mfjax.metrics import columns
 
 TINY = (
@@ -183,10 +184,11 @@ def test_results_say_what_was_trained(results):
     chosen = results["chosen"]
     assert chosen["learning_rate"] in (0.01, 0.02)
     assert chosen["reg"] in (0.05, 0.1)
-    unread = {"split_seed", "fold", "init_seed", "momentum", "missing_weight"}
+    unread = {"split_seed", "fold", "init_seed", "momentum", "missing_weight", *OF_LOSSES}
     assert set(chosen) <= set(Hparams._fields) - unread
     conventions = {
         "missing": "ignore",
+        "loss": "squared",
         "loss_scale": "half",
         "reg_by": "count",
         "bias": True,

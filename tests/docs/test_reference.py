@@ -85,6 +85,7 @@ def test_the_page_of_tables_has_every_row_with_what_it_is():
     page = tables.page()
     of_code = (
         mfjax.GRADIENTS,
+        mfjax.LOSSES,
         mfjax.METHODS,
         mfjax.KERNELS,
         mfjax.BAGS,

@@ -14,8 +14,8 @@ from fences import DOCS, RUN, arguments, blocks, command_lines
 PAGES = sorted((DOCS / "tutorials").glob("*.md"))
 READING = ("python -m mfjax.recommend", "python -m mfjax.report")  # what a run has written
 LONG = {
-    *("add_a_gradient", "compare_methods", "from_csv_to_lists", "name_to_table"),
-    *("your_gradient", "your_ratings"),
+    *("add_a_gradient", "add_a_loss", "compare_methods", "from_csv_to_lists"),
+    *("name_to_table", "your_gradient", "your_ratings"),
 }
 
 

@@ -133,7 +133,7 @@ def test_the_schema_takes_its_keys_types_and_defaults_from_the_nouns():
     assert kinds == {key: type(value) for key, value in defaults.items()}
     spec = Spec(1, 1, max_rank=1)
     shared = [key for key in SCHEMA if hasattr(spec, key)]
-    assert {"missing", "loss_scale", "reg_by", "bias", "dtype"} == set(shared)
+    assert {"missing", "loss", "loss_scale", "reg_by", "bias", "dtype"} == set(shared)
     assert all(SCHEMA[key] == getattr(spec, key) for key in shared)
 
 

@@ -10,10 +10,10 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 
 import mfjax
 from mfjax.app import names
-from mfjax.app.names import PLUGINS, TABLES, groups, rows_of, wrong_name
+from mfjax.app.names import PLUGINS, TABLES, all_choices, rows_of, wrong_name
 
 OPTIONAL = tomllib.loads((REPO / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-CHOICES = groups() | {"gradient": rows_of("GRADIENTS")}
+CHOICES = all_choices()
 
 
 @pytest.mark.parametrize("table", TABLES)

@@ -18,6 +18,7 @@ from mfjax.app.names import wrong_name
 from mfjax.errors import InputError
 
 MINE = """
+import jax.numpy as jnp
 import numpy as np
 import optax
 from helper import made as ratings
@@ -86,6 +87,18 @@ def backwards(spec, *, gradient, optimizer):
 
 def by_kernel(spec, *, kernel):
     return METHODS["als"](spec, kernel=kernel)
+
+
+def cauchy(prediction, rating):
+    return jnp.log1p((prediction - rating) ** 2) / 2
+
+
+def of_two(prediction, rating):
+    return jnp.stack([prediction, rating])
+
+
+def whole(prediction, rating):
+    return 1
 
 
 def momentum(learning_rate, decay=0.5):
@@ -172,6 +185,7 @@ def held(*overrides: str):
         ("method=mine.py:twise", "mine.py has no function 'twise'; did you mean twice?"),
         ("gradient=mine.py:x", "has no function 'x'; it has right, doubled"),
         ("gradient=mine.py", "mine.py is a file; name the function in it: mine.py:FUNCTION"),
+        ("loss=mine.py:couchy", "mine.py has no function 'couchy'; did you mean cauchy?"),
         ("optimizer=no_such.module.f", "optimizer: no module 'no_such' here"),
         ("data.name=no_such:f", "data: no module 'no_such' here"),
         ("split=nope", "a function of your own is split=file.py:function"),
@@ -302,6 +316,7 @@ GOOD = {
     "method=mine.py:twice": pytest.mark.slow,
     "method=mine.py:by_kernel missing=zero bias=false": pytest.mark.slow,
     "optimizer=optax.contrib.prodigy": (),
+    "loss=mine.py:cauchy": (),
     "split=mine.py:halves split.share=0.2": (),
 }
 
@@ -317,12 +332,15 @@ def test_what_keeps_its_contract_is_told_so_once(line, capsys):
 BAD = {
     "method=descent gradient=mine.py:doubled": "breaks its contract: is jax.grad: ignore, half,",
     "method=descent gradient=mine.py:bare": "expected a loss and Factors like those given",
-    "method=descent gradient=mine.py:failing": "mine.py:31: failing raised TypeError",
+    "method=descent gradient=mine.py:failing": "mine.py:32: failing raised TypeError",
     "method=descent gradient=mine.py:only_ignore missing=zero": "missing=ignore alone",
     "method=descent gradient=mine.py:none": "none returned a NoneType; expected a Gradient",
     "method=mine.py:backwards": "breaks its contract: lowers the objective",
     "optimizer=mine.py:rising": "breaks its contract: lowers the objective",
     "optimizer=mine.py:right": "right has no learning_rate",
+    "loss=mine.py:of_two": "breaks its contract: it is a number\nexpected a scalar of scalars",
+    "loss=mine.py:whole": "whole returned a int; expected a Array",
+    "loss=mine.py:cauchy method=als": "needs loss=squared, got loss=mine.py:cauchy",
     "split=mine.py:leaving_none": "breaks its contract: each test fold and fold leaves some",
     "split=mine.py:unseeded": "the same seed cuts the same",
 }

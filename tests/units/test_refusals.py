@@ -110,7 +110,9 @@ VALUES = {
     "plots.size=[3,0]": "plots.size: expected a positive number of inches up to 100, got 0",
     "plots.size=[3]": "plots.size: expected [WIDTH,HEIGHT] in inches, got [3.0]",
     "missing=zeros": "missing: expected one of ignore, item_mean, zero, got 'zeros'",
+    "loss=hubert": "loss: expected one of squared, huber, absolute, logistic, poisson, got",
     "loss_scale=double": "loss_scale: expected one of",
+    "loss=huber hparams.huber_delta=0": "hparams.huber_delta: expected a positive number",
     "reg_by=column": "reg_by: expected one of",
     "dtype=float16": "dtype: expected one of float32, float64",
     "data.name=web": "data.name: expected one of",
@@ -184,6 +186,7 @@ IDLE_AXES = {  # what reads none of it, the axis, and the reason
         "missing=item_mean",
     ),
     "no bias": (("bias=false",), "reg_bias=[0,1]", "bias=false"),
+    "loss": (("loss=huber",), "absolute_width=[0.1,1]", "loss=huber"),
 }
 
 
@@ -204,6 +207,11 @@ IDLE = {
     "hparams.momentum=0.5": "hparams.momentum=0.5 has no effect with optimizer=sgd",
     "hparams.missing_weight=0.5": "has no effect with missing=ignore",
     "bias=false hparams.reg_bias=0.1": "has no effect with bias=false",
+    "hparams.huber_delta=2": "hparams.huber_delta=2 has no effect with loss=squared",
+    "loss=huber method=als": "needs loss=squared, got loss=huber; use method=sgd or descent",
+    "loss=huber method=descent missing=zero": "missing=zero needs loss=squared, got loss=huber",
+    "loss=huber kernel=native": "needs loss=squared, got loss=huber; use kernel=xla",
+    "loss=huber method=descent gradient=native": "needs loss=squared, got loss=huber; use kernel=",
     "method=als method.batch_size=7": "method.batch_size has no effect with method=als;",
     "method.cg_steps=7": "method.cg_steps has no effect with method=sgd; it takes batch_size",
     "tiles.width=16": "tiles.width=16 has no effect with method=sgd",

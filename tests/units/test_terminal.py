@@ -445,6 +445,8 @@ def test_a_model_is_one_line():
         num_ratings=np.array(7),
         missing_weight=np.array(0.0),
         background=np.zeros(4),
+        loss=np.array("squared"),
+        link=np.array("identity"),
         seen_starts=np.zeros(1001, np.int64),
         seen_items=np.zeros(0, np.int32),
         rated_factors=np.zeros((0, 3)),

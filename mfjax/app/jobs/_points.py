@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from mfjax.app.build import build_hparams, build_spec, build_tiling
 from mfjax.checks.points import Point, full_point, small_point
 from mfjax.data.dataset import Dataset
+from mfjax.losses import refuse_ratings
 
 
 def small(cfg: DictConfig, **changes: Any) -> Point:
@@ -30,4 +31,5 @@ def full(cfg: DictConfig, dataset: Dataset, **changes: Any) -> Point:
     shared_out = replace(tiling, shards=len(jax.local_devices()))
     spec = replace(spec, tiling=shared_out)
     ratings = dataset.ratings(dtype=spec.dtype)
+    refuse_ratings(spec.loss, ratings)
     return full_point(spec, ratings, build_hparams(cfg))

@@ -24,10 +24,12 @@ from mfjax.data import from_ids
 from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
+from mfjax.gradients.dense import usual_step
 from mfjax.kernels.choice import available
 from mfjax.reporting.files import write_csv, write_text
 from mfjax.reporting.formats import Shown, cells, latex, markdown
 from mfjax.reporting.saving import Saving
+from mfjax.types import Spec
 
 COLUMNS = (
     "gradient",
@@ -85,6 +87,7 @@ GROUPS_OF_OWN = (
     ("gradient", "status", "error U", "error V", "own checker"),
     ("elementwise U", "elementwise V"),
 )
+SHOWN_CONVENTIONS = ("missing", "loss", "loss_scale", "reg_by")
 TEXT = ("gradient", "status")
 DISAGREES = (
     "{gradient} disagrees at {side}[{row}, {column}]: analytic {analytic:.6g}, "
@@ -109,12 +112,13 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     if cfg.plots.draw and sizes:
         draw(largest, sizes, folder, saving_of(cfg))
     if largest:
-        show(largest)
+        show(largest, cfg.loss)
     if own:
         show_own(cfg, own, worst)
     by_name = {row["gradient"]: row for row in largest}
     figures = {"variants": by_name, "candidate": own, "worst": worst}
-    as_expected = terminal.finish(cfg, folder, began, content=figures, figures=figures)
+    content = {"loss": cfg.loss, **figures}
+    as_expected = terminal.finish(cfg, folder, began, content=content, figures=figures)
     return as_expected and not unexpected(cfg, figures)
 
 
@@ -132,7 +136,7 @@ def unexpected(cfg: DictConfig, figures: Mapping[str, Any]) -> list[str]:
 def _names(cfg: DictConfig) -> list[str]:
     """The variants that are asked for. Raises InputError for one that there is not."""
     if cfg.job.gradients is None:
-        return available(GRADIENTS)
+        return available(GRADIENTS, cfg.loss)
     for name in cfg.job.gradients:
         choose("job.gradients", GRADIENTS, name)
     return list(cfg.job.gradients)
@@ -146,7 +150,7 @@ def variants(cfg: DictConfig, names: Sequence[str]) -> list[Row]:
     job = cfg.job
     dataset = build_dataset(cfg)
     terminal.say_data(dataset)
-    oracle = Oracle(job.step, job.tolerance)
+    oracle = Oracle(job.step or usual_step(cfg.loss), job.tolerance)
     rows = []
     for share in sorted(job.shares):
         full = _points.full(cfg, part_of(dataset, share))
@@ -244,9 +248,11 @@ def _is_oracle(row: Row) -> bool:
     return row["gradient"] == "numerical"
 
 
-def show(rows: Sequence[Row]) -> None:
-    """mfjax's variants on the terminal."""
+def show(rows: Sequence[Row], loss: str) -> None:
+    """mfjax's variants of the gradient of a loss on the terminal."""
     title = "Gradients: errors on the small problem (float64), then everything on the full one"
+    if loss != Spec.loss:
+        title = f"{title}; loss={loss}"
     # the numerical gradient was timed on the small problem: no place beside the others' costs
     untimed = dict.fromkeys(Cost._fields)
     lines = [cells(row | (untimed if _is_oracle(row) else {}), SHOWN) for row in rows]
@@ -255,7 +261,7 @@ def show(rows: Sequence[Row]) -> None:
 
 def show_own(cfg: DictConfig, rows: Sequence[Row], worst: Sequence[Row]) -> None:
     """The user's own on the terminal."""
-    conventions = ", ".join(f"{key}={cfg[key]}" for key in ("missing", "loss_scale", "reg_by"))
+    conventions = ", ".join(f"{key}={cfg[key]}" for key in SHOWN_CONVENTIONS)
     loss = "its loss" if cfg.job.candidate.loss else f"mfjax's loss ({conventions})"
     title = f"A gradient against differences of {loss}"
     lines = [cells(row, SHOWN_OF_OWN) for row in rows]

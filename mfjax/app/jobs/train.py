@@ -27,6 +27,7 @@ from mfjax.app.tested import rows_of_tests, write_predictions, write_splits
 from mfjax.app.training import Trained, is_finished, train
 from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
+from mfjax.losses import link_of
 from mfjax.model import Model
 from mfjax.reporting.apart import Apart
 from mfjax.reporting.files import (
@@ -305,7 +306,7 @@ def figures_of(experiment: Experiment, outcome: Outcome) -> Iterator[tuple[str, 
     if max(dataset.num_users, dataset.num_items) <= DENSE:
         actual = ratings_matrix(dataset)
         user, item = (np.asarray(table, np.float64) for table in fit.factors)
-        predicted = user @ item.T + fit.mean
+        predicted = link_of(fit.loss).rating(user @ item.T + fit.mean)
         yield "matrices", plots.matrices(actual, predicted, np.isnan(actual))
 
 

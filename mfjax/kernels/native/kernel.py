@@ -7,6 +7,7 @@ from mfjax.kernels.kernel import Kernel, Loss
 from mfjax.kernels.native import calls
 from mfjax.kernels.native.layout import Compressed, less, prepare
 from mfjax.kernels.native.visits import usual_batch_size, visitor
+from mfjax.losses import require_squared
 from mfjax.objective import LaneTerms, background, off_ratings, pin, zero_pinned
 from mfjax.types import Factors, Spec
 
@@ -28,8 +29,9 @@ def native_kernel(spec: Spec) -> Kernel:
       ratings where there are no compiled kernels.
 
     Raises:
-      InputError: there are none of this dtype.
+      InputError: there are none of this dtype, or of this loss.
     """
+    require_squared(spec, "native (kernel or gradient)", "use kernel=xla or gradient=tiles")
     if spec.dtype not in DTYPES:
         raise InputError(
             f"kernel=native: expected dtype {' or '.join(DTYPES)}, got {spec.dtype}; use kernel=xla"
