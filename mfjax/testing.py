@@ -407,7 +407,11 @@ def _loss_keeps_float32(loss: Loss) -> None:
 
 
 def method_checks(
-    make: Callable[[Spec], Method], spec: Spec = SPEC, *, alternates: bool = False
+    make: Callable[[Spec], Method],
+    spec: Spec = SPEC,
+    *,
+    alternates: bool = False,
+    samples: bool = False,
 ) -> Checks:
     """The contract of a row of METHODS.
 
@@ -416,6 +420,7 @@ def method_checks(
       spec: whose conventions it is held to, on the small problem.
       alternates: whether an epoch takes one side after the other, so that users and items do not
         change places.
+      samples: whether an epoch draws what it comes to, of which no order is kept.
 
     Returns:
       The checks by name: that it lowers the objective, keeps pinned columns, dtypes and held-out
@@ -437,12 +442,21 @@ def method_checks(
         "vmap is a loop": partial(_method_vmaps, make, trained, spec),
         "float32 stays float32": partial(_keeps_float32, make, spec),
     }
-    if not alternates and spec.bias and spec.missing != "item_mean":  # which no user has
+    for name in OF_ORDER if samples else ():
+        del checks[name]
+    if (
+        not (alternates or samples) and spec.bias and spec.missing != "item_mean"
+    ):  # which no user has
         checks["swapping users and items swaps the fit"] = partial(_fit_swaps, trained, spec)
     return {name: _in_float64(check) for name, check in checks.items()}
 
 
 EPOCHS = 3
+OF_ORDER = (
+    "lowers the objective",
+    "relabelling users and items permutes the fit",
+    "a lower rank is the fit of that rank",
+)
 
 
 def _lowers_the_objective(trained: Callable, spec: Spec) -> None:

@@ -106,6 +106,7 @@ def prepare_bag(
         num_items=int(before[-1]),
         bias=False,
         missing="ignore",
+        loss=Spec.loss,
     )
     name = kernel or choice().name
     return Bag(
@@ -215,4 +216,5 @@ def _terms(factors: Factors, lane: LaneTerms) -> LaneTerms:
         gram_alpha=0 * one,
         background=of_rows.item,
         scale=one,
+        loss_hparams=(),
     )

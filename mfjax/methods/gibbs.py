@@ -58,6 +58,7 @@ NOISES = ("common", "user", "item", "both")
 Vector = Float[Array, " columns"]
 Matrix = Float[Array, "columns columns"]
 Rows = Float[Array, "rows columns"]
+Embeddings = Float[Array, "features columns"]
 
 
 class Population(NamedTuple):
@@ -74,7 +75,7 @@ class Population(NamedTuple):
     mean: Vector
     precision: Matrix
     of_row: Float[Array, " rows"]
-    embeddings: Rows | None
+    embeddings: Embeddings | None
     ridge: Float[Array, ""]
 
 
@@ -357,7 +358,7 @@ def _draw_embeddings(
     unit: Float[Array, ""],
     rows: Rows,
     own: Population,
-    start: Rows,
+    start: Embeddings,
     bag: Bag,
     basis: Basis | None,
     lane: LaneTerms,

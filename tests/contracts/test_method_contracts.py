@@ -18,6 +18,7 @@ OPTIMIZERS = {
     "lazy adam": optimizer("adam", lazy=True),
 }
 ALTERNATING = ("als", "als_cg")
+SAMPLING = ("gibbs",)
 OF_BOTH = Sides((BAGS["rated"],), (BAGS["rated"],))
 SMALL = {"batch_size": 4}  # several batches an epoch
 
@@ -41,6 +42,7 @@ OFTEN = [  # with the best kernel that is available; the others are slow tests
     ("als", "none"),
     ("als_cg", "none"),
     ("descent", "sgd"),
+    ("gibbs", "none"),
     ("sgd", "sgd"),
     ("sgd", "lazy adam"),
 ]
@@ -71,7 +73,9 @@ CASES = {
     for opt in optimizers_of(make)
     for kernel in kernels_of(make, opt)
     for what, check in method_checks(
-        partial(made, make, opt, kernel), alternates=name in ALTERNATING
+        partial(made, make, opt, kernel),
+        alternates=name in ALTERNATING,
+        samples=name in SAMPLING,
     ).items()
 }
 
@@ -89,6 +93,7 @@ CASES |= {
     for what, check in method_checks(
         partial(made, partial(METHODS[name], bags=OF_BOTH), opt, kernel),
         alternates=name in ALTERNATING,
+        samples=name in SAMPLING,
     ).items()
 }
 
