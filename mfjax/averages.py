@@ -59,8 +59,8 @@ def with_sample(
     Returns:
       The Averages; of predictions the sample's own where none has counted yet.
     """
-    count = averages.count + counts
-    is_first = averages.count == 0
+    count = averages.num_samples + counts
+    is_first = averages.num_samples == 0
 
     def mean_of(before: Array, new: Array) -> Array:
         mean = jnp.where(is_first, new, before + (new - before) / jnp.maximum(count, 1))
@@ -68,13 +68,13 @@ def with_sample(
 
     mean = mean_of(averages.mean, sample.prediction)
     gap = jnp.where(is_first | ~jnp.asarray(counts), 0, sample.prediction - averages.mean)
-    place = averages.count // thinning % len(averages.samples.user)
+    place = averages.num_samples // thinning % len(averages.samples.user)
 
     def kept(samples: Array, side: Array) -> Array:
         return samples.at[place].set(jnp.where(counts, side, samples[place]))
 
     return Averages(
-        count=count,
+        num_samples=count,
         mean=mean,
         squares=averages.squares + gap * (sample.prediction - mean),
         noise=mean_of(averages.noise, sample.noise),
@@ -116,7 +116,7 @@ def intervals(averages: Averages) -> tuple[Float[np.ndarray, " n"], Float[np.nda
 
 def _variance(averages: Averages) -> Float[np.ndarray, " n"]:
     squares = np.asarray(averages.squares, np.float64)
-    count = int(averages.count)
+    count = int(averages.num_samples)
     return squares / (count - 1) if count > 1 else np.full(len(squares), np.nan)
 
 
@@ -156,7 +156,7 @@ def pooled(chains: Sequence[Averages], spec: Spec) -> Averages:
     Returns:
       The Averages over all.
     """
-    count = np.array([int(chain.count) for chain in chains], np.float64)
+    count = np.array([int(chain.num_samples) for chain in chains], np.float64)
     share = (count / count.sum())[:, None]
     means = np.stack([np.asarray(chain.mean, np.float64) for chain in chains])
     mean = (share * means).sum(0)
@@ -174,7 +174,7 @@ def pooled(chains: Sequence[Averages], spec: Spec) -> Averages:
 
     sides = zip(*(map(np.asarray, chain.samples) for chain in chains), strict=True)
     return Averages(
-        count=np.asarray(int(count.sum()), np.int32),
+        num_samples=np.asarray(int(count.sum()), np.int32),
         mean=mean,
         squares=between + within,
         noise=(share * noise).sum(0),
@@ -209,7 +209,7 @@ def mixing(chains: Sequence[Averages]) -> Mixing:
     """
     if len(chains) < 2:
         return Mixing(np.nan, np.nan)
-    count = int(chains[0].count)
+    count = int(chains[0].num_samples)
     within = np.mean([_variance(chain) for chain in chains], axis=0)
     means = np.stack([np.asarray(chain.mean, np.float64) for chain in chains])
     between = count * means.var(0, ddof=1)

@@ -368,7 +368,7 @@ class Averages(NamedTuple):
     """What a sampler has averaged over its samples.
 
     Args:
-      count: scalar, the samples so far.
+      num_samples: scalar, so far.
       mean: `[n]`, of the predictions of the ratings that `prepare` took, in rating units and not
         clipped; those of the last sample while none counts.
       squares: `[n]`, Σ (prediction − mean)².
@@ -376,7 +376,7 @@ class Averages(NamedTuple):
       samples: the last samples of the factors, `[samples, rows, columns]` a side.
     """
 
-    count: Int[AnyArray, ""]
+    num_samples: Int[AnyArray, ""]
     mean: Float[AnyArray, " n"]
     squares: Float[AnyArray, " n"]
     noise: Float[AnyArray, " n"]

@@ -71,7 +71,7 @@ def of_samples(experiment: Experiment, outcome: Outcome) -> dict[str, float] | N
         low, high = (bound[asked_places(problem)] for bound in intervals(averages))
         inside += [((low <= problem.test.value) & (problem.test.value <= high))]
     return {
-        "samples": min(int(averages.count) for _, averages in final),
+        "samples": min(int(averages.num_samples) for _, averages in final),
         "r_hat": max(one.r_hat for one in mixed),
         "effective": min(one.effective for one in mixed),
         "covered": COVERED,

@@ -175,7 +175,8 @@ def sweeps(case: Case, steps: int, seed: int) -> Float[Array, "steps statistics"
 
     def new_values(key: Array, state: State) -> Float[Array, " n"]:
         chain: Chain = state.optimizer
-        of_pairs = chain.precision * chain.user.of_row[user] * chain.item.of_row[item]
+        users, items = chain.sides
+        of_pairs = chain.precision * users.of_row[user] * items.of_row[item]
         mean = (state.factors.user[user] * state.factors.item[item]).sum(-1)
         return mean + jax.random.normal(key, mean.shape, mean.dtype) / jnp.sqrt(of_pairs)
 
@@ -184,7 +185,7 @@ def sweeps(case: Case, steps: int, seed: int) -> Float[Array, "steps statistics"
         state, _ = method.step(state, rated(values), hparams, step)
         values = new_values(jax.random.fold_in(ratings_key, step), state)
         chain: Chain = state.optimizer
-        own = chain.user
+        own = chain.sides.user
         ridge = own.ridge if case.bags else jnp.ones_like(own.ridge)
         rows = state.factors.user[:, :-1]
         embeddings = jnp.zeros(0) if own.embeddings is None else own.embeddings

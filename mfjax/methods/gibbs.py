@@ -83,13 +83,12 @@ class Chain(NamedTuple):
     """What a sampler knows beside the factors.
 
     Args:
-      user, item: of each side.
+      sides: the Population of each side.
       precision: τ, scalar.
       averages: of the predictions so far.
     """
 
-    user: Population
-    item: Population
+    sides: Sides
     precision: Float[Array, ""]
     averages: Averages
 
@@ -179,8 +178,7 @@ def gibbs(
         lane = lane_terms(layout.sums, hparams, spec)
         start = initial_factors(key, lane, hparams, spec, factors)
         chain = Chain(
-            user=_population(USER, layout, lane, spec),
-            item=_population(ITEM, layout, lane, spec),
+            sides=Sides(*(_population(side, layout, lane, spec) for side in (USER, ITEM))),
             precision=jnp.ones_like(lane.scale),
             averages=no_averages(len(layout.ratings.value), samples, start),
         )
@@ -201,16 +199,16 @@ def gibbs(
         of_user, of_item, of_precision = gammas(gamma_key, (*shapes, of_precision))
         draw = partial(_draw_side, layout=layout, lane=lane, kernel=kernel, spec=spec)
         factors, user = draw(user_key, of_user, USER, factors, chain)
-        chain = chain._replace(user=user)
+        chain = chain._replace(sides=Sides(user, chain.sides.item))
         factors, item = draw(item_key, of_item, ITEM, factors, chain)
-        chain = chain._replace(item=item)
+        chain = chain._replace(sides=Sides(user, item))
         ratings = layout.ratings
         prediction = predict(factors, ratings.user, ratings.item) + lane.centre
         weight = train_weight(ratings.weight, ratings.fold, lane)
         squares = weight * (prediction - ratings.value) ** 2
         units = (of_user.of_row, of_item.of_row, of_precision)
         chain = _draw_noise(units, chain, squares, ratings, noise_freedom)
-        of_pairs = chain.user.of_row[ratings.user] * chain.item.of_row[ratings.item]
+        of_pairs = chain.sides.user.of_row[ratings.user] * chain.sides.item.of_row[ratings.item]
         sample = Sample(factors, prediction, noise=1 / (chain.precision * of_pairs))
         averages = with_sample(chain.averages, sample, epoch >= burn_in, thinning)
         change = jax.tree.map(jnp.subtract, factors, state.factors)
@@ -277,9 +275,9 @@ def _shapes(
 ) -> Gammas:
     """The shapes of equations (2), (4) and (5), which a sweep does not change."""
     free = _free(side, lane, spec)
-    embeddings = chain[side].embeddings
-    num_features = 0 if embeddings is None else len(embeddings)
-    freedom = free.sum() + len(chain[side].of_row) + num_features
+    own: Population = chain.sides[side]
+    num_features = 0 if own.embeddings is None else len(own.embeddings)
+    freedom = free.sum() + len(own.of_row) + num_features
     return Gammas(
         of_row=(noise_freedom + lane.counts[side]) / 2 if scatters else (),
         precision=bartlett_shapes(freedom, free),
@@ -304,7 +302,8 @@ def _draw_side(
 ) -> tuple[Factors, Population]:
     """The rows of one side, equation (1), and what they have in common, (2)."""
     row_key, common_key, embedding_key = jax.random.split(key, 3)
-    own, other = chain[side], chain[1 - side]
+    own: Population = chain.sides[side]
+    other: Population = chain.sides[1 - side]
     bag: Bag | None = layout.bags[side]
     free = _free(side, lane, spec)
     num_rows = len(own.of_row)
@@ -390,7 +389,7 @@ def _draw_noise(
         sums = jnp.zeros_like(unit).at[row].add(weighted)
         return unit / ((freedom + chain.precision * sums) / 2)
 
-    user, item = chain.user, chain.item
+    user, item = chain.sides
     if len(of_user):
         weighted = squares * item.of_row[ratings.item]
         user = user._replace(of_row=of_rows(of_user, ratings.user, weighted))
@@ -398,4 +397,4 @@ def _draw_noise(
         weighted = squares * user.of_row[ratings.user]
         item = item._replace(of_row=of_rows(of_item, ratings.item, weighted))
     total = (squares * user.of_row[ratings.user] * item.of_row[ratings.item]).sum()
-    return chain._replace(user=user, item=item, precision=of_precision / (1 + total / 2))
+    return chain._replace(sides=Sides(user, item), precision=of_precision / (1 + total / 2))

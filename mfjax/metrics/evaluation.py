@@ -46,11 +46,12 @@ def evaluate(
     wanted = [f"{part}_{name}" for part in PARTS[:2] for name in names(part, chooses)]
     if found.keys() >= set(wanted):
         return found
-    if predicted is None:
+    prediction = predicted
+    if prediction is None:
         score = predict(factors, ratings.user, ratings.item) + lane.centre
-        predicted = link_of(spec.loss).rating(score)
+        prediction = link_of(spec.loss).rating(score)
     arrays = {
-        "prediction": jnp.clip(predicted, bounds.low, bounds.high),
+        "prediction": jnp.clip(prediction, bounds.low, bounds.high),
         "value": ratings.value,
         "user": ratings.user,
     }

@@ -153,6 +153,6 @@ def test_the_averages_are_those_of_the_samples():
         predictions.append((user[ratings.user] * item[ratings.item]).sum(-1) + centre)
     averages = method.averages(state)
     counted = np.stack(predictions[2:])
-    assert averages.count == 6
+    assert averages.num_samples == 6
     np.testing.assert_allclose(averages.mean, counted.mean(0), rtol=1e-12)
     np.testing.assert_allclose(averages.squares, 6 * counted.var(0), rtol=1e-10)
