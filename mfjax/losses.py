@@ -33,7 +33,7 @@ class Link(NamedTuple):
 
     Args:
       rating: p, `[*n]`, to the rating that it predicts; rising.
-      inverse: a rating, scalar, to its p; of the mean rating it is μ.
+      inverse: a rating, `[*n]`, to its p; of the mean rating it is μ.
     """
 
     rating: Callable[[Numbers], Numbers]
@@ -89,7 +89,7 @@ class Loss(NamedTuple):
       reads: names the Hparams that both take after p and r, in their order.
       takes: the lowest and the highest rating that there may be.
       of_difference: whether ℓ knows p − r alone, and rises no faster than its square. Then μ is
-        taken off the ratings, as it always was of `squared`; else it is added to the predictions.
+        taken off the ratings; else it is added to the predictions.
     """
 
     value: Callable[..., Each]

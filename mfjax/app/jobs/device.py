@@ -31,6 +31,7 @@ from mfjax.data.dataset import Dataset
 from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
 from mfjax.kernels.layout import tile_width
+from mfjax.losses import require_squared
 from mfjax.reporting.files import write_csv, write_text
 from mfjax.reporting.formats import Shown, cells, markdown
 from mfjax.types import Factors, Spec, Tiling
@@ -87,8 +88,8 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     """Write device.csv, .md and results.json to `folder`.
 
     False where the device disagrees with the CPU. Raises InputError where there is more than one
-    device, where a lane diverges, for what does not fit in memory, and for missing entries that
-    count, which SGD cannot see.
+    device, where a lane diverges, for what does not fit in memory, for missing entries that count,
+    which SGD cannot see, and for another loss, which ALS cannot solve.
     """
     device, *others = jax.local_devices()
     if others:
@@ -96,7 +97,9 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
             f"job=device times one device, and jax sees {1 + len(others)}\n"
             "set devices=1 on a CPU, else CUDA_VISIBLE_DEVICES=0"
         )
-    sgd(cfg, build_spec(cfg, 1, 1))  # refuses what it cannot train, before anything is timed
+    spec = build_spec(cfg, 1, 1)
+    sgd(cfg, spec)  # refuses what it cannot train, before anything is timed
+    require_squared(spec, "job=device times als, which", "leave out loss")
     dataset = build_dataset(cfg)
     terminal.say_data(dataset)
     with terminal.working("rates of a copy and of a product"):

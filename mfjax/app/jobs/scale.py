@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from scipy.optimize import nnls
 
 from mfjax.app import terminal
-from mfjax.app.build import call
+from mfjax.app.build import build_spec, call
 from mfjax.app.drawing import saving_of
 from mfjax.app.jobs import _points
 from mfjax.app.table import Table
@@ -27,6 +27,7 @@ from mfjax.data import SOURCES
 from mfjax.errors import InputError
 from mfjax.gradients import GRADIENTS
 from mfjax.kernels.shards import placement
+from mfjax.losses import require_squared
 from mfjax.reporting.files import write_csv, write_text
 from mfjax.reporting.formats import Shown, cells, markdown
 from mfjax.types import Spec
@@ -68,8 +69,9 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     """Write scale.csv, .md, results.json and the plot to `folder`.
 
     False where the gradient disagrees with `matrix`. Raises InputError for data that are not
-    synthetic, and for fewer than two sizes.
+    synthetic, for fewer than two sizes, and for a loss that has no missing entries.
     """
+    require_squared(build_spec(cfg, 1, 1), "job=scale counts missing entries and", "leave out loss")
     figures = figures_of(cfg, [measured(cfg, count) for count in sizes_of(cfg)])
     rows = figures["sizes"]
     write_csv(folder / "scale.csv", rows)
