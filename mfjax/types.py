@@ -164,7 +164,7 @@ class Hparams(NamedTuple):
     learning_rate: float = 0.02
     reg: float = 0.05
     reg_bias: float = 0.01
-    reg_bag: float = 10.0
+    reg_bag: float = 30.0
     init_scale: float = 0.1
     missing_weight: float = 1.0
     momentum: float = 0.9

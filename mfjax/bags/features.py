@@ -147,7 +147,7 @@ def columns(
       The values of each column in their order, as text.
 
     Raises:
-      InputError: it has no such column.
+      InputError: it has no such column, or nothing stands in it.
     """
     parts = []
     num_features = 0
@@ -157,6 +157,8 @@ def columns(
             known = "nothing" if about is None else ", ".join(about.columns)
             raise InputError(f"no column {name!r} of the {what}, of which {known} is known")
         row, value = _values(about[name])
+        if not len(row):
+            raise InputError(f"column {name!r} is empty in every row: leave it out")
         values, feature = np.unique(value, return_inverse=True)
         parts.append((row, feature + num_features))
         num_features += len(values)
@@ -191,6 +193,6 @@ def genres(ratings: Ratings, side: int, spec: Spec, *, about: Any) -> Features:
       A feature a genre, in their order.
 
     Raises:
-      InputError: it has no such column.
+      InputError: as `columns`.
     """
     return columns(ratings, side, spec, about=about, columns=["genres"])

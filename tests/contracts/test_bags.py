@@ -19,6 +19,8 @@ from mfjax.testing import CONVENTIONS, LANE, LANES, SPEC, random_factors, small_
 from mfjax.types import NO_FOLD
 
 KERNELS = available(["xla", "native"])
+OFTEN = KERNELS[-1]  # the others are slow tests
+MARKED = [*(pytest.param(name, marks=pytest.mark.slow) for name in KERNELS[:-1]), OFTEN]
 ROUNDED = 1e-12  # relative, float64: the same terms in another order
 SIDES = {"user": 0, "item": 1}
 dense, spread, collect = map(jax.jit, (bags.dense, bags.spread, bags.collect))
@@ -63,7 +65,7 @@ def both_by_hand(ratings, side, hparams):
 BOTH = tuple(BAGS[name] for name in BY_HAND)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", MARKED)
 @pytest.mark.parametrize("side", SIDES.values(), ids=SIDES)
 @pytest.mark.parametrize("name", BY_HAND)
 def test_a_bag_is_the_matrix_of_its_definition_in_every_lane(ratings, name, side, kernel):
@@ -78,7 +80,7 @@ def test_a_row_without_training_ratings_has_an_empty_bag(ratings):
     assert not np.any(np.asarray(dense(bag, lane_of(ratings)))[3])
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", MARKED)
 @pytest.mark.parametrize("side", SIDES.values(), ids=SIDES)
 def test_the_sums_are_products_with_the_matrix_of_several_sources(ratings, side, kernel):
     bag = prepare_bag(BOTH, ratings, side, SPEC, kernel=kernel)
@@ -314,7 +316,7 @@ def gradient_norm(state, sources, ratings, hparams):
 ALS_CASES = [
     pytest.param(
         *(name, kernel, which),
-        marks=() if (name, kernel, which) == ("als", KERNELS[-1], "both") else pytest.mark.slow,
+        marks=() if (name, kernel, which) == ("als", OFTEN, "both") else pytest.mark.slow,
     )
     for name in ("als", "als_cg")
     for kernel in KERNELS

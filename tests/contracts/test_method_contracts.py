@@ -81,11 +81,11 @@ CASES = {
 
 
 TAKE_BAGS = [name for name, make in METHODS.items() if "bags" in inspect.signature(make).parameters]
-OFTEN_WITH_BAGS = ("vmap is a loop", "weight 0 is an absent rating")  # of als and plain descent
+OFTEN_WITH_BAGS = "vmap is a loop"  # of als and plain descent
 CASES |= {
     f"{name}, {opt}, with bags: {what}": pytest.param(
         check,
-        marks=[] if (name, opt) in OFTEN[::2] and what in OFTEN_WITH_BAGS else pytest.mark.slow,
+        marks=[] if (name, opt) in OFTEN[::2] and what == OFTEN_WITH_BAGS else pytest.mark.slow,
     )
     for name in TAKE_BAGS
     for opt in optimizers_of(METHODS[name])

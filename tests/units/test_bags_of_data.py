@@ -62,6 +62,9 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are():
         features("columns", columns=["sex"])
     with pytest.raises(InputError, match="no column 'genres' of the users, of which nothing is"):
         BAGS["genres"](small_ratings(), 0, SPEC, about=None)
+    empty = ABOUT.with_columns(year=pl.lit(None, dtype=pl.String))
+    with pytest.raises(InputError, match="column 'year' is empty in every row"):
+        BAGS["columns"](small_ratings(), 1, SPEC, about=empty, columns=["genres", "year"])
 
 
 def test_a_file_of_what_is_known_is_in_the_order_of_the_ids(tmp_path):

@@ -235,9 +235,11 @@ def test_a_methods_own_keys_reach_it(monkeypatch, name):
 
         watched.__signature__ = signature
         monkeypatch.setitem(METHODS, name, watched)
-        built(*TINY, f"method={name}", f"method.{key}=7")
+        of_words = signature.parameters[key].annotation is str
+        value = "user" if of_words else 7
+        built(*TINY, f"method={name}", f"method.{key}={value}")
         monkeypatch.setitem(METHODS, name, function)
-        assert set(seen) == {7}
+        assert set(seen) == {value}
 
 
 def test_tiles_are_cut_as_the_config_says():

@@ -39,6 +39,7 @@ BASES = {  # a method, and what else is set where its keys are tried
     "descent": (TWICE,),
     "als": (TWICE, "missing=zero", "bias=false"),
     "als_cg": (TWICE,),
+    "gibbs": ("sweep.rank=[2,4]",),
 }
 MORE = {
     "sgd, plain": (TWICE,),
@@ -53,7 +54,7 @@ MORE = {
     "sgd, halving": (TWICE, "search.eta=2", "sweep.rank=[2,5,16]"),
 }
 CASES = {name: (f"method={name}", *more) for name, more in BASES.items()}
-SLOW = ("descent", "als", "als_cg", *MORE)
+SLOW = ("descent", "als", "als_cg", "gibbs", *MORE)
 BESIDE = (  # what is read beside what is built
     *schema.OF_THE_COMMAND,
     *("job", "plots", "logger", "test", "checkpoint", "resume", "distributed"),

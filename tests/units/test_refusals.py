@@ -45,7 +45,7 @@ UNKNOWN = {
     "optimizer=nope": "adagrad, adam,",
     "+exp=nope": "gradients, ",
     "job=nope": "compare, device,",
-    "method=nope": "als, als_cg, descent, sgd",
+    "method=nope": "als, als_cg, descent, gibbs, sgd",
     "epochs": "missing EQUAL",
     "sweep.reg=[0.1": "no viable alternative at input '[0.1'",
 }
