@@ -134,16 +134,26 @@ def factors_of(averages: Averages, spec: Spec) -> Factors:
       Factors `[rows, samples · rank]`, and the columns of the biases; 0 where no sample has
       counted.
     """
-    is_kept = np.any(averages.samples.user, axis=(1, 2))
-    count = max(int(is_kept.sum()), 1)
     rank = averages.samples.user.shape[-1] - 2 * spec.bias
 
-    def of_side(samples: Float[AnyArray, "samples rows columns"]) -> Float[np.ndarray, "rows k"]:
-        some = np.asarray(samples)[:count]  # the others have not begun
+    def of_side(some: Float[np.ndarray, "samples rows columns"]) -> Float[np.ndarray, "rows k"]:
         latent = some[..., :rank].transpose(1, 0, 2).reshape(some.shape[1], -1)
-        return np.concatenate([latent / np.sqrt(count), some[..., rank:].mean(0)], 1)
+        return np.concatenate([latent / np.sqrt(len(some)), some[..., rank:].mean(0)], 1)
 
-    return Factors(*map(of_side, averages.samples))
+    return Factors(*map(of_side, kept_samples(averages)))
+
+
+def kept_samples(averages: Averages) -> Factors:
+    """The samples of the factors that are kept, without the places that none has come to.
+
+    Args:
+      averages: over some samples.
+
+    Returns:
+      `[samples, rows, columns]` a side; one of zeros where no sample has counted.
+    """
+    count = max(int(np.any(averages.samples.user, axis=(1, 2)).sum()), 1)
+    return Factors(*(np.asarray(side)[:count] for side in averages.samples))
 
 
 def pooled(chains: Sequence[Averages], spec: Spec) -> Averages:
@@ -167,12 +177,11 @@ def pooled(chains: Sequence[Averages], spec: Spec) -> Averages:
     biases = 2 * spec.bias
 
     def widened(samples: np.ndarray) -> np.ndarray:
-        samples = samples[np.any(samples, axis=(1, 2))]
         rank = samples.shape[-1] - biases
         latent = np.pad(samples[..., :rank], ((0, 0), (0, 0), (0, widest - biases - rank)))
         return np.concatenate([latent, samples[..., rank:]], -1)
 
-    sides = zip(*(map(np.asarray, chain.samples) for chain in chains), strict=True)
+    sides = zip(*map(kept_samples, chains), strict=True)
     return Averages(
         num_samples=np.asarray(int(count.sum()), np.int32),
         mean=mean,

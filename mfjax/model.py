@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int32, Int64, Shaped
 
+from mfjax.averages import kept_samples
 from mfjax.data.dataset import Dataset
 from mfjax.data.problem import Problem
 from mfjax.errors import InputError
@@ -21,7 +22,7 @@ from mfjax.training.folding import Minimised, minimised, prior_of, solved_row
 from mfjax.training.lanes import Fit, rank_group
 from mfjax.training.protocol import AT_ONCE
 from mfjax.training.whole import read_json, taking_its_place
-from mfjax.types import Factors, Hparams, Spec
+from mfjax.types import Averages, Factors, Hparams, Spec
 
 if TYPE_CHECKING:
     import polars as pl
@@ -61,6 +62,9 @@ class Model:
       rated_factors: `[rated, rank]`, what each item adds to the factors of the users who rated it,
         over the root of how many they rated; `[0, rank]` where users are made of no such features.
       rated_bias: `[rated]`, what it adds to their biases.
+      user_bias_samples: `[users, samples]`, of a model that is the mean of samples, each bias less
+        its mean; of no samples of another. The factors of the samples stand side by side.
+      item_bias_samples: `[items, samples]`, the same.
       titles: `[titles]`, one an item, empty where it has none; `[0]` where the data have none.
     """
 
@@ -85,6 +89,8 @@ class Model:
     seen_items: Int32[np.ndarray, " seen"]
     rated_factors: Float[np.ndarray, "rated rank"]
     rated_bias: Float[np.ndarray, " rated"]
+    user_bias_samples: Float[np.ndarray, "users samples"]
+    item_bias_samples: Float[np.ndarray, "items samples"]
     titles: Shaped[np.ndarray, " titles"]
 
     @classmethod
@@ -103,9 +109,11 @@ class Model:
         user, item = fit.factors
         rank = int(fit.lane.hparams.rank)
         known = minimised(fit.lane.hparams, problem.ratings, spec)
-        if fit.averages is not None:  # the factors of all samples side by side
+        bias_samples = Factors(user[:, :0], item[:, :0])
+        if fit.averages is not None:
             rank = user.shape[1] - 2 * spec.bias
             known = known._replace(reg=np.nan, reg_bias=np.nan)
+            bias_samples = _bias_samples(fit.averages, spec)
         seen = _seen(problem, fit.lane.hparams, len(user))
         rated = item[:0] if fit.rated is None else fit.rated
         return cls(
@@ -123,6 +131,8 @@ class Model:
             seen_items=seen.items,
             rated_factors=rated[:, :rank],
             rated_bias=rated[:, -2] if spec.bias else np.zeros(len(rated), item.dtype),
+            user_bias_samples=bias_samples.user,
+            item_bias_samples=bias_samples.item,
             titles=_titles(dataset),
         )
 
@@ -131,6 +141,9 @@ class Model:
         users, rank = self.user_factors.shape
         low, high = self.bounds
         shape = f"{users:,} users × {len(self.item_factors):,} items"
+        if samples := self.user_bias_samples.shape[1]:
+            shape += f", mean of {samples} samples"
+            rank //= samples
         return f"Model({shape}, rank {rank}, predictions from {low:g} to {high:g})"
 
     def predict(
@@ -139,7 +152,8 @@ class Model:
         items: Any = None,
         *,
         unknown: str = "error",
-    ) -> Float[np.ndarray, " n"] | float:
+        spread: bool = False,
+    ) -> Any:
         """Predicted ratings of pairs, clipped to `bounds`.
 
         Args:
@@ -149,21 +163,29 @@ class Model:
           unknown: what an id is that was not in the data: an `error`; or, with `mean`, one of no
             factors and no bias: its pair is predicted by the mean and the bias that is known, and
             `known` says which pairs are not so.
+          spread: whether the standard deviation over the samples is wanted too.
 
         Returns:
-          `[n]`, in rating units; a scalar of one user and one item.
+          `[n]`, in rating units; a scalar of one user and one item. With `spread` both, the
+          predictions and their standard deviations, those not of clipped predictions.
 
         Raises:
           InputError: an id was not in the data, or is of another type than theirs; there are not as
-            many users as items; or a model without biases, which has no mean, is to use it.
+            many users as items; a model without biases, which has no mean, is to use it; or a
+            spread is wanted of a model that is no mean of samples.
 
         Examples:
           model.predict(15, 318)
           frame.with_columns(prediction=model.predict(frame))
         """
         self._refuse_unknown(unknown)
+        if spread and self.user_bias_samples.shape[1] < 2:
+            raise InputError("spread needs a model that is a mean of samples: train method=gibbs")
         i, j = self._pairs(users, items, unknown)
-        return _plain(self._predicted(i.ravel(), j.ravel()).reshape(i.shape))
+        predicted = _plain(self._predicted(i.ravel(), j.ravel()).reshape(i.shape))
+        if not spread:
+            return predicted
+        return predicted, _plain(self._spread(i.ravel(), j.ravel()).reshape(i.shape))
 
     def known(self, users: Any, items: Any = None) -> Bool[np.ndarray, " n"] | bool:
         """Whether the user and the item of a pair were both in the data.
@@ -225,6 +247,23 @@ class Model:
         score += np.where(j < 0, 0, self.item_bias[j])
         score += np.where((i < 0) | (j < 0), 0, dot)
         return np.clip(self._rating(score), *self.bounds)
+
+    def _spread(
+        self, i: Int[np.ndarray, " n"], j: Int[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " n"]:
+        """The standard deviation of a prediction over the samples; -1 is of no factors."""
+        count = self.user_bias_samples.shape[1]
+        found = np.empty(len(i))
+        for some in slices(len(i), AT_ONCE // count):
+            own, other = i[some], j[some]
+            products = self.user_factors[own] * self.item_factors[other]
+            dot = count * products.reshape(len(own), count, -1).sum(-1)
+            is_known = ((own >= 0) & (other >= 0))[:, None]
+            by_sample = np.where(is_known, dot, 0)
+            by_sample += np.where(own[:, None] >= 0, self.user_bias_samples[own], 0)
+            by_sample += np.where(other[:, None] >= 0, self.item_bias_samples[other], 0)
+            found[some] = by_sample.std(1, ddof=1)
+        return found
 
     def _rating(self, score: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """The rating that a score, the mean and the biases in it, predicts; not clipped."""
@@ -600,6 +639,15 @@ def _seen(problem: Problem, hparams: Hparams, num_users: int) -> Seen:
     user = np.concatenate([ratings.user[trained], problem.given.user])
     item = np.concatenate([ratings.item[trained], problem.given.item])
     return Seen.of(user, item, num_users)
+
+
+def _bias_samples(averages: Averages, spec: Spec) -> Factors:
+    """The biases of the samples that are kept, `[rows, samples]` a side, each less its mean."""
+    samples = kept_samples(averages)
+    if not spec.bias:
+        return Factors(*(np.zeros((side.shape[1], len(side)), side.dtype) for side in samples))
+    biases = (samples.user[..., -2].T, samples.item[..., -1].T)
+    return Factors(*(bias - bias.mean(1, keepdims=True) for bias in biases))
 
 
 def _titles(dataset: Dataset) -> Shaped[np.ndarray, " titles"]:
