@@ -509,6 +509,7 @@ class Model:
             self,
             user_factors=np.insert(self.user_factors[others], place, factors, axis=0),
             user_bias=np.insert(self.user_bias[others], place, bias),
+            user_bias_samples=np.insert(self.user_bias_samples[others], place, 0, axis=0),
             user_ids=np.insert(ids, place, new[0]),
             seen_starts=seen.starts,
             seen_items=seen.items,

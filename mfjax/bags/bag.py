@@ -2,12 +2,11 @@ r"""The sparse features X of one side, and the two sums over them.
 
 An entry of X in a lane is X_if = x_if a_i·b_f: x_if is laid out once, and is 0 in a lane that holds
 out the rating that it comes of; a_i are the lane's SCALES of row i, of which the one-hot b_f takes
-that of feature f. Sums of such entries are a kernel's. Of rows [a_i | 0] and [b_f | t_f], and
-ratings of 0, the errors are X_if and the gradient of row i is
+that of feature f. With scale k, whose numbers are a_k and whose features b_k,
 
-    Σ_f X_if [b_f | t_f]                                                                         (1)
+    X T = Σ_k a_k ∘ x (b_k ∘ T)        Xᵀ R = Σ_k b_k ∘ xᵀ (a_k ∘ R)                             (1)
 
-of which X T is a part; Xᵀ R is one of the gradient of the other rows, of [a_i | r_i] and [b_f | 0].
+and products with x are sums of a kernel, as of ratings whose weights are its entries.
 """
 
 from collections.abc import Sequence
@@ -23,8 +22,8 @@ from jaxtyping import Array, Float
 from mfjax.bags.features import SCALES, Source, num_rows, rated
 from mfjax.kernels import KERNELS
 from mfjax.kernels.choice import choice
-from mfjax.objective import Columns, LaneTerms
-from mfjax.types import AnyArray, Factors, Ratings, Sides, Spec
+from mfjax.objective import LaneTerms
+from mfjax.types import AnyArray, Ratings, Spec
 
 
 class Block(NamedTuple):
@@ -133,10 +132,12 @@ def spread(
     Returns:
       `[rows, columns]`, a row a row of the side.
     """
-    scales, chosen = _scales(bag, lane, table)
-    own = _beside(scales, jnp.zeros((len(scales), table.shape[1]), table.dtype))
-    sums = _sums(bag, Factors(own, _beside(chosen, table)), lane)
-    return sums.user[:, scales.shape[1] :]
+    kernel = KERNELS[bag.kernel](bag.spec)
+    sums = [
+        of_rows[:, None] * kernel.sums(of_features[:, None] * table, 0, bag.layout, lane)
+        for of_rows, of_features in _scales(bag, lane, table)
+    ]
+    return sum(sums[1:], start=sums[0])
 
 
 def collect(
@@ -154,10 +155,12 @@ def collect(
     Returns:
       `[features, columns]`.
     """
-    scales, chosen = _scales(bag, lane, rows)
-    other = _beside(chosen, jnp.zeros((len(chosen), rows.shape[1]), rows.dtype))
-    sums = _sums(bag, Factors(_beside(scales, rows), other), lane)
-    return sums.item[:, scales.shape[1] :]
+    kernel = KERNELS[bag.kernel](bag.spec)
+    sums = [
+        of_features[:, None] * kernel.sums(of_rows[:, None] * rows, 1, bag.layout, lane)
+        for of_rows, of_features in _scales(bag, lane, rows)
+    ]
+    return sum(sums[1:], start=sums[0])
 
 
 def dense(bag: Bag, lane: LaneTerms) -> Float[Array, "rows features"]:
@@ -175,46 +178,14 @@ def dense(bag: Bag, lane: LaneTerms) -> Float[Array, "rows features"]:
 
 def _scales(
     bag: Bag, lane: LaneTerms, like: Float[AnyArray, "n columns"]
-) -> tuple[Float[Array, "rows scales"], Float[Array, "features scales"]]:
-    """The rows a_i and b_f of equation (1)."""
-    names = list(dict.fromkeys(block.scale for block in bag.blocks))
+) -> list[tuple[Float[Array, " rows"], Float[Array, " features"]]]:
+    """a_k and b_k of equation (1), of every scale."""
     count = lane.counts[bag.side]
-    of_rows = jnp.stack([SCALES[name](count) for name in names], axis=1)
-    own = [names.index(block.scale) for block in bag.blocks for _ in range(block.num_features)]
-    return of_rows.astype(like.dtype), jnp.eye(len(names), dtype=like.dtype)[np.array(own)]
-
-
-def _beside(
-    left: Float[Array, "rows scales"], right: Float[AnyArray, "rows columns"]
-) -> Float[Array, "rows both"]:
-    return jnp.concatenate([left, right], axis=1)
-
-
-def _sums(bag: Bag, factors: Factors, lane: LaneTerms) -> Factors:
-    """The gradient of the entries as ratings of 0, of which all columns are free."""
-    width = factors.user.shape[1]
-    kernel = KERNELS[bag.kernel](replace(bag.spec, max_rank=width))
-    _, grad = kernel.gradient(factors, bag.layout, _terms(factors, lane))
-    return grad
-
-
-def _terms(factors: Factors, lane: LaneTerms) -> LaneTerms:
-    """The constants of an objective that is the squared error alone."""
-    dtype = factors.user.dtype
-    one = jnp.ones((), dtype)
-    width = factors.user.shape[1]
-    nothing = jnp.zeros(width, dtype)
-    of_side = Columns(free=jnp.ones(width, dtype), pin=nothing, reg=nothing)
-    of_rows = Sides(*(jnp.zeros(len(table), dtype) for table in factors))
-    return LaneTerms(
-        fold=lane.fold,
-        columns=Sides(of_side, of_side),
-        counts=of_rows,
-        row_reg=of_rows,
-        centre=0 * one,
-        alpha=0 * one,
-        gram_alpha=0 * one,
-        background=of_rows.item,
-        scale=one,
-        loss_hparams=(),
-    )
+    own = [block.scale for block in bag.blocks for _ in range(block.num_features)]
+    return [
+        (
+            SCALES[name](count).astype(like.dtype),
+            jnp.asarray([scale == name for scale in own], like.dtype),
+        )
+        for name in dict.fromkeys(own)
+    ]

@@ -83,6 +83,18 @@ class DrawRowsFn(Protocol):
 
 
 @runtime_checkable
+class SumsFn(Protocol):
+    """`(rows, side, layout, lane) -> sums`: Σ_j w_ij rows_j over the ratings of each row i.
+
+    Of those that the lane does not hold out; the rows are the other side's, of any columns.
+    """
+
+    def __call__(
+        self, rows: Float[Array, "others columns"], side: int, layout: Any, lane: LaneTerms, /
+    ) -> OwnRows: ...
+
+
+@runtime_checkable
 class LessFn(Protocol):
     """`(layout, side, rows, factors) -> layout`: ratings less what rows of one side predict.
 
@@ -137,6 +149,7 @@ class Kernel(NamedTuple):
       solve_rows: the rows of one side at their minimum.
       approach_rows: the same nearer to it.
       draw_rows: the rows of one side as a sample of their conditional.
+      sums: what rows of the other side sum to, over the ratings of each row.
       less: the ratings of one side less what is known of them, so that its rows are solved around
         rows that are given; of `missing=ignore` alone.
       visitor: `(optimizer, batch_size) -> Visitor`, on a layout of its own.
@@ -153,6 +166,7 @@ class Kernel(NamedTuple):
     solve_rows: SolveRowsFn
     approach_rows: ApproachRowsFn
     draw_rows: DrawRowsFn
+    sums: SumsFn
     less: LessFn
     visitor: Callable[[Optimizer, int], Visitor]
     usual_batch_size: Callable[[Optimizer], int]

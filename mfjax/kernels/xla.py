@@ -1,16 +1,20 @@
 """The kernel in XLA alone, for every platform: tiles of ratings, and batches of them."""
 
+from dataclasses import replace
 from functools import partial
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from mfjax.kernels.batches import visitor
 from mfjax.kernels.conjugate import approach_rows
 from mfjax.kernels.draw import draw_rows
-from mfjax.kernels.kernel import BATCH_SIZE, Kernel, Loss, OwnRows, Prior
+from mfjax.kernels.kernel import BATCH_SIZE, USER, Kernel, Loss, OwnRows, Prior
 from mfjax.kernels.layout import Tiles, prepare
 from mfjax.kernels.normal import solve_rows
 from mfjax.kernels.tiles import error_sums, in_rows, less, tables, views, work_bytes
-from mfjax.objective import LaneTerms, off_ratings, pin, zero_pinned
-from mfjax.types import Factors, Spec
+from mfjax.objective import Columns, LaneTerms, off_ratings, pin, zero_pinned
+from mfjax.types import Factors, Sides, Spec
 
 
 def xla_kernel(spec: Spec) -> Kernel:
@@ -32,6 +36,7 @@ def xla_kernel(spec: Spec) -> Kernel:
         solve_rows=partial(_solve_rows, spec=spec),
         approach_rows=partial(approach_rows, spec=spec),
         draw_rows=partial(_draw_rows, spec=spec),
+        sums=partial(_sums, spec=spec),
         less=less,
         visitor=partial(visitor, spec),
         usual_batch_size=lambda optimizer: BATCH_SIZE,
@@ -76,3 +81,40 @@ def _draw_rows(
     rows = in_rows(draw_rows(view, other, prior, lane, spec), view, spec)
     columns = lane.columns[side]
     return rows * columns.free[None] + columns.pin[None]
+
+
+def _sums(
+    rows: Float[Array, "others columns"], side: int, layout: Tiles, lane: LaneTerms, spec: Spec
+) -> OwnRows:
+    """As the gradient of ratings of −1 at own rows of 0, whose errors are their weights."""
+    whole = replace(spec, max_rank=rows.shape[1], bias=False, loss=Spec.loss)
+    num_rows = (spec.num_users, spec.num_items)[side]
+    own = jnp.zeros((num_rows, rows.shape[1]), rows.dtype)
+    factors = Factors(*((own, rows) if side == USER else (rows, own)))
+    plain = _squared_error(factors, lane)
+    view = views(tables(factors, plain, layout, whole), plain, layout, whole)[side]
+    ones = view.side._replace(value=jnp.full_like(view.side.value, -1))
+    _, found = error_sums(view._replace(side=ones), plain, whole)
+    return in_rows(found, view, whole)
+
+
+def _squared_error(factors: Factors, lane: LaneTerms) -> LaneTerms:
+    """The constants of an objective that is the squared error alone, all columns free."""
+    dtype = factors.user.dtype
+    one = jnp.ones((), dtype)
+    width = factors.user.shape[1]
+    nothing = jnp.zeros(width, dtype)
+    of_side = Columns(free=jnp.ones(width, dtype), pin=nothing, reg=nothing)
+    of_rows = Sides(*(jnp.zeros(len(table), dtype) for table in factors))
+    return LaneTerms(
+        fold=lane.fold,
+        columns=Sides(of_side, of_side),
+        counts=of_rows,
+        row_reg=of_rows,
+        centre=0 * one,
+        alpha=0 * one,
+        gram_alpha=0 * one,
+        background=of_rows.item,
+        scale=one,
+        loss_hparams=(),
+    )

@@ -116,6 +116,32 @@ def draw(
     return found
 
 
+def sums(
+    rows: Float[Array, "others columns"],
+    side: int,
+    layout: Compressed,
+    lane: LaneTerms,
+    spec: Spec,
+) -> Float[Array, "rows columns"]:
+    """What rows of the other side sum to over the ratings of each row, times their weights.
+
+    Args:
+      rows: of the other side.
+      side: 0, users, or 1, items.
+      layout: the ratings, of which values are not read.
+      lane: whose held-out ratings are left out.
+      spec: of which the threads are read.
+
+    Returns:
+      A row a row of the side.
+    """
+    start, *_ = layout[side]
+    found = jax.ShapeDtypeStruct((len(start) - 1, rows.shape[1]), rows.dtype)
+    call = _call("mfjax_sums", found)
+    fold = jnp.asarray(lane.fold, jnp.int32)
+    return call(rows, *layout[side], fold, threads=np.int64(spec.tiling.shards))
+
+
 def errors(
     factors: Factors,
     ratings: Ratings,

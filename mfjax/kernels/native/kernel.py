@@ -43,6 +43,7 @@ def native_kernel(spec: Spec) -> Kernel:
         solve_rows=partial(calls.rows, spec=spec),
         approach_rows=partial(calls.rows, spec=spec),
         draw_rows=partial(calls.draw, spec=spec),
+        sums=partial(calls.sums, spec=spec),
         less=less,
         visitor=partial(visitor, spec),
         usual_batch_size=usual_batch_size,

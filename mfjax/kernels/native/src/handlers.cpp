@@ -137,6 +137,23 @@ template <typename T> void draw_of(Call& call) {
   });
 }
 
+template <typename T> void sums_of(Call& call) {
+  call.expect(8, 1);
+  Operands operands(call);
+  auto other = table<T>(operands, "rows of the other side");
+  const int64_t ends = call.input<int32_t>(1, "start", {Axis("ends")}).size;
+  if (ends < 1) throw Refusal("start: expected an end at least");
+  Rows<T> rows(operands, ends - 1);
+  const int32_t fold = operands.scalar<int32_t>("lane's fold");
+  Side<T> side{};
+  side.ratings = rows.ratings;
+  side.other_rows = other.rows;
+  auto found = call.output<T>(0, "sums", {Axis("rows", ends - 1), Axis("columns", other.columns)});
+  by_chunk(call, rows, side, [&](int64_t, int64_t first, int64_t last) {
+    kernels<T>().sums(rows.ratings, fold, other, first, last, found.data);
+  });
+}
+
 template <typename T> void errors_of(Call& call) {
   call.expect(9, 1);
   Operands operands(call);
@@ -189,18 +206,18 @@ void rows(Call& call) {
 void draw(Call& call) {
   call.input_type(0) == ffi::ElementType::float64 ? draw_of<double>(call) : draw_of<float>(call);
 }
+void sums(Call& call) {
+  call.input_type(0) == ffi::ElementType::float64 ? sums_of<double>(call) : sums_of<float>(call);
+}
 void errors(Call& call) {
   call.input_type(0) == ffi::ElementType::float64 ? errors_of<double>(call)
                                                   : errors_of<float>(call);
 }
 constexpr ffi::NamedHandler HANDLERS[] = {
-    {"mfjax_gradient", ffi::entry<gradient>},
-    {"mfjax_loss", ffi::entry<loss>},
-    {"mfjax_rows", ffi::entry<rows>},
-    {"mfjax_draw", ffi::entry<draw>},
-    {"mfjax_errors", ffi::entry<errors>},
-    {"mfjax_epoch", ffi::entry<epoch>},
-    {nullptr, nullptr},
+    {"mfjax_gradient", ffi::entry<gradient>}, {"mfjax_loss", ffi::entry<loss>},
+    {"mfjax_rows", ffi::entry<rows>},         {"mfjax_draw", ffi::entry<draw>},
+    {"mfjax_sums", ffi::entry<sums>},         {"mfjax_errors", ffi::entry<errors>},
+    {"mfjax_epoch", ffi::entry<epoch>},       {nullptr, nullptr},
 };
 
 }  // namespace

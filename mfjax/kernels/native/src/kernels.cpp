@@ -9,6 +9,7 @@
 #include "order.h"
 #include "pairs.h"
 #include "solve.h"
+#include "sums.h"
 
 namespace mfjax::MFJAX_ISA {
 
@@ -77,6 +78,14 @@ void draw(const Side<T>& side, const Prior<T>& prior, int64_t first, int64_t las
 }
 
 template <typename T>
+void sums(const Ratings<T>& ratings, int32_t held_out, const Table<const T>& other, int64_t first,
+          int64_t last, T* found) {
+  by_columns<T, 17, 33>(other.columns, [&](auto columns) {
+    sums_of_rows<T, columns()>(ratings, held_out, other, first, last, found);
+  });
+}
+
+template <typename T>
 std::pair<ErrorSums, ErrorSums> errors(const Scored<T>& scored, int64_t first, int64_t last) {
   return by_columns<T, 16, 18, 64, 66>(scored.user.columns, [&](auto columns) {
     return errors_of<T, columns()>(scored, first, last);
@@ -106,6 +115,7 @@ template <typename T> const Kernels<T>& kernels() {
       solve<T>,
       approach<T>,
       draw<T>,
+      sums<T>,
       errors<T>,
       order,
       visit<T>,

@@ -179,6 +179,8 @@ template <typename T> struct Kernels {
   void (*approach)(const Side<T>& side, const Missing<T>& missing, int64_t steps, int64_t first,
                    int64_t last, T* rows);
   void (*draw)(const Side<T>& side, const Prior<T>& prior, int64_t first, int64_t last, T* rows);
+  void (*sums)(const Ratings<T>& ratings, int32_t held_out, const Table<const T>& other,
+               int64_t first, int64_t last, T* found);
   std::pair<ErrorSums, ErrorSums> (*errors)(const Scored<T>& scored, int64_t first, int64_t last);
   void (*order)(uint32_t split_seed, uint32_t epoch, int64_t count, int32_t* places);
   double (*visit)(const Epoch<T>& epoch);
