@@ -122,6 +122,15 @@ JOBS = {
             ours("als_cg, XLA", "kernel=xla", "method=als_cg"),
         ),
     ),
+    "gibbs": Job(
+        data=("100k",),
+        ranks=(16,),
+        contestants=(
+            ours("gibbs, noise by user and item", "kernel=native", "noise=both"),
+            ours("gibbs", "kernel=native", "noise=common"),
+            peer("myFM", "myfm"),
+        ),
+    ),
     "sweep": Job(
         data=("100k",),
         ranks=(16, 64),

@@ -45,6 +45,7 @@ def main(began: float) -> None:
     """
     _began.set(began)
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra hands errors on, to be shortened here
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin on the cores of the lanes
     logging.raiseExceptions = False  # a log that nobody can read ends no run
     try:
         with ExitStack() as stack, redirect_stderr(WithoutHydrasWords(sys.stderr)):

@@ -65,7 +65,8 @@ def axes_of(cfg: DictConfig, split: Split) -> Axes:
     count = cfg.replicates
     if count is not None and count > 1:
         _refuse_replicates(axes, split)
-    repeats = REPEATING & axes.keys()
+    pooled = {"init_seed"} if cfg.ensemble else set()  # starts that are no replicates
+    repeats = (REPEATING - pooled) & axes.keys()
     if split.num_tests > 1 and not repeats and count is None:
         _refuse_one_of_all(cfg, split)
         axes["test_fold"] = list(range(split.num_tests))

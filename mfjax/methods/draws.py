@@ -97,7 +97,9 @@ def rows_of_precision(
     Returns:
       `[rows, columns]`, L⁻ᵀ z.
     """
-    return jax.scipy.linalg.solve_triangular(lower, normal.T, lower=True, trans="T").T
+    unit = jnp.eye(len(lower), dtype=lower.dtype)
+    inverse = jax.scipy.linalg.solve_triangular(lower, unit, lower=True)  # a product is faster
+    return normal @ inverse
 
 
 def bartlett_shapes(

@@ -20,6 +20,7 @@ REG = 0.05  # λ per row, of the gradient job
 BIAS_REG = 3.0  # λ of a bias, of the ALS peers whose λ is per row
 ROW_REGS = (1.5, 4.0, 10.0, 18.0, 30.0)  # the λ per row that those try
 SWEEPS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15)  # the ALS sweeps after which the test error is taken
+GIBBS_SWEEPS = (25, 30, 40, 50, 75, 100, 150, 200, 300)  # after which the mean is tested
 
 Setting = tuple[float, float]  # learning rate and λ
 

@@ -16,6 +16,7 @@ import numpy as np
 from common import (
     BIAS_REG,
     EPOCHS,
+    GIBBS_SWEEPS,
     REG,
     ROW_REGS,
     THREADS,
@@ -103,12 +104,18 @@ def gradient(task: Task) -> dict:
 class Fit:
     """One fit by a method, epoch after epoch."""
 
-    def __init__(self, task: Task, method: mfjax.Method, setting: mfjax.Hparams):
+    def __init__(
+        self,
+        task: Task,
+        method: mfjax.Method,
+        setting: mfjax.Hparams,
+        seen: mfjax.Ratings | None = None,
+    ):
         began = time.perf_counter()
         self.task = task
         self.method = method
         self.epoch = 0
-        layout = method.prepare(ratings(task))
+        layout = method.prepare(ratings(task) if seen is None else seen)
         start = (self.started(layout, setting), layout, setting, np.int32(0))
         self.program, placed, _ = compiled(method.step, *start, donate_argnums=0)
         self.state, self.layout, self.setting, _ = placed
@@ -186,6 +193,44 @@ def als(task: Task) -> dict:
     return result | best_curve(curve, ROW_REGS, task)
 
 
+def gibbs(task: Task) -> dict:
+    """One sweep of Gibbs sampling with the bags of both sides and the noise of the option `noise`.
+
+    With the option `curve`, the test error of the mean over the samples so far too.
+    """
+    data = task.data
+    nothing = np.zeros(len(data.test_value))
+    asked = mfjax.Ratings.of(data.test_user, data.test_item, nothing, nothing)
+    seen = mfjax.Ratings(*map(lambda *both: np.concatenate(both), ratings(task), asked))
+    rated = (mfjax.BAGS["rated"],)
+    whole = spec(task, tiling=mfjax.Tiling(shards=THREADS))
+    method = chosen(mfjax.METHODS, "gibbs")(
+        whole,
+        kernel=kernel(task, whole),
+        bags=mfjax.Sides(rated, rated),
+        noise=task.options["noise"],
+    )
+    setting = hparams(task)
+    fit = Fit(task, method, setting, seen)
+    fit.step()
+    result = {
+        "seconds": median_seconds(fit.step, task.quick),
+        "setup_seconds": fit.setup_seconds,
+        "note": "bags of both sides",
+    }
+    if not task.curve:
+        return result
+    fit.restart(setting)
+    errors = {}
+    last = GIBBS_SWEEPS[0] if task.quick else GIBBS_SWEEPS[-1]
+    for n in range(1, last + 1):
+        fit.step()
+        if n in GIBBS_SWEEPS:
+            averages = method.averages(fit.state)
+            errors[n] = data.rmse(np.asarray(averages.mean)[len(data.value) :])
+    return result | {"curve": errors, "rmse": min(errors.values())}
+
+
 def sweep(task: Task) -> dict:
     """32 settings as one compiled program, its lanes shared out over the devices.
 
@@ -247,4 +292,4 @@ def tested_as_validation(data: Data) -> mfjax.Problem:
 
 
 jax.config.update("jax_num_cpu_devices", THREADS)
-main({"gradient": gradient, "sgd": sgd, "als": als, "sweep": sweep})
+main({"gradient": gradient, "sgd": sgd, "als": als, "gibbs": gibbs, "sweep": sweep})
