@@ -451,6 +451,8 @@ def test_a_model_is_one_line():
         seen_items=np.zeros(0, np.int32),
         rated_factors=np.zeros((0, 3)),
         rated_bias=np.zeros(0),
+        user_bias_samples=np.zeros((1000, 0)),
+        item_bias_samples=np.zeros((4, 0)),
         titles=np.zeros(0, "U1"),
     )
     assert repr(model) == "Model(1,000 users × 4 items, rank 3, predictions from 0.5 to 5)"
