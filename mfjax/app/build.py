@@ -420,7 +420,7 @@ def method_in_values(cfg: DictConfig) -> dict[str, Any]:
             said["batch_size"] = kernel.usual_batch_size(build_optimizer(cfg))
     if "optimizer" in asked:
         said["optimizer"] = plain_section(cfg.optimizer)
-    if bags := bags_of(cfg):
+    if "bags" in asked and (bags := bags_of(cfg)):
         said["bags"] = bags
     return said
 

@@ -114,7 +114,9 @@ def test_a_wrong_name_is_refused_before_anything_is_loaded(tmp_path):
     assert done.returncode == 1
     assert not modules & {"jax", "numpy", "polars", "hydra", "omegaconf"}
     said = done.stderr.splitlines()[-1]
-    assert said.startswith("error: method: expected one of als, als_cg, descent, gibbs, sgd, got 'asl'")
+    assert said.startswith(
+        "error: method: expected one of als, als_cg, descent, gibbs, sgd, got 'asl'"
+    )
     assert not any(tmp_path.iterdir())
 
 
