@@ -95,7 +95,7 @@ def test_a_config_names_its_sources_and_says_so():
 @pytest.mark.parametrize(
     "given, said",
     [
-        (("bags.item=rated",), "bags.item=rated has no effect with method=sgd"),
+        (("bags.item=rated", "kernel=native"), "method=sgd with bags: this kernel has no such"),
         ((*DESCENT, "hparams.reg_bag=3"), "has no effect without bags.user or bags.item"),
         ((*DESCENT, "bags.item=likes"), "bags.item: expected one of none, rated, "),
         ((*DESCENT, "bags.item=[rated,rated]"), "a source stands twice in [rated,rated]"),
