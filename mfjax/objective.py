@@ -226,19 +226,19 @@ def fold_sums(ratings: Ratings, spec: Spec) -> FoldSums:
     """
     last = max(int(np.max(ratings.fold, initial=-1)), 0)
     folds = np.arange(-1, last + 1)
+    real = ratings.taken(ratings.weight > 0)
 
-    def sums(row: np.ndarray, num_rows: int, amount: np.ndarray) -> np.ndarray:
-        cell = (ratings.fold + 1).astype(np.int64) * num_rows + row
+    def sums(row: np.ndarray, num_rows: int, amount: np.ndarray | None = None) -> np.ndarray:
+        cell = (real.fold + 1).astype(np.int64) * num_rows + row
         flat = np.bincount(cell, weights=amount, minlength=len(folds) * num_rows)
         return flat.reshape(len(folds), num_rows).astype(spec.dtype)
 
-    real = ratings.weight > 0
     return FoldSums(
         fold=folds.astype(np.int32),
-        user_count=sums(ratings.user, spec.num_users, real),
-        item_count=sums(ratings.item, spec.num_items, real),
-        item_weight=sums(ratings.item, spec.num_items, ratings.weight),
-        item_sum=sums(ratings.item, spec.num_items, ratings.weight * ratings.value),
+        user_count=sums(real.user, spec.num_users),
+        item_count=sums(real.item, spec.num_items),
+        item_weight=sums(real.item, spec.num_items, real.weight),
+        item_sum=sums(real.item, spec.num_items, real.weight * real.value),
         lists_missing=np.array(False),
     )
 

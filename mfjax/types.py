@@ -17,6 +17,7 @@ REG_BY = ("row", "count", "total")
 CONVENTIONS = {"missing": MISSING, "loss_scale": LOSS_SCALE, "reg_by": REG_BY}  # of the objective
 WIDTHS = (8, 16, 32, 64)  # of tiles
 NO_FOLD = -2  # a lane with this fold holds nothing out
+ASKED = -4  # the fold of a pair to be tested, which has weight 0 and no value
 AnyArray = Array | np.ndarray
 Cut = tuple[int, int]  # a split, by its split_seed, and one of its test folds
 REPLICATES = ("split_seed", "test_fold", "fold", "init_seed")  # the Hparams that repeat a setting
@@ -66,7 +67,8 @@ class Ratings(NamedTuple):
       item: `[n]` rows of the item factors, from 0.
       value: `[n]`, in rating units; finite.
       weight: `[n]`, w_ij of the objective, from 0; a rating of weight 0 is padding.
-      fold: `[n]`; f >= 0 is held out by a lane whose fold is f, and -1 by none.
+      fold: `[n]`; f >= 0 is held out by a lane whose fold is f, and -1 by none; `ASKED`, of weight
+        0: a pair to be tested.
     """
 
     user: Int[Array, " n"]
@@ -494,6 +496,7 @@ class Method(NamedTuple):
         the factors of the state predict.
       rated: `(embeddings) -> [items, columns]`, what each item adds to the rows of the users who
         rated it, over the root of how many they rated; None: nothing.
+      transductive: whether its bags have the pairs to be tested, which `prepare` then takes too.
     """
 
     prepare: PrepareFn
@@ -508,6 +511,7 @@ class Method(NamedTuple):
     ignores: tuple[str, ...] = ()
     averages: Callable[[State], Averages] | None = None
     rated: Callable[[Sides], Float[AnyArray, "items columns"]] | None = None
+    transductive: bool = False
 
 
 @runtime_checkable

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SIDES = Sides._fields
 NONE = "none"
 KEYS = {"file": "about", "columns": "columns"}  # of a side, by the keyword of a source
+TRANSDUCTIVE = "transductive: the bags have the pairs to be tested, without their values"
 
 
 def build_bags(cfg: DictConfig, dataset: Dataset | None = None) -> Sources | None:
@@ -33,15 +34,22 @@ def build_bags(cfg: DictConfig, dataset: Dataset | None = None) -> Sources | Non
 
 
 def bags_of(cfg: DictConfig) -> dict[str, Any]:
-    """What results say of the features: the sources of each side; empty without any."""
+    """What results say of the features; empty without any.
+
+    The sources of each side, and whether their bags have the pairs to be tested.
+    """
     names = {side: _names(cfg, side) for side in SIDES}
-    return names if any(names.values()) else {}
+    if not any(names.values()):
+        return {}
+    return {**names, "transductive": cfg.bags.transductive and can_be_transductive(cfg)}
 
 
-def bags_in_words(bags: Mapping[str, Any]) -> str:
-    """What a protocol says of the features that results name; empty without any."""
-    sides = [f"{side} {in_words(names)}" for side, names in bags.items() if names]
-    return f"bags: {', '.join(sides)}" if sides else ""
+def bags_in_words(bags: Mapping[str, Any]) -> list[str]:
+    """What a protocol says of the features that results name, in parts; empty without any."""
+    sides = [f"{side} {in_words(bags[side])}" for side in SIDES if bags.get(side)]
+    if not sides:
+        return []
+    return [f"bags: {', '.join(sides)}", *[TRANSDUCTIVE] * bags["transductive"]]
 
 
 def known_in_words(cfg: DictConfig, dataset: Dataset) -> list[str]:
@@ -64,8 +72,18 @@ def in_words(names: Any) -> str:
 
 def keys_of_bags(cfg: DictConfig, side: str) -> set[str]:
     """The keys of a side, without its name, that its sources read: `file`, `columns`."""
-    wanted = {key for name in _names(cfg, side) for key in inspect.signature(BAGS[name]).parameters}
+    wanted = _keywords(cfg, side)
     return {key for key, keyword in KEYS.items() if keyword in wanted}
+
+
+def can_be_transductive(cfg: DictConfig) -> bool:
+    """Whether a source of either side reads `bags.transductive`."""
+    return any("transductive" in _keywords(cfg, side) for side in SIDES)
+
+
+def _keywords(cfg: DictConfig, side: str) -> set[str]:
+    """What the sources of a side take."""
+    return {key for name in _names(cfg, side) for key in inspect.signature(BAGS[name]).parameters}
 
 
 def _names(cfg: DictConfig, side: str) -> list[str]:
@@ -84,7 +102,10 @@ def _names(cfg: DictConfig, side: str) -> list[str]:
 
 
 def _sources(cfg: DictConfig, side: str, dataset: Dataset | None) -> Iterator[Source]:
-    offers: dict[str, Any] = {"columns": cfg.bags[f"{side}_columns"]}
+    offers: dict[str, Any] = {
+        "columns": cfg.bags[f"{side}_columns"],
+        "transductive": cfg.bags.transductive,
+    }
     for name in _names(cfg, side):
         wants = inspect.signature(BAGS[name]).parameters
         if "columns" in wants and not offers["columns"]:

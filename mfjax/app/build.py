@@ -398,7 +398,8 @@ def kernel_of(cfg: DictConfig) -> Choice:
     """The kernel that sums, and why."""
     asked = wanted(cfg.method.name)
     batches = "kernel" in asked and "optimizer" in asked
-    return choice(cfg.kernel, build_optimizer(cfg) if batches else None, cfg.loss)
+    opt = build_optimizer(cfg) if batches else None
+    return choice(cfg.kernel, opt, cfg.loss, has_bags=bool(bags_of(cfg)))
 
 
 def method_in_values(cfg: DictConfig) -> dict[str, Any]:
@@ -420,7 +421,7 @@ def method_in_values(cfg: DictConfig) -> dict[str, Any]:
             said["batch_size"] = kernel.usual_batch_size(build_optimizer(cfg))
     if "optimizer" in asked:
         said["optimizer"] = plain_section(cfg.optimizer)
-    if bags := bags_of(cfg):
+    if "bags" in asked and (bags := bags_of(cfg)):
         said["bags"] = bags
     return said
 

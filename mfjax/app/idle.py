@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 from omegaconf import DictConfig
 
-from mfjax.app.bags import KEYS, SIDES, in_words, keys_of_bags
+from mfjax.app.bags import KEYS, SIDES, can_be_transductive, in_words, keys_of_bags
 from mfjax.app.build import (
     build_method,
     build_optimizer,
@@ -267,6 +267,8 @@ def _of_bags(cfg: DictConfig) -> Idle:
         for key in KEYS:
             if key not in read:
                 found[f"bags.{side}_{key}"] = reason
+    if not can_be_transductive(cfg):
+        found["bags.transductive"] = Reason("bags", "without rated in bags.user or bags.item")
     return found
 
 

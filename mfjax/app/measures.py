@@ -35,7 +35,7 @@ def measure(
     rule = plan.schedule.lists
     said = [
         _how(experiment, outcome),
-        *filter(None, [bags_in_words(experiment.method.get("bags", {}))]),
+        *bags_in_words(experiment.method.get("bags", {})),
         *[f"loss={plan.spec.loss}"] * (plan.spec.loss != Spec.loss),
         *([] if rule is None else [rule.words]),
         *[NOT_TESTED] * (not all(outcome.test)),

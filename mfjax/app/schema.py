@@ -75,6 +75,8 @@ class BagsConfig:
       user_file, item_file: a table (CSV) of what is known of them, their ids in its first column;
         not given, what the data have.
       user_columns, item_columns: of it, those that `columns` takes.
+      transductive: `rated` also has the pairs to be tested, without their values; such runs are
+        never compared with others.
     """
 
     user: Any = "none"
@@ -83,6 +85,7 @@ class BagsConfig:
     item_file: str | None = None
     user_columns: list[str] | None = None
     item_columns: list[str] | None = None
+    transductive: bool = False
 
 
 @dataclass

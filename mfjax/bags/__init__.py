@@ -21,7 +21,16 @@ A row of BAGS is a function `(ratings, side, spec, *, …) -> Features`.
 from collections.abc import Callable
 
 from mfjax.bags.bag import Bag, collect, dense, prepare_bag, spread
-from mfjax.bags.features import Features, Source, Sources, columns, genres, popularity, rated
+from mfjax.bags.features import (
+    Features,
+    Source,
+    Sources,
+    columns,
+    genres,
+    is_transductive,
+    popularity,
+    rated,
+)
 
 BAGS: dict[str, Callable[..., Features]] = {
     "rated": rated,
@@ -38,6 +47,7 @@ __all__ = [
     "Sources",
     "collect",
     "dense",
+    "is_transductive",
     "prepare_bag",
     "spread",
 ]

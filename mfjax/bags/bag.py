@@ -19,11 +19,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from mfjax.bags.features import SCALES, Source, num_rows, rated
+from mfjax.bags.features import SCALES, Source, is_rated, num_rows
 from mfjax.kernels import KERNELS
 from mfjax.kernels.choice import choice
 from mfjax.objective import LaneTerms
-from mfjax.types import AnyArray, Ratings, Spec
+from mfjax.types import ASKED, AnyArray, Ratings, Spec
 
 
 class Block(NamedTuple):
@@ -35,7 +35,7 @@ class Block(NamedTuple):
 
 @partial(
     jax.tree_util.register_dataclass,
-    data_fields=["layout"],
+    data_fields=["layout", "asked"],
     meta_fields=["side", "blocks", "kernel", "spec"],
 )
 @dataclass(frozen=True)
@@ -43,7 +43,8 @@ class Bag:
     """The features X of one side, laid out for sums.
 
     Args:
-      layout: the kernel's, of rows and features; the one field that is traced.
+      layout: the kernel's, of rows and features; it and `asked` are traced.
+      asked: `[rows]`, the pairs to be tested of each row, which a transductive bag counts.
       side: whose rows have the features: 0, users, or 1, items.
       blocks: the features in their order.
       kernel: a row of KERNELS.
@@ -51,6 +52,7 @@ class Bag:
     """
 
     layout: Any
+    asked: Any
     side: int
     blocks: tuple[Block, ...]
     kernel: str
@@ -74,7 +76,8 @@ def prepare_bag(
 
     Args:
       sources: of its features, one after the other; `rated` comes first.
-      ratings: to train and validate on, in NumPy; padding of weight 0 may stand anywhere.
+      ratings: to train and validate on, in NumPy; padding of weight 0 may stand anywhere, and
+        pairs to be tested, of fold `ASKED`.
       side: whose rows have the features: 0, users, or 1, items.
       spec: the shapes, the dtype and the tiling.
       kernel: a row of KERNELS, which sums; None: the best there is.
@@ -88,7 +91,7 @@ def prepare_bag(
     """
     if not sources:
         return None
-    in_order = sorted(sources, key=lambda source: source is not rated)
+    in_order = sorted(sources, key=lambda source: not is_rated(source))
     parts = [source(ratings, side, spec) for source in in_order]
     before = np.cumsum([0, *(part.num_features for part in parts)])
     entries = Ratings.of(
@@ -108,8 +111,11 @@ def prepare_bag(
         loss=Spec.loss,
     )
     name = kernel or choice().name
+    asked = ratings.taken(ratings.fold == ASKED)
+    rows_asked = (asked.user, asked.item)[side]
     return Bag(
         layout=KERNELS[name](of_entries).prepare(entries),
+        asked=np.bincount(rows_asked, minlength=num_rows(spec, side)).astype(spec.dtype),
         side=side,
         blocks=tuple(Block(part.num_features, part.scale) for part in parts),
         kernel=name,
@@ -184,7 +190,7 @@ def _scales(
     own = [block.scale for block in bag.blocks for _ in range(block.num_features)]
     return [
         (
-            SCALES[name](count).astype(like.dtype),
+            SCALES[name](count, bag.asked).astype(like.dtype),
             jnp.asarray([scale == name for scale in own], like.dtype),
         )
         for name in dict.fromkeys(own)

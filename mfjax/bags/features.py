@@ -1,38 +1,47 @@
 """Where features come from: each source gives those of the rows of one side."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Float, Int, Shaped
 
 from mfjax.errors import InputError
-from mfjax.types import Ratings, Sides, Spec
+from mfjax.types import ASKED, AnyArray, Ratings, Sides, Spec
 
 # what a lane makes of an entry
 
 
-def _one(count: Float[Array, " rows"]) -> Float[Array, " rows"]:
-    return jnp.ones_like(count)
+Counts = Float[AnyArray, " rows"]
 
 
-def _inverse_root(count: Float[Array, " rows"]) -> Float[Array, " rows"]:
-    return jax.lax.rsqrt(jnp.maximum(count, 1))
+def _one(trained: Counts, asked: Counts) -> Counts:
+    return jnp.ones_like(trained)
 
 
-def _log_standardised(count: Float[Array, " rows"]) -> Float[Array, " rows"]:
-    logarithm = jnp.log1p(count)
+def _inverse_root(trained: Counts, asked: Counts) -> Counts:
+    return jax.lax.rsqrt(jnp.maximum(trained, 1))
+
+
+def _inverse_root_with_asked(trained: Counts, asked: Counts) -> Counts:
+    return _inverse_root(trained + asked, asked)
+
+
+def _log_standardised(trained: Counts, asked: Counts) -> Counts:
+    logarithm = jnp.log1p(trained)
     deviation = logarithm - logarithm.mean()
     spread = jnp.sqrt((deviation**2).mean())
     return deviation / jnp.where(spread > 0, spread, 1)
 
 
-# by the training ratings of each row
-SCALES: dict[str, Callable[[Float[Array, " rows"]], Float[Array, " rows"]]] = {
+# by the training ratings of each row, and by its pairs to be tested
+SCALES: dict[str, Callable[[Counts, Counts], Counts]] = {
     "one": _one,
     "inverse_root": _inverse_root,
+    "inverse_root_with_asked": _inverse_root_with_asked,
     "log_standardised": _log_standardised,
 }
 
@@ -77,11 +86,12 @@ def num_rows(spec: Spec, side: int) -> int:
     return (spec.num_users, spec.num_items)[side]
 
 
-def rated(ratings: Ratings, side: int, spec: Spec) -> Features:
+def rated(ratings: Ratings, side: int, spec: Spec, *, transductive: bool = False) -> Features:
     """The items that a user rated, or the users who rated an item, each row divided by √n.
 
     n is the number of training ratings of the row in the lane, which does not see those that it
-    holds out.
+    holds out. The transductive bag has the pairs to be tested too, without their values, and n
+    counts them.
 
     Source: Koren, "Factorization Meets the Neighborhood", 2008, equation (15): the sum over the
     items that a user rated, divided by the root of their number; that of the users of an item is
@@ -91,20 +101,50 @@ def rated(ratings: Ratings, side: int, spec: Spec) -> Features:
       ratings: to train and validate on, in NumPy.
       side: whose rows have the features: 0, users, or 1, items.
       spec: the shapes.
+      transductive: whether ratings whose fold is `ASKED` are in it.
 
     Returns:
       A feature a row of the other side.
     """
-    real = ratings.taken(ratings.weight > 0)
-    pair = (real.user, real.item)
+    is_in = ratings.weight > 0
+    if transductive:
+        is_in = is_in | (ratings.fold == ASKED)
+    pairs = ratings.taken(is_in)
+    pair = (pairs.user, pairs.item)
     return Features(
         row=pair[side],
         feature=pair[1 - side],
-        value=np.ones(len(real.value)),
-        fold=real.fold,
+        value=np.ones(len(pairs.value)),
+        fold=np.maximum(pairs.fold, -1),
         num_features=num_rows(spec, 1 - side),
-        scale="inverse_root",
+        scale="inverse_root_with_asked" if transductive else "inverse_root",
     )
+
+
+def is_rated(source: Source) -> bool:
+    """Whether a source is `rated`, with or without its keyword.
+
+    Args:
+      source: any.
+
+    Returns:
+      True of `rated` and of a `functools.partial` of it.
+    """
+    return getattr(source, "func", source) is rated
+
+
+def is_transductive(sources: Sources | None) -> bool:
+    """Whether the pairs to be tested are in a bag.
+
+    Args:
+      sources: of the features of each side; None: none.
+
+    Returns:
+      True where a `rated` of either side is transductive.
+    """
+    of_both = [] if sources is None else [*sources.user, *sources.item]
+    given = [source.keywords for source in of_both if isinstance(source, partial)]
+    return any(keywords.get("transductive", False) for keywords in given)
 
 
 def popularity(ratings: Ratings, side: int, spec: Spec) -> Features:

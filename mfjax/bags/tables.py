@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Float
 
 from mfjax.bags.bag import Bag, collect, prepare_bag, spread
-from mfjax.bags.features import Sources, num_rows, rated
+from mfjax.bags.features import Sources, is_rated, num_rows
 from mfjax.objective import Columns, FoldSums, LaneTerms
 from mfjax.types import AnyArray, Factors, PrepareFn, Ratings, Sides, Spec
 
@@ -87,7 +87,7 @@ def of_rated(
     Returns:
       What takes the embeddings of items from all; None where users have none of what they rated.
     """
-    if sources is None or rated not in sources.user:
+    if sources is None or not any(map(is_rated, sources.user)):
         return None
     return lambda embeddings: embeddings.user[: spec.num_items]  # `prepare_bag` has them first
 

@@ -6,7 +6,8 @@ it stays as it is); with e = w ∂ℓ/∂p at (u_i·v_j, r_ij), its gradient is
 
     u_i: s · (e v_j + reg ρ_i/n_i u_i)        v_j: s · (e u_i + reg σ_j/m_j v_j)                 (1)
 
-and a batch sums its ratings'. A batch of 1 is the one-pair-at-a-time update. The factors are one
+with u_i − x_i in place of the u_i that decays, and v_j alike, where rows are drawn towards x_i, and
+a batch sums its ratings'. A batch of 1 is the one-pair-at-a-time update. The factors are one
 `joint` table during an epoch, which XLA updates in place.
 """
 
@@ -53,25 +54,28 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
     def init(factors: Factors, layout: Listed, hparams: Hparams) -> State:
         return State(factors, make(layout, hparams).init(joint(factors)))
 
-    def visit(
+    def visit_towards(
         state: State,
         layout: Listed,
         hparams: Hparams,
         lane: LaneTerms,
         epoch: Int[Array, ""] | int,
+        towards: Factors | None,
     ) -> tuple[State, Info]:
-        same = _epoch(make(layout, hparams), lane, spec.loss)
+        same = _epoch(make(layout, hparams), lane, spec.loss, towards)
         visits = order(len(layout.ratings.value), hparams.split_seed, epoch)
         ahead = batches(layout.ratings, visits.reshape(-1, batch_size), lane)
         before = (joint(state.factors), state.optimizer)
         table, memory, loss = visit_all(move, same, before, ahead)
         after = apart(table, spec)
-        regularised, _ = regulariser(after, lane)
+        decays = after if towards is None else jax.tree.map(jnp.subtract, after, towards)
+        regularised, _ = regulariser(decays, lane)
         change = jax.tree.map(jnp.subtract, after, state.factors)
         info = Info(loss + lane.scale * regularised, optax.tree.norm(change))
         return State(after, memory), info
 
-    return Visitor(partial(prepare, spec=spec, batch_size=batch_size), init, visit)
+    lay_out = partial(prepare, spec=spec, batch_size=batch_size)
+    return Visitor(lay_out, init, partial(visit_towards, towards=None), visit_towards)
 
 
 def prepare(ratings: Ratings, spec: Spec, batch_size: int) -> Listed:
@@ -96,9 +100,10 @@ class Epoch(NamedTuple):
     reg: Float[Array, "2 1 k"]
     scale: Float[Array, ""]  # s
     num_rows: tuple[int, ...]
+    towards: Joint | None
 
 
-def _epoch(opt: Any, lane: LaneTerms, loss: str) -> Epoch:
+def _epoch(opt: Any, lane: LaneTerms, loss: str, towards: Factors | None) -> Epoch:
     user, item = lane.columns
 
     def of_both(user: Float[Array, " columns"], item: Float[Array, " columns"]):
@@ -111,6 +116,7 @@ def _epoch(opt: Any, lane: LaneTerms, loss: str) -> Epoch:
         reg=of_both(user.reg, item.reg),
         scale=lane.scale,
         num_rows=tuple(map(len, lane.counts)),
+        towards=None if towards is None else joint(towards),
     )
 
 
@@ -190,7 +196,8 @@ def batch_gradient(
     """The gradient of a batch in its users' and its items' rows, `own`, and what it costs."""
     other = own[::-1]
     error, cost = epoch.cost(own.prod(0).sum(-1), batch.value, batch.weight)
-    decay = batch.share[..., None] * epoch.reg * own
+    decays = own if epoch.towards is None else own - epoch.towards[batch.rows]
+    decay = batch.share[..., None] * epoch.reg * decays
     grads = error[None, :, None] * other + decay
     return epoch.scale * grads, epoch.scale * cost.sum()
 

@@ -28,13 +28,20 @@ class Choice(NamedTuple):
     is_lacking: bool = False
 
 
-def choice(asked: str = AUTO, optimizer: Optimizer | None = None, loss: str = Spec.loss) -> Choice:
+def choice(
+    asked: str = AUTO,
+    optimizer: Optimizer | None = None,
+    loss: str = Spec.loss,
+    *,
+    has_bags: bool = False,
+) -> Choice:
     """The kernel for what is asked.
 
     Args:
       asked: a row of KERNELS; `auto`: `native` on a CPU, for a loss and optimisers that it knows.
       optimizer: of a method that takes batches by it.
       loss: of `mfjax.losses.LOSSES`.
+      has_bags: whether users or items are made of features.
 
     Returns:
       The row and the reason.
@@ -48,6 +55,8 @@ def choice(asked: str = AUTO, optimizer: Optimizer | None = None, loss: str = Sp
         return Choice("xla", f"the compiled kernels have loss={Spec.loss} alone, not {loss}")
     if isinstance(found, Missing):
         return Choice("xla", found.reason, is_lacking=True)
+    if optimizer is not None and has_bags:
+        return Choice("xla", "the compiled kernels take no batches with bags")
     if optimizer is not None:
         try:
             moves_of(optimizer)
@@ -70,14 +79,18 @@ def available(names: Iterable[str], loss: str = Spec.loss) -> list[str]:
     return [name for name in names if name != "native" or has_native]
 
 
-def best_kernel(spec: Spec, optimizer: Optimizer | None = None) -> Kernel:
+def best_kernel(
+    spec: Spec, optimizer: Optimizer | None = None, *, has_bags: bool = False
+) -> Kernel:
     """The kernel of `choice`, made for a Spec.
 
     Args:
       spec: the shapes and the conventions.
       optimizer: of a method that takes batches by it.
+      has_bags: whether users or items are made of features.
 
     Returns:
       The Kernel.
     """
-    return KERNELS[choice(optimizer=optimizer, loss=spec.loss).name](spec)
+    chosen = choice(optimizer=optimizer, loss=spec.loss, has_bags=has_bags)
+    return KERNELS[chosen.name](spec)

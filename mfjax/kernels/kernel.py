@@ -124,6 +124,22 @@ class VisitFn(Protocol):
     ) -> tuple[State, Info]: ...
 
 
+@runtime_checkable
+class VisitTowardsFn(Protocol):
+    """As `VisitFn`, with a regulariser of the factors less `towards`, which does not move."""
+
+    def __call__(
+        self,
+        state: State,
+        layout: Any,
+        hparams: Hparams,
+        lane: LaneTerms,
+        epoch: Int[Array, ""] | int,
+        towards: Factors | None,
+        /,
+    ) -> tuple[State, Info]: ...
+
+
 class Visitor(NamedTuple):
     """How a kernel takes the ratings in batches.
 
@@ -131,11 +147,13 @@ class Visitor(NamedTuple):
       prepare: the layout of the ratings, on the host.
       init: `(factors, layout, hparams) -> State` before the first epoch.
       visit: one epoch.
+      visit_towards: one whose rows decay towards others in place of 0; None: there is no such form.
     """
 
     prepare: PrepareFn
     init: Callable[[Factors, Any, Hparams], State]
     visit: VisitFn
+    visit_towards: VisitTowardsFn | None = None
 
 
 class Kernel(NamedTuple):

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from mfjax.bags import Sources, spread
+from mfjax.bags import Sources, is_transductive, spread
 from mfjax.bags.regression import regressed
 from mfjax.bags.tables import (
     Bagged,
@@ -224,6 +224,7 @@ def _alternating_with_bags(
         shares_rows=kernel.shares_rows,
         errors=kernel.errors,
         rated=of_rated(bags, spec),
+        transductive=is_transductive(bags),
     )
 
 

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 import optax
 from jaxtyping import Array, Int, PyTree
 
-from mfjax.bags import Sources
+from mfjax.bags import Sources, is_transductive
 from mfjax.bags.tables import apart, combined, no_embeddings, of_rated, stacked
 from mfjax.gradients import as_loss, with_bags
 from mfjax.methods.initial import initial_factors
@@ -101,4 +101,5 @@ def descent(
         shares_rows=gradient.shares_rows,
         errors=gradient.errors,
         rated=of_rated(bags, spec),
+        transductive=is_transductive(bags),
     )

@@ -38,7 +38,7 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from mfjax.averages import Sample, no_averages, with_sample
-from mfjax.bags import Bag, Sources, collect, prepare_bag, spread
+from mfjax.bags import Bag, Sources, collect, is_transductive, prepare_bag, spread
 from mfjax.bags.ridge import Basis, prepare_basis, solve_ridge
 from mfjax.errors import InputError
 from mfjax.kernels import Kernel
@@ -224,6 +224,7 @@ def gibbs(
         shares_rows=kernel.shares_rows,
         ignores=("reg", "reg_bias", "reg_by", "loss_scale"),
         averages=lambda state: state.optimizer.averages,
+        transductive=is_transductive(bags),
     )
 
 

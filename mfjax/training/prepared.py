@@ -5,13 +5,14 @@ import numpy as np
 from jaxtyping import Float
 
 from mfjax.data.problem import Problem
+from mfjax.errors import InputError
 from mfjax.memory import refuse_beyond_memory
 from mfjax.metrics.lists import Lists, prepare_lists
 from mfjax.objective import AnyArray
 from mfjax.training.epochs import Data, start
 from mfjax.training.fitting import SMALLER_HINT, num_bytes
 from mfjax.training.lanes import Plan
-from mfjax.types import Bounds, Factors, Hparams, Method, Ratings, Run, Spec
+from mfjax.types import ASKED, Bounds, Factors, Hparams, Method, Ratings, Run, Spec
 
 
 def prepared(
@@ -21,10 +22,17 @@ def prepared(
 ) -> list[Data]:
     """The data of each split, all with as many ratings, on the host.
 
-    Raises OutOfMemory where those of all do not fit, as the first says.
+    Raises OutOfMemory where those of all do not fit, as the first says, and InputError where new
+    users are folded in, and their transductive bags would be of less than those of the others.
     """
     problems = plan.problems.values()
-    of_problem = seen if method.averages is None else seen_and_asked
+    if method.transductive and method.rated and any(len(one.given.value) for one in problems):
+        raise InputError(
+            "transductive bags of users: expected no new users in the test, who are folded in by "
+            "the ratings that they give; use bags.item, or bags.transductive=false"
+        )
+    takes_asked = method.transductive or method.averages is not None
+    of_problem = seen_and_asked if takes_asked else seen
     most = max(len(of_problem(problem).value) for problem in problems)
     warm = None
     if plan.warm is not None:
@@ -62,6 +70,7 @@ def seen_and_asked(problem: Problem) -> Ratings:
         test.item,
         np.zeros(len(test.value)),
         np.zeros(len(test.value)),
+        np.full(len(test.value), ASKED),
         dtype=problem.ratings.value.dtype.name,
     )
     sides = zip(problem.ratings, asked, strict=True)

@@ -66,3 +66,10 @@ def test_variants_of_other_ratings_are_refused(command, tmp_path):
     variants = "+job.variants={one:{},two:{implicit:3}}"
     done = command(tmp_path, "job=compare", *QUIET, "clip=false", variants)
     assert_refused(done, "job.variants.two: expected the implicit of one, got another")
+
+
+@pytest.mark.slow
+def test_a_variant_that_sees_which_pairs_are_tested_is_not_compared_with_another(command, tmp_path):
+    variants = "+job.variants={one:{},two:{bags:{item:rated,transductive:true}}}"
+    done = command(tmp_path, "job=compare", *QUIET, "method=als", variants)
+    assert_refused(done, "job.variants.two: not comparable with one, since the bags of one alone")

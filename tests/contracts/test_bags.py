@@ -9,11 +9,12 @@ import pytest
 from helpers import assert_close, epochs, laid_out, make
 from jax.flatten_util import ravel_pytree
 
-from mfjax import GRADIENTS, Factors, Sides, bags, optimizer, with_bags
+from mfjax import GRADIENTS, Factors, InputError, Sides, bags, optimizer, with_bags
 from mfjax.bags import BAGS, prepare_bag
 from mfjax.bags.tables import apart, stacked
 from mfjax.gradients.dense import prepare as as_matrices
-from mfjax.kernels.choice import available
+from mfjax.kernels.choice import available, choice
+from mfjax.kernels.order import order
 from mfjax.objective import dense_loss, fold_sums, held_out, lane_terms, pin, zero_pinned
 from mfjax.testing import CONVENTIONS, LANE, LANES, SPEC, random_factors, small_ratings
 from mfjax.types import NO_FOLD
@@ -341,3 +342,125 @@ def test_als_never_raises_the_objective_and_ends_where_its_gradient_is_0(
     loss, slope = gradient_norm(state, sources, ratings, hparams)
     assert losses[-1] == pytest.approx(loss, rel=1e-10)
     assert slope < 1e-6
+
+
+# stochastic gradient descent
+
+SGD = optimizer("sgd")
+
+
+def visited(opt=SGD, count=1, sources=OF_SIDES["both"], **hparams):
+    """The state after some epochs of batches of 4, and the losses."""
+    ratings = small_ratings()
+    hparams = LANE._replace(reg_bag=REG_BAG, **hparams)
+    method = make("sgd", SPEC, kernel="xla", opt=opt, bags=sources, batch_size=4)
+    layout = laid_out(method, ratings)
+    state = method.init(jax.random.key(0), layout, hparams)
+    losses = []
+    for epoch in range(count):
+        state, info = method.step(state, layout, hparams, epoch)
+        losses.append(float(info.loss))
+    return state, losses
+
+
+def epoch_by_hand(factors, sums, ratings, hparams):
+    """An epoch of batches of 4 by plain SGD, rating by rating, towards the sums of the features."""
+    lane = jax.tree.map(np.asarray, lane_of(ratings, hparams))
+    user, item = (
+        np.where(count[:, None] > 0, np.asarray(rows), of_features + columns.pin)
+        for rows, of_features, count, columns in zip(
+            factors, sums, lane.counts, lane.columns, strict=True
+        )
+    )
+    shares = [
+        row_reg / np.maximum(count, 1)
+        for row_reg, count in zip(lane.row_reg, lane.counts, strict=True)
+    ]
+    padded = ratings.padded(20)
+    is_in = trained(padded, hparams)
+    rate = float(hparams.learning_rate * lane.scale)
+    for batch in order(20, hparams.split_seed, 0, np).reshape(-1, 4):
+        u, v = user.copy(), item.copy()
+        for n in batch[is_in[batch]]:
+            i, j = padded.user[n], padded.item[n]
+            error = padded.weight[n] * (u[i] @ v[j] + float(lane.centre) - padded.value[n])
+            of_user = error * v[j] + shares[0][i] * lane.columns.user.reg * (u[i] - sums[0][i])
+            of_item = error * u[i] + shares[1][j] * lane.columns.item.reg * (v[j] - sums[1][j])
+            user[i] -= rate * of_user * lane.columns.user.free
+            item[j] -= rate * of_item * lane.columns.item.free
+    return Factors(user, item)
+
+
+def test_an_epoch_of_sgd_given_bags_is_the_loop_and_then_the_ridge(ratings):
+    sources = OF_SIDES["both"]
+    hparams = LANE._replace(reg_bag=REG_BAG)
+    method = make("sgd", SPEC, kernel="xla", opt=SGD, bags=sources, batch_size=4)
+    layout = laid_out(method, ratings)
+    state = method.init(jax.random.key(0), layout, hparams)
+    rng = np.random.default_rng(3)
+    lane = lane_of(ratings, hparams)
+    tables = [
+        rng.normal(size=table.shape) * columns.free[None]
+        for table, columns in zip(state.embeddings, lane.columns, strict=True)
+    ]
+    state = state._replace(embeddings=Sides(*tables))
+    after, _ = method.step(state, layout, hparams, 0)
+    matrices = matrices_by_hand(sources, ratings, hparams)
+    sums = [np.asarray(x @ table) for x, table in zip(matrices, tables, strict=True)]
+    by_hand = epoch_by_hand(state.factors, sums, ratings, hparams)
+    assert_close(after.factors, by_hand, ROUNDED)
+    for side, matrix in enumerate(matrices):
+        before, loss = (
+            ridge_loss(table[side], side, matrix, by_hand, lane)
+            for table in (tables, after.embeddings)
+        )
+        assert loss < before
+
+
+def ridge_loss(table, side, matrix, factors, lane):
+    """What of L depends on the embeddings of a side, given the factors."""
+    table = np.asarray(table)
+    own = factors[side] - matrix @ table
+    weight = np.outer(lane.row_reg[side], lane.columns[side].reg)
+    return ((weight * own**2).sum() + REG_BAG * (table**2).sum()) / 2
+
+
+@pytest.mark.parametrize(
+    "opt",
+    [
+        SGD,
+        pytest.param(ADAM, marks=pytest.mark.slow),
+        pytest.param(optimizer("adam", lazy=True), marks=pytest.mark.slow),
+    ],
+    ids=["plain", "adam", "lazy adam"],
+)
+def test_sgd_given_bags_lowers_the_objective(ratings, opt):
+    sources = OF_SIDES["both"]
+    rate = np.float64(0.003)
+    losses = []
+    for count in (0, 10, 20, 40, 80):
+        state, _ = visited(opt, count, learning_rate=rate)
+        losses.append(gradient_norm(state, sources, ratings, LANE._replace(reg_bag=REG_BAG))[0])
+    assert max(np.diff(losses)) < 0
+    assert all(np.any(np.asarray(table) != 0) for table in state.embeddings)
+
+
+def test_sgd_without_features_is_plain_sgd(ratings):
+    state, losses = visited(count=3, sources=Sides((), ()))
+    (*_, plain), _ = epochs(
+        make("sgd", SPEC, kernel="xla", opt=SGD, batch_size=4), ratings, LANE, 3
+    )
+    counts = lane_of(ratings).counts
+    for ours, theirs, count in zip(state.factors, plain, counts, strict=True):
+        is_rated = np.asarray(count) > 0
+        np.testing.assert_allclose(ours[is_rated], theirs[is_rated], rtol=1e-12)
+    assert losses[-1] < losses[0]
+
+
+def test_the_compiled_batches_are_left_to_xla_given_bags():
+    if "native" in KERNELS:
+        with pytest.raises(InputError, match="no such batches; use kernel=xla"):
+            make("sgd", SPEC, kernel="native", opt=SGD, bags=OF_SIDES["both"])
+        chosen = choice(optimizer=SGD, has_bags=True)
+        assert chosen == ("xla", "the compiled kernels take no batches with bags", False)
+    assert choice(has_bags=True) == choice()

@@ -89,7 +89,7 @@ CASES |= {
     )
     for name in TAKE_BAGS
     for opt in optimizers_of(METHODS[name])
-    for kernel in kernels_of(METHODS[name], opt)[-1:]
+    for kernel in (["xla"] if opt in OPTIMIZERS else kernels_of(METHODS[name], opt)[-1:])
     for what, check in method_checks(
         partial(made, partial(METHODS[name], bags=OF_BOTH), opt, kernel),
         alternates=name in ALTERNATING,

@@ -12,7 +12,7 @@ from test_one_to_add import trained  # noqa: F401 (a fixture)
 
 import mfjax
 from mfjax import Bounds, Hparams, InputError, Problem, Sides, Spec, from_ids, tune
-from mfjax.app.bags import bags_in_words, bags_of, build_bags
+from mfjax.app.bags import TRANSDUCTIVE, bags_in_words, bags_of, build_bags
 from mfjax.app.idle import idle
 from mfjax.bags import BAGS, dense, prepare_bag
 from mfjax.data.aside import read_aside
@@ -84,9 +84,9 @@ def test_a_file_of_what_is_known_is_in_the_order_of_the_ids(tmp_path):
 def test_a_config_names_its_sources_and_says_so():
     cfg = composed(*TINY, *DESCENT, "bags.user=[rated,popularity]", "bags.item=rated")
     bags = bags_of(cfg)
-    assert bags == {"user": ["rated", "popularity"], "item": ["rated"]}
-    said = bags_in_words(bags)
-    assert said == "bags: user [rated,popularity], item rated"
+    assert bags == {"user": ["rated", "popularity"], "item": ["rated"], "transductive": False}
+    assert bags_in_words(bags) == ["bags: user [rated,popularity], item rated"]
+    assert bags_in_words(bags | {"transductive": True})[1:] == [TRANSDUCTIVE]
     assert [len(of_side) for of_side in build_bags(cfg)] == [2, 1]
     assert "hparams.reg_bag" not in idle(cfg)
     assert build_bags(composed(*TINY, *DESCENT)) is None
@@ -95,7 +95,7 @@ def test_a_config_names_its_sources_and_says_so():
 @pytest.mark.parametrize(
     "given, said",
     [
-        (("bags.item=rated",), "bags.item=rated has no effect with method=sgd"),
+        (("bags.item=rated", "kernel=native"), "method=sgd with bags: this kernel has no such"),
         ((*DESCENT, "hparams.reg_bag=3"), "has no effect without bags.user or bags.item"),
         ((*DESCENT, "bags.item=likes"), "bags.item: expected one of none, rated, "),
         ((*DESCENT, "bags.item=[rated,rated]"), "a source stands twice in [rated,rated]"),
@@ -103,6 +103,10 @@ def test_a_config_names_its_sources_and_says_so():
         (
             (*DESCENT, "bags.item=rated", "bags.item_columns=[year]"),
             "bags.item_columns=[year] has no effect with bags.item=rated",
+        ),
+        (
+            (*DESCENT, "bags.item=popularity", "bags.transductive=true"),
+            "bags.transductive=true has no effect without rated in bags.user or bags.item",
         ),
     ],
 )
@@ -203,13 +207,18 @@ def test_a_test_rating_that_is_poisoned_changes_no_bit():
 
 
 def test_a_run_says_what_its_items_are_made_of(trained, capsys):  # noqa: F811
-    own = ("bags.item=[rated,popularity]", "sweep.reg_bag=[1,10]", "split.validation=2")
+    bags = ("bags.item=[rated,popularity]", "bags.transductive=true")
+    own = (*bags, "sweep.reg_bag=[1,10]", "split.validation=2")
     results, folder = trained(*QUIET, *DESCENT, "sweep.fold=[0,1]", *own)
     said = "bags: item [rated,popularity]"
-    assert said in results["protocol"].split("; ")
-    assert results["method"]["bags"] == {"user": [], "item": ["rated", "popularity"]}
+    for part in (said, TRANSDUCTIVE):
+        assert part in results["protocol"].split("; ")
+    names = {"user": [], "item": ["rated", "popularity"]}
+    assert results["method"]["bags"] == names | {"transductive": True}
     assert results["chosen"]["reg_bag"] in (1, 10)
     assert results["compilations"] == 1
-    assert said.capitalize() in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert said.capitalize() in shown
+    assert TRANSDUCTIVE.capitalize() in " ".join(shown.split())
     assert {row["reg_bag"] for row in rows_of(folder / "lanes.csv")} == {"1.0", "10.0"}
     assert strict_json(folder / "results.json")["run"]["bags.item"] == ["rated", "popularity"]

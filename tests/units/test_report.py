@@ -14,6 +14,7 @@ import pytest
 from commands import NO_PLOTS, SMALL, Child, assert_succeeded, process
 
 from mfjax import InputError, plots, report
+from mfjax.app.bags import TRANSDUCTIVE
 from mfjax.app.sealed import ALL_TESTED, NOT_TESTED
 from mfjax.reporting import cite
 from mfjax.reporting.formats import in_latex
@@ -202,6 +203,7 @@ def test_the_metric_is_the_one_that_chose(tmp_path, three):
         ({"ratings_seed": 1}, "ratings as read"),
         ({"data": {"name": "mine", "users": 9, "items": 10, "ratings": N, "sha256": "00"}}, "data"),
         ({"protocol": "5 random folds"}, "protocol\n"),
+        ({"protocol": f"{PROTOCOL}; bags: item rated; {TRANSDUCTIVE}"}, "protocol\n"),
         ({"conventions": CONVENTIONS | {"clip": [0.5, 5]}}, "clipping\n"),
         ({"conventions": CONVENTIONS | {"bias": False}}, "bias\n"),
         ({"chosen_by": "mean validation_mae"}, "chosen by\n"),

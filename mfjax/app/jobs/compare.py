@@ -9,7 +9,7 @@ import jax
 from omegaconf import DictConfig
 
 from mfjax.app import terminal
-from mfjax.app.build import Experiment, build, check_before_data, variant_of
+from mfjax.app.build import Experiment, build, check_before_data, method_in_values, variant_of
 from mfjax.app.contracts import hold_to_contracts
 from mfjax.app.drawing import saving_of
 from mfjax.app.folders import RESULTS, make_room, owning, subfolder
@@ -57,6 +57,7 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     _refuse_other_ratings(variants)
     for variant in variants.values():  # before any is trained
         check_before_data(variant)
+    _refuse_other_bags(variants)
     with ExitStack() as owned:
         for name, variant in variants.items():
             if jax.process_index() == 0:  # of several, which share the folder
@@ -75,6 +76,21 @@ def _refuse_other_ratings(variants: Mapping[str, DictConfig]) -> None:
                     f"job.variants.{name}: expected the {key} of {first}, got another: variants "
                     "are of the same ratings\ntrain them as jobs of -m, or as runs of their own"
                 )
+
+
+def _refuse_other_bags(variants: Mapping[str, DictConfig]) -> None:
+    """Raises InputError where one variant sees which pairs are tested, and another does not."""
+    sees = {
+        name: method_in_values(variant).get("bags", {}).get("transductive", False)
+        for name, variant in variants.items()
+    }
+    first, *others = sees
+    for name in others:
+        if sees[name] != sees[first]:
+            raise InputError(
+                f"job.variants.{name}: not comparable with {first}, since the bags of one alone "
+                "have the pairs to be tested; set bags.transductive alike"
+            )
 
 
 def compare(

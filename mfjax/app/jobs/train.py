@@ -107,7 +107,8 @@ def say_method(cfg: DictConfig, experiment: Experiment) -> None:
     A warning where compiled kernels are lacking.
     """
     if bags := experiment.method.get("bags"):
-        terminal.say(bags_in_words(bags).capitalize())
+        for part in bags_in_words(bags):
+            terminal.say(part.capitalize())
         for line in known_in_words(cfg, experiment.dataset):
             terminal.say(f"  {line}")
     if kernel := experiment.method.get("kernel"):
