@@ -190,7 +190,7 @@ def _scales(
     own = [block.scale for block in bag.blocks for _ in range(block.num_features)]
     return [
         (
-            SCALES[name](count, bag.asked).astype(like.dtype),
+            jnp.asarray(SCALES[name](count, bag.asked), like.dtype),
             jnp.asarray([scale == name for scale in own], like.dtype),
         )
         for name in dict.fromkeys(own)
