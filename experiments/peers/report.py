@@ -229,7 +229,7 @@ def _table(job: str, rows: list[Row]) -> str:
         "ratio": "ratio",
         "rmse": "RMSE",
     }
-    if job == "als":
+    if job in ("als", "gibbs"):
         columns["seconds_to_rmse"] = "s to RMSE"
     if job == "sweep":
         columns["wall_seconds"] = "s in all"
