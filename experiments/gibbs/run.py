@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 
 from mfjax.checks.joint import Case, joint_distribution
-from mfjax.reporting.course import say
+from mfjax.app.terminal import say
 from mfjax.reporting.files import write_csv
 
 FOLDER = Path(__file__).parent
@@ -27,7 +27,7 @@ def main() -> None:
         description="Draw parameters and ratings in two ways, and compare what came of them."
     )
     add = parser.add_argument
-    add("--steps", type=int, default=400_000, help="sweeps, and draws from the prior")
+    add("--steps", type=int, default=100_000, help="sweeps, and draws from the prior")
     add("--output", type=Path, default=FOLDER, help="folder of the results")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
@@ -35,7 +35,7 @@ def main() -> None:
     for case in CASES:
         apart = joint_distribution(case, arguments.steps)
         rows.append({**case._asdict(), **apart})
-        say(str(case), max(map(abs, apart.values())))
+        say(f"{case}: at most {max(map(abs, apart.values())):.2f}")
     arguments.output.mkdir(parents=True, exist_ok=True)
     write_csv(arguments.output / "joint.csv", rows)
 
