@@ -8,8 +8,8 @@ from pathlib import Path
 
 import jax
 
-from mfjax.checks.joint import Case, joint_distribution
 from mfjax.app.terminal import say
+from mfjax.checks.joint import Case, joint_distribution
 from mfjax.reporting.files import write_csv
 
 FOLDER = Path(__file__).parent
