@@ -107,10 +107,14 @@ def draw(rows: list[dict[str, Any]], folder: Path) -> None:
     with styled():
         figure = Figure(figsize=(6, 4), layout="constrained")
         axes = figure.subplots()
-        for row in rows:
-            seconds, rmse = float(row["seconds"]), float(row["rmse"])
+        points = {row["rung"]: (float(row["seconds"]), float(row["rmse"])) for row in rows}
+        for rung, (seconds, rmse) in points.items():
+            is_near = any(
+                seconds < x < 1.6 * seconds and abs(y - rmse) < 0.003 for x, y in points.values()
+            )
+            label = {"xytext": (-4, 3), "ha": "right"} if is_near else {"xytext": (4, 3)}
             axes.scatter(seconds, rmse, color=BLUE, s=18)
-            axes.annotate(row["rung"], (seconds, rmse), (4, 3), textcoords="offset points", size=8)
+            axes.annotate(rung, (seconds, rmse), textcoords="offset points", size=8, **label)
         axes.set(
             xscale="log", xlabel="seconds of the command, search and all folds", ylabel="test RMSE"
         )

@@ -14,8 +14,7 @@ from mfjax.reporting.files import write_csv
 
 FOLDER = Path(__file__).parent
 CASES = [
-    Case(noise=noise, bags=bags, kernel=kernel)
-    for kernel in ("xla", "native")
+    Case(noise=noise, bags=bags, kernel="native")
     for bags in (False, True)
     for noise in ("common", "user", "item", "both")
 ]
