@@ -26,7 +26,7 @@ def main() -> None:
         description="Draw parameters and ratings in two ways, and compare what came of them."
     )
     add = parser.add_argument
-    add("--steps", type=int, default=100_000, help="sweeps, and draws from the prior")
+    add("--steps", type=int, default=60_000, help="sweeps, and draws from the prior")
     add("--output", type=Path, default=FOLDER, help="folder of the results")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
