@@ -69,13 +69,14 @@ def of_samples(experiment: Experiment, outcome: Outcome) -> dict[str, float] | N
     for fit, averages in final:
         problem = experiment.sweep.plan.problems[fit.lane.hparams.cut]
         low, high = (bound[asked_places(problem)] for bound in intervals(averages))
-        inside += [((low <= problem.test.value) & (problem.test.value <= high))]
+        inside.append((low <= problem.test.value) & (problem.test.value <= high))
+    are_inside = np.concatenate(inside)
     return {
         "samples": min(int(averages.num_samples) for _, averages in final),
         "r_hat": max(one.r_hat for one in mixed),
         "effective": min(one.effective for one in mixed),
         "covered": COVERED,
-        "coverage": float(np.concatenate(inside).mean()) if np.concatenate(inside).size else np.nan,
+        "coverage": float(are_inside.mean()) if are_inside.size else np.nan,
     }
 
 

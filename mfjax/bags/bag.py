@@ -138,12 +138,7 @@ def spread(
     Returns:
       `[rows, columns]`, a row a row of the side.
     """
-    kernel = KERNELS[bag.kernel](bag.spec)
-    sums = [
-        of_rows[:, None] * kernel.sums(of_features[:, None] * table, 0, bag.layout, lane)
-        for of_rows, of_features in _scales(bag, lane, table)
-    ]
-    return sum(sums[1:], start=sums[0])
+    return _product(bag, table, 0, lane)
 
 
 def collect(
@@ -161,12 +156,7 @@ def collect(
     Returns:
       `[features, columns]`.
     """
-    kernel = KERNELS[bag.kernel](bag.spec)
-    sums = [
-        of_features[:, None] * kernel.sums(of_rows[:, None] * rows, 1, bag.layout, lane)
-        for of_rows, of_features in _scales(bag, lane, rows)
-    ]
-    return sum(sums[1:], start=sums[0])
+    return _product(bag, rows, 1, lane)
 
 
 def dense(bag: Bag, lane: LaneTerms) -> Float[Array, "rows features"]:
@@ -180,6 +170,19 @@ def dense(bag: Bag, lane: LaneTerms) -> Float[Array, "rows features"]:
       `[rows, features]`, 0 where a row has no such feature.
     """
     return spread(bag, jnp.eye(bag.num_features, dtype=bag.spec.dtype), lane)
+
+
+def _product(
+    bag: Bag, table: Float[AnyArray, "others columns"], side: int, lane: LaneTerms
+) -> Float[Array, "n columns"]:
+    """X T, of side 0, or Xᵀ R, of side 1, by equation (1)."""
+    kernel = KERNELS[bag.kernel](bag.spec)
+    sums = [
+        scales[side][:, None]
+        * kernel.sums(scales[1 - side][:, None] * table, side, bag.layout, lane)
+        for scales in _scales(bag, lane, table)
+    ]
+    return sum(sums[1:], start=sums[0])
 
 
 def _scales(

@@ -47,12 +47,29 @@ def prepare_bagged(
     Raises:
       InputError: as `prepare`, or a source has no features of these rows.
     """
+    bags = prepare_bags(ratings, sources, spec, shares_rows=shares_rows)
+    return Bagged(prepare(ratings), bags)
+
+
+def prepare_bags(ratings: Ratings, sources: Sources, spec: Spec, *, shares_rows: bool) -> Sides:
+    """The bag of each side, on the host.
+
+    Args:
+      ratings, sources, spec, shares_rows: as those of `prepare_bagged`.
+
+    Returns:
+      The Bags; None of a side without sources.
+
+    Raises:
+      InputError: a source has no features of these rows.
+    """
     kernel = "xla" if shares_rows else None
-    bags = [
-        prepare_bag(of_side, ratings, side, spec, kernel=kernel)
-        for side, of_side in enumerate(sources)
-    ]
-    return Bagged(prepare(ratings), Sides(*bags))
+    return Sides(
+        *(
+            prepare_bag(of_side, ratings, side, spec, kernel=kernel)
+            for side, of_side in enumerate(sources)
+        )
+    )
 
 
 Embeddings = Sides  # `[features, columns]` of each side; None of one without a bag

@@ -1,7 +1,7 @@
 """What a kernel does: the sums over ratings of which every method is made."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from jaxtyping import Array, Float, Int
 
@@ -14,6 +14,21 @@ BATCH_SIZE = 256  # small enough to learn as single ratings do, and large enough
 
 Loss = Float[Array, ""]
 OwnRows = Float[Array, "rows columns"]  # of one side
+Pair = TypeVar("Pair", bound=Any)  # Sides or Factors
+
+
+def with_side(pair: Pair, side: int, value: Any) -> Pair:
+    """A pair with one of its sides replaced.
+
+    Args:
+      pair: Sides or Factors.
+      side: 0, users, or 1, items.
+      value: in its place.
+
+    Returns:
+      A pair of the same type.
+    """
+    return pair._replace(**{pair._fields[side]: value})
 
 
 @runtime_checkable

@@ -22,7 +22,7 @@ from mfjax.bags.tables import (
 from mfjax.errors import InputError
 from mfjax.kernels import Kernel
 from mfjax.kernels.choice import best_kernel
-from mfjax.kernels.kernel import ITEM, USER, SolveRowsFn
+from mfjax.kernels.kernel import ITEM, USER, SolveRowsFn, with_side
 from mfjax.losses import require_squared
 from mfjax.methods.initial import initial_factors
 from mfjax.objective import LaneTerms, held_out, lane_terms, regulariser
@@ -176,13 +176,13 @@ def _alternating_with_bags(
         bag = layout.bags[side]
         if bag is None:
             rows = half_sweep(factors, side, layout.ratings, of.lane)
-            return _with_side(factors, side, rows), embeddings
+            return with_side(factors, side, rows), embeddings
         mean = spread(bag, embeddings[side], of.lane)
-        around = _with_side(factors, side, factors[side] - mean)
+        around = with_side(factors, side, factors[side] - mean)
         less = kernel.less(layout.ratings, side, mean, factors)
         rows = half_sweep(around, side, less, of.lane) + mean
         table = regressed(bag, embeddings[side], rows, of.lane, of.reg_bag)
-        return _with_side(factors, side, rows), _with_side(embeddings, side, table)
+        return with_side(factors, side, rows), with_side(embeddings, side, table)
 
     def objective(
         factors: Factors, embeddings: Embeddings, layout: Bagged, of: _OfLane
@@ -233,11 +233,6 @@ class _OfLane(NamedTuple):
 
     lane: LaneTerms
     reg_bag: Float[AnyArray, ""]
-
-
-def _with_side(pair: Any, side: int, value: Any) -> Any:
-    """A pair with one of its sides replaced."""
-    return pair._replace(**{pair._fields[side]: value})
 
 
 # what `als` cannot solve

@@ -38,12 +38,13 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from mfjax.averages import Sample, no_averages, with_sample
-from mfjax.bags import Bag, Sources, collect, is_transductive, prepare_bag, spread
+from mfjax.bags import Bag, Sources, collect, is_transductive, spread
 from mfjax.bags.ridge import Basis, prepare_basis, solve_ridge
+from mfjax.bags.tables import prepare_bags
 from mfjax.errors import InputError
 from mfjax.kernels import Kernel
 from mfjax.kernels.choice import best_kernel
-from mfjax.kernels.kernel import ITEM, USER, Prior
+from mfjax.kernels.kernel import ITEM, USER, Prior, with_side
 from mfjax.kernels.predictions import predict
 from mfjax.losses import require_squared
 from mfjax.methods.draws import bartlett_shapes, gammas, normals, rows_of_precision, wishart
@@ -166,11 +167,9 @@ def gibbs(
 
     def prepare(ratings: Ratings) -> Layout:
         rows = kernel.prepare(ratings)
-        of_sides = [
-            prepare_bag(of_side, ratings, side, spec) for side, of_side in enumerate(sources)
-        ]
+        of_sides = prepare_bags(ratings, sources, spec, shares_rows=kernel.shares_rows)
         bases = [bag and prepare_basis(bag, rows.sums, spec) for bag in of_sides]
-        return Layout(rows, ratings, Sides(*of_sides), Sides(*bases), rows.sums)
+        return Layout(rows, ratings, of_sides, Sides(*bases), rows.sums)
 
     def init(
         key: Array, layout: Layout, hparams: Hparams, factors: Factors | None = None, /
@@ -199,9 +198,9 @@ def gibbs(
         of_user, of_item, of_precision = gammas(gamma_key, (*shapes, of_precision))
         draw = partial(_draw_side, layout=layout, lane=lane, kernel=kernel, spec=spec)
         factors, user = draw(user_key, of_user, USER, factors, chain)
-        chain = chain._replace(sides=Sides(user, chain.sides.item))
+        chain = chain._replace(sides=with_side(chain.sides, USER, user))
         factors, item = draw(item_key, of_item, ITEM, factors, chain)
-        chain = chain._replace(sides=Sides(user, item))
+        chain = chain._replace(sides=with_side(chain.sides, ITEM, item))
         ratings = layout.ratings
         prediction = predict(factors, ratings.user, ratings.item) + lane.centre
         weight = train_weight(ratings.weight, ratings.fold, lane)
@@ -305,12 +304,12 @@ def _draw_side(
     row_key, common_key, embedding_key = jax.random.split(key, 3)
     own: Population = chain.sides[side]
     other: Population = chain.sides[1 - side]
-    bag: Bag | None = layout.bags[side]
+    bag, embeddings = layout.bags[side], own.embeddings
     free = _free(side, lane, spec)
     num_rows = len(own.of_row)
     of_features = jnp.zeros((num_rows, len(free)), free.dtype)
-    if bag is not None and own.embeddings is not None:
-        of_features = spread(bag, own.embeddings, lane)
+    if embeddings is not None:
+        of_features = spread(bag, embeddings, lane)
     prior = Prior(
         precision=own.precision,
         linear=(own.mean[None] + of_features) @ own.precision,
@@ -323,12 +322,12 @@ def _draw_side(
     own_part = rows - of_features
     mean, precision = _draw_common(common_key, units.precision, own_part, own, free)
     own = own._replace(mean=mean, precision=precision)
-    if bag is not None and own.embeddings is not None:
+    if embeddings is not None:
         basis = layout.bases[side]
         own = _draw_embeddings(
-            embedding_key, units.ridge, rows, own, own.embeddings, bag, basis, lane, free
+            embedding_key, units.ridge, rows, own, embeddings, bag, basis, lane, free
         )
-    return Factors(*(table if nth == side else factors[nth] for nth in (USER, ITEM))), own
+    return with_side(factors, side, table), own
 
 
 def _draw_common(

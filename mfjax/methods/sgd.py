@@ -3,13 +3,14 @@
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int
 
-from mfjax.bags import Sources, is_transductive, spread
+from mfjax.bags import Sources, is_transductive
 from mfjax.bags.regression import regressed
-from mfjax.bags.tables import Bagged, Embeddings, no_embeddings, of_rated, prepare_bagged
+from mfjax.bags.tables import Bagged, combined, no_embeddings, of_rated, prepare_bagged
 from mfjax.errors import InputError
 from mfjax.kernels import Kernel
 from mfjax.kernels.choice import best_kernel
@@ -111,7 +112,8 @@ def _with_bags(
         lane = lane_terms(layout.sums, hparams, spec)
         before = state.embeddings
         assert before is not None  # as `init` has them
-        sums = _sums_of_features(state.factors, before, layout.bags, lane)
+        nothing = jax.tree.map(jnp.zeros_like, state.factors)
+        sums = combined(nothing, before, layout.bags, lane)
         start = _with_unrated_at(sums, state.factors, lane)
         begun = State(start, state.optimizer)
         after, info = visit_towards(begun, layout.ratings, hparams, lane, epoch, sums)
@@ -135,19 +137,6 @@ def _with_bags(
         errors=kernel.errors,
         rated=of_rated(bags, spec),
         transductive=is_transductive(bags),
-    )
-
-
-def _sums_of_features(
-    factors: Factors, embeddings: Embeddings, bags: Sides, lane: LaneTerms
-) -> Factors:
-    """X B and Z D; 0 of a side without features."""
-    sides = zip(factors, embeddings, bags, strict=True)
-    return Factors(
-        *(
-            jnp.zeros_like(rows) if bag is None else spread(bag, table, lane)
-            for rows, table, bag in sides
-        )
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import jax
 import numpy as np
@@ -56,7 +57,7 @@ class Sweep:
     checkpoints: Checkpoints | None = None
     programs: dict[tuple[int, int], Program] = field(default_factory=dict)  # by rank group and size
 
-    @property
+    @cached_property
     def _method(self) -> Method:
         return self.plan.method(self.plan.spec)
 
