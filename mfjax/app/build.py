@@ -135,6 +135,11 @@ def check_before_data(cfg: DictConfig) -> None:
     build_lists(cfg)
     build_split(cfg)
     build_method(cfg, build_optimizer(cfg))(build_spec(cfg, 1, 1))
+    burn_in = method_in_values(cfg).get("burn_in", 0)
+    if burn_in >= cfg.epochs:
+        raise InputError(
+            f"epochs={cfg.epochs}: expected more than method.burn_in={burn_in}, or no sample counts"
+        )
 
 
 # the steps of `build_jobs`

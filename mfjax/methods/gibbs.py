@@ -158,9 +158,13 @@ def gibbs(
       ratings that it was prepared with is the mean over its samples.
 
     Raises:
-      InputError: a noise or ν that it does not know; missing entries that cost something.
+      InputError: a noise or ν that it does not know, a number out of range; missing entries that
+        cost something.
     """
     _refuse_wrong(spec, noise, noise_freedom, burn_in)
+    for name, value in {"thinning": thinning, "samples": samples}.items():
+        if value < 1:
+            raise InputError(f"{name}: expected 1 or more, got {value}")
     kernel = kernel or best_kernel(spec)
     sources = bags or Sides((), ())
     scatters = Sides(user=noise in ("user", "both"), item=noise in ("item", "both"))

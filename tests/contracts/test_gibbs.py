@@ -1,11 +1,14 @@
 """Gibbs sampling: rows against their dense conditionals, draws, and the joint distribution."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from mfjax.checks.joint import Case, joint_distribution
+from mfjax.errors import InputError
 from mfjax.kernels import KERNELS
 from mfjax.kernels.choice import available
 from mfjax.kernels.kernel import Prior
@@ -148,3 +151,19 @@ def test_the_averages_are_those_of_the_samples():
     assert averages.num_samples == 6
     np.testing.assert_allclose(averages.mean, counted.mean(0), rtol=1e-12)
     np.testing.assert_allclose(averages.squares, 6 * counted.var(0), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"noise": "x"}, "noise: expected one of common, user, item, both, got x"),
+        ({"noise_freedom": 1.0}, "noise_freedom: expected at least 2, got 1.0"),
+        ({"burn_in": -1}, "burn_in: expected 0 or more, got -1"),
+        ({"samples": 0}, "samples: expected 1 or more, got 0"),
+        ({"thinning": 0}, "thinning: expected 1 or more, got 0"),
+    ],
+    ids=lambda given: next(iter(given)) if isinstance(given, dict) else "",
+)
+def test_what_it_cannot_do_is_refused(given, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        gibbs(Spec(4, 3), **given)
