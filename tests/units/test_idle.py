@@ -39,7 +39,7 @@ BASES = {  # a method, and what else is set where its keys are tried
     "descent": (TWICE,),
     "als": (TWICE, "missing=zero", "bias=false"),
     "als_cg": (TWICE,),
-    "gibbs": ("sweep.rank=[2,4]",),
+    "gibbs": ("sweep.rank=[2,4]", "kernel=xla"),  # of a compiled one, no equation says what it reads
 }
 MORE = {
     "sgd, plain": (TWICE,),
@@ -153,20 +153,20 @@ EXPERIMENTS = {}  # the first that was built of each program
 
 @cache
 def program(made_of, spec):
-    """The text of what is traced of a method, and the Hparams that it reads."""
+    """The text of the equations of a method that count, and the Hparams that it reads."""
     plan = EXPERIMENTS[made_of, spec].sweep.plan
     method = plan.method(spec)
     ratings = next(iter(plan.problems.values())).ratings
     layout = method.prepare(ratings)
 
-    def an_epoch(hparams, layout):
+    def an_epoch(hparams, layout, epoch):
         state = method.init(jax.random.key(hparams.init_seed), layout, hparams, plan.warm)
-        return method.step(state, layout, hparams, 0)
+        return method.step(state, layout, hparams, epoch)
 
-    traced = jax.make_jaxpr(an_epoch)(Hparams.of(spec.dtype), layout)
-    _, used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.out_avals))
+    traced = jax.make_jaxpr(an_epoch)(Hparams.of(spec.dtype), layout, 0)
+    counts, used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.out_avals))
     read = [key for key, is_read in zip(Hparams._fields, used, strict=False) if is_read]
-    return str(traced), read
+    return str(counts), read
 
 
 def comes_to(cfg):
@@ -194,6 +194,7 @@ def comes_to(cfg):
         experiment.sweep.lanes_per_program < len(experiment.lanes),
         experiment.halving if len(settings) > 1 else None,
         cfg.refit and is_held_out,
+        cfg.ensemble and plan.method(plan.spec).averages is not None,
     )
 
 
