@@ -10,7 +10,7 @@ COMPARE = (
 )
 
 
-@pytest.fixture(scope="module", params=["chosen", "all"])
+@pytest.fixture(scope="module", params=["chosen", pytest.param("all", marks=pytest.mark.slow)])
 def compared(request, succeeded, tmp_path_factory):
     """(what is tested, what it said, the figures by variant, folder)."""
     folder = tmp_path_factory.mktemp(request.param)

@@ -125,6 +125,7 @@ def test_order_and_company_change_no_bit(together, succeeded, tmp_path):
             assert (folder / name).read_bytes() == (same / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_summary_holds_the_jobs_of_its_launch_alone(command, succeeded, tmp_path):
     three = (*QUIET_DESCENT, "hparams.reg=0.1,0.2,0.3")
     succeeded(tmp_path, *three)

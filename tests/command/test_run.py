@@ -349,7 +349,8 @@ def on_one_and_two_devices(tmp_path, method, missing, *more):
         assert_succeeded(process(tmp_path, *small, *asked, "replicates=1", *more, *place))
 
 
-@pytest.mark.parametrize("devices", [3, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("devices", [1, 3])
 def test_the_same_command_gives_the_same_bits_on_any_number_of_devices(trained, tmp_path, devices):
     assert_succeeded(process(tmp_path, *TINY, NO_PLOTS, f"devices={devices}"))
     assert not list(tmp_path.glob("out/*.p[nd]*"))
@@ -371,6 +372,7 @@ def test_descent_with_adam(succeeded, tmp_path):
     assert losses[-1] < 0.7 * losses[0]
 
 
+@pytest.mark.slow
 def test_programs_are_kept_from_run_to_run(tmp_path):
     cache = tmp_path / "cache"
     child = Child(XDG_CACHE_HOME=str(cache))

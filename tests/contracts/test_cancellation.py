@@ -42,6 +42,7 @@ NEAR_PERFECT = {  # share rated, λ, the Spec
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share, reg, spec", NEAR_PERFECT.values(), ids=NEAR_PERFECT)
 def test_the_loss_of_als_in_float32_is_true_and_falls(share, reg, spec):
     ratings = to_float32(planted(share, 3 * spec.bias))

@@ -60,8 +60,7 @@ def dense_draw(factors, side, ratings, lane, prior, spec):
     return found, columns
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("side, bias", [(0, True), (1, False)])
 @pytest.mark.parametrize("name", available(KERNELS))
 def test_rows_are_drawn_from_their_conditional(name, side, bias):
     rng = np.random.default_rng(side)

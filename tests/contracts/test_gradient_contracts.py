@@ -12,7 +12,7 @@ CASES = {
     for what, check in gradient_checks(make).items()
 }
 CONVENTIONS = [name for name in CASES if ": is jax.grad: " in name]
-OFTEN = {*CASES} - {*CONVENTIONS[::2]}  # the others are slow tests
+OFTEN = {*CASES} - {*CONVENTIONS} | {*CONVENTIONS[::8]}  # the others are slow tests
 
 
 def marked(name):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import assert_same, at, compiled
+from marks import often
 
 from mfjax import GRADIENTS, KERNELS, InputError, Ratings, Spec, Tiling, tile_width
 from mfjax.kernels.kernel import ITEM, USER
@@ -107,6 +108,7 @@ def test_rows_stand_by_length_and_tiles_by_strip(skewed, tiling):
         assert tiles >= side.first.max() + max(step, tiling.group // ROWS)
 
 
+@pytest.mark.slow
 def test_tables_and_rows_are_inverse(skewed):
     spec = replace(SPEC, tiling=TILINGS[-1])  # of two shards
     layout = jax.device_put(KERNELS["xla"](spec).prepare(skewed))
@@ -162,11 +164,7 @@ def test_the_cases_cover_every_pair():
         assert {(v[a], v[b]) for v in values} == set(itertools.product(every[a], every[b]))
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [pytest.param(spec, marks=pytest.mark.slow if n % 2 else ()) for n, spec in enumerate(SPECS)],
-    ids=label,
-)
+@pytest.mark.parametrize("spec", often(SPECS, one_of=4), ids=label)
 def test_no_choice_of_tiles_changes_the_gradient(skewed, spec):
     for rank, fold in ((3, 1), (5, 0), (0, NO_FOLD)):
         hparams = lane(rank=rank, fold=fold)

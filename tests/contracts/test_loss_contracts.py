@@ -86,7 +86,7 @@ def test_a_link_is_a_rating_wherever_the_prediction_is():
 # gradients
 
 DERIVED = [name for name in GRADIENTS if name not in ("autodiff", "native")]
-OFTEN = ("huber", OWN)  # the others are slow tests
+OFTEN = ("huber",)  # the others are slow tests
 
 
 def with_marks(losses):

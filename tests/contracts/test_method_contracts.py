@@ -40,10 +40,8 @@ def optimizers_of(make):
 
 OFTEN = [  # with the best kernel that is available; the others are slow tests
     ("als", "none"),
-    ("als_cg", "none"),
     ("descent", "sgd"),
     ("gibbs", "none"),
-    ("sgd", "sgd"),
     ("sgd", "lazy adam"),
 ]
 
@@ -81,11 +79,11 @@ CASES = {
 
 
 TAKE_BAGS = [name for name, make in METHODS.items() if "bags" in inspect.signature(make).parameters]
-OFTEN_WITH_BAGS = "vmap is a loop"  # of als and plain descent
+OFTEN_WITH_BAGS = "vmap is a loop"  # of als
 CASES |= {
     f"{name}, {opt}, with bags: {what}": pytest.param(
         check,
-        marks=[] if (name, opt) in OFTEN[::2] and what == OFTEN_WITH_BAGS else pytest.mark.slow,
+        marks=[] if (name, opt) == OFTEN[0] and what == OFTEN_WITH_BAGS else pytest.mark.slow,
     )
     for name in TAKE_BAGS
     for opt in optimizers_of(METHODS[name])

@@ -20,6 +20,7 @@ from helpers import (
     method_of,
     pinned_factors,
 )
+from marks import often
 
 from mfjax import Factors, Hparams, InputError, Ratings, optimizer
 from mfjax.kernels.order import order
@@ -65,7 +66,7 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize("name, opt", PAIRS)
+@pytest.mark.parametrize("name, opt", often(PAIRS, one_of=3))
 def test_every_optimiser_lowers_the_loss_and_leaves_pinned_columns(ratings, name, opt):
     own = {"batch_size": 4} if name == "sgd" else {}
     method = make(name, opt=configured(opt), **own)

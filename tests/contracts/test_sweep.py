@@ -269,6 +269,7 @@ def test_warm_factors_start_every_lane(descent_sweep):
         assert float(fit.history["loss"][0]) == pytest.approx(float(expected), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_full_rank_and_no_regulariser_recover_a_planted_matrix():
     rng = np.random.default_rng(4)
     planted = rng.normal(size=(6, 2)) @ rng.normal(size=(2, 5))

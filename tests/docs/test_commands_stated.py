@@ -59,9 +59,14 @@ def first_value(override) -> str:
     return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
 
 
-@pytest.mark.parametrize(
-    "page, line", STATED, ids=[f"{name(page)}: {line}" for page, line in STATED]
-)
+def marked(page, line):
+    """A test of a command; those that neither the README nor a tutorial states are slow tests."""
+    is_often = page == PAGES[0] or page.parent.name == "tutorials"
+    marks = () if is_often else pytest.mark.slow
+    return pytest.param(page, line, id=f"{name(page)}: {line}", marks=marks)
+
+
+@pytest.mark.parametrize("page, line", [marked(*stated) for stated in STATED])
 def test_a_command_that_is_stated_composes_and_every_key_of_it_acts(page, line, files):
     files(page)
     overrides = first_job(line)

@@ -10,6 +10,7 @@ import pytest
 from commands import NO_PLOTS, QUIET, Child, assert_succeeded
 from fences import DOCS, REPO
 
+pytestmark = pytest.mark.slow  # three runs
 PAGE = (DOCS / "reference/files.md").read_text()
 
 

@@ -81,7 +81,13 @@ def stop_after(sweep, chunks):
 # resuming
 
 
-@pytest.mark.parametrize("method", METHODS_TRIED)
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(name, marks=() if name == "adam" else pytest.mark.slow)
+        for name in METHODS_TRIED
+    ],
+)
 def test_a_resumed_sweep_is_bitwise_the_uninterrupted_one(monkeypatch, method, tmp_path):
     monkeypatch.setattr("mfjax.training.lanes.RANK_GROUP", 4)  # which compiles in less time
     sweep = tried(method)

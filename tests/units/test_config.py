@@ -74,6 +74,7 @@ def test_sweep_none_turns_an_experiments_sweep_off_and_another_takes_its_place(p
     assert axes(cfg) == {"reg": [0.05, 0.1]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group, name", GROUPS)
 def test_every_file_of_a_group_composes_and_builds(group, name):
     if name == "files":

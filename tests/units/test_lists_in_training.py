@@ -37,6 +37,7 @@ def tuned():
     return tune(Sweep(plan, lanes_per_program=8), lanes, refit=True), plan
 
 
+@pytest.mark.slow
 def test_validation_is_of_the_fold_that_the_lane_holds_out(tuned):
     outcome, plan = tuned
     for setting in outcome.settings:

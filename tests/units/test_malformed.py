@@ -454,6 +454,7 @@ def report(folder: Path) -> None:
         print(f"{kind} {name} {seed}", flush=True)
 
 
+@pytest.mark.slow
 def test_what_has_none_is_refused_or_ratings(tmp_path):
     """In a process of its own: there is damage by which Polars and SciPy end the process."""
     path = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])

@@ -585,6 +585,7 @@ def test_a_figure_is_saved_in_each_format(tmp_path, kinds):
         assert len(data) > 10_000
 
 
+@pytest.mark.slow
 def test_without_a_title_there_is_more_room_and_the_file_still_says_what_it_shows(tmp_path):
     figure = curves()
     saved(tmp_path, figure)
@@ -596,6 +597,7 @@ def test_without_a_title_there_is_more_room_and_the_file_still_says_what_it_show
     assert figure.axes[0].get_position().height == pytest.approx(titled)
 
 
+@pytest.mark.slow
 def test_a_figure_has_the_size_that_is_asked_for_and_its_legend_fits(tmp_path):
     figure = curves()
     assert inches(saved(tmp_path, figure)["png"]) == pytest.approx([11.1, 4])

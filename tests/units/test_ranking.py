@@ -103,7 +103,9 @@ def by_loop(factors, seen, test, k, graded):
     }
 
 
-@pytest.mark.parametrize("k", [1, 3, ITEMS, ITEMS + 4])
+@pytest.mark.parametrize(
+    "k", [3, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, ITEMS, ITEMS + 4))]
+)
 def test_every_metric_is_that_of_a_double_loop(k):
     problem = case(seed=k)
     for graded in (False, True):

@@ -6,6 +6,7 @@ import re
 
 import pytest
 from configs import TINY, composed, refusal
+from marks import often
 
 from mfjax import METHODS, SOURCES, SPLITS
 from mfjax.app.ignored import refuse_idle
@@ -137,7 +138,7 @@ VALUES = {
 }
 
 
-@pytest.mark.parametrize("line", VALUES)
+@pytest.mark.parametrize("line", often(VALUES, one_of=3))
 def test_a_value_out_of_range_is_refused(line):
     assert_says(refusal(*line.split(" "), until=composed), VALUES[line])
 
@@ -152,7 +153,7 @@ VALUES_OF = {"bool": "true", "str": "x", "list": "[1]"}  # and 1 of a number
 def others_keys(section):
     """(section, a row of its table, a key that others take and it does not, a value of it).
 
-    One key of each row is tried often, another of the next row; the others are slow tests.
+    One key of every other row is tried often, another of the next; the others are slow tests.
     """
     table = TABLES[section]
     kinds = {key: kind for function in table.values() for key, kind in keywords(function).items()}
@@ -161,7 +162,8 @@ def others_keys(section):
         for key in others:
             kind = getattr(kinds[key], "__name__", str(kinds[key])).split(" ")[0]
             choices = CHOICES.get(f"{section}.{key}", [VALUES_OF.get(kind, "1")])
-            marks = () if key == others[nth % len(others)] else pytest.mark.slow
+            is_often = nth % 2 == 0 and key == others[nth % len(others)]
+            marks = () if is_often else pytest.mark.slow
             yield pytest.param(section, name, key, next(iter(choices)), marks=marks)
 
 
@@ -253,7 +255,7 @@ IDLE = {
 }
 
 
-@pytest.mark.parametrize("line", IDLE)
+@pytest.mark.parametrize("line", often(IDLE, one_of=3))
 def test_what_has_no_effect_is_refused_with_the_reason(line):
     assert_says(refusal(*TINY[:-1], *line.split(" ")), IDLE[line])
 
@@ -349,7 +351,7 @@ BUILT = {
 }
 
 
-@pytest.mark.parametrize("override", BUILT)
+@pytest.mark.parametrize("override", often(BUILT, one_of=2))
 def test_build_refuses_what_cannot_be(override):
     others, message = BUILT[override]
     assert_says(refusal(*others, override), message)

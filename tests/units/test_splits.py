@@ -202,7 +202,7 @@ def outcome_of(data, split, choose="overall"):
     return tune(Sweep(plan, lanes_per_program=len(lanes)), lanes, refit=True), plan
 
 
-SOME = ("kfold", "users", "time")  # of which each cuts in another way
+SOME = ("kfold", "time")  # of which each cuts in another way
 
 
 @pytest.mark.parametrize(
