@@ -194,12 +194,19 @@ def gradient_checks(make: Callable[[Spec], Gradient], spec: Spec | None = None) 
             "rotating the factors rotates it": partial(_rotates, at),
         }
     checks |= {
+        "its layout has the sums of the folds": partial(_has_sums, make, one),
         "three settings are one trace": partial(_gradient_traces_once, make, one),
         "vmap is a loop": partial(_gradient_vmaps, make, at, one),
     }
     if make(one).tolerance <= 1e-10:
         checks["float32 is close to float64"] = partial(_close_in_float32, at, one)
     return {name: _in_float64(check) for name, check in checks.items()}
+
+
+def _has_sums(make: Callable[[Spec], Gradient] | Callable[[Spec], Method], spec: Spec) -> None:
+    layout = make(spec).prepare(small_ratings(loss=spec.loss))
+    found = type(getattr(layout, "sums", None)).__name__
+    assert found == "FoldSums", f"expected FoldSums in layout.sums, got {found}"
 
 
 def _is_jax_grad(at: Callable, spec: Spec) -> None:
@@ -411,16 +418,14 @@ def method_checks(
     spec: Spec = SPEC,
     *,
     alternates: bool = False,
-    samples: bool = False,
 ) -> Checks:
-    """The contract of a row of METHODS.
+    """The contract of a row of METHODS; of one that samples, without what its draws' order decides.
 
     Args:
       make: a method of a Spec, with its gradient, kernel or optimiser.
       spec: whose conventions it is held to, on the small problem.
       alternates: whether an epoch takes one side after the other, so that users and items do not
         change places.
-      samples: whether an epoch draws what it comes to, of which no order is kept.
 
     Returns:
       The checks by name: that it lowers the objective, keeps pinned columns, dtypes and held-out
@@ -428,8 +433,10 @@ def method_checks(
       the same fit.
     """
     spec = small_spec(spec)
+    samples = make(spec).averages is not None
     trained = partial(_trained, _compiled_method(make))
     checks = {
+        "its layout has the sums of the folds": partial(_has_sums, make, spec),
         "lowers the objective": partial(_lowers_the_objective, trained, spec),
         "pinned columns stay": partial(_pinned_stay, trained, spec),
         "starts where it is told": partial(_starts_warm, trained, spec),

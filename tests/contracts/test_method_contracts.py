@@ -18,7 +18,6 @@ OPTIMIZERS = {
     "lazy adam": optimizer("adam", lazy=True),
 }
 ALTERNATING = ("als", "als_cg")
-SAMPLING = ("gibbs",)
 OF_BOTH = Sides((BAGS["rated"],), (BAGS["rated"],))
 SMALL = {"batch_size": 4}  # several batches an epoch
 
@@ -73,7 +72,6 @@ CASES = {
     for what, check in method_checks(
         partial(made, make, opt, kernel),
         alternates=name in ALTERNATING,
-        samples=name in SAMPLING,
     ).items()
 }
 
@@ -91,7 +89,6 @@ CASES |= {
     for what, check in method_checks(
         partial(made, partial(METHODS[name], bags=OF_BOTH), opt, kernel),
         alternates=name in ALTERNATING,
-        samples=name in SAMPLING,
     ).items()
 }
 
