@@ -10,12 +10,11 @@ from jaxtyping import Array, Float
 
 from mfjax.bags import BAGS
 from mfjax.kernels import KERNELS
-from mfjax.methods.gibbs import BETA, Chain, gibbs
+from mfjax.methods.gibbs import BETA, FREEDOMS, Chain, gibbs
 from mfjax.types import Hparams, Ratings, Sides, Spec, State
 
 BATCHES = 50  # of the sweeps, whose means are taken as independent
 LEFT_OUT = 20  # a share of 1/20 of the sweeps, the first, is
-FREEDOM = 8.0  # ν
 
 Drawn = tuple[Any, ...]  # operands of `statistics`, in their order
 
@@ -25,7 +24,7 @@ class Case(NamedTuple):
 
     Args:
       users, items, rank: its shape.
-      noise: that of `mfjax.methods.gibbs.gibbs`.
+      noise, noise_freedom: those of `mfjax.methods.gibbs.gibbs`.
       bags: whether each side has the bag of whom or what it rated.
       kernel: a row of KERNELS.
     """
@@ -34,6 +33,7 @@ class Case(NamedTuple):
     items: int = 3
     rank: int = 1
     noise: str = "both"
+    noise_freedom: float | None = None
     bags: bool = False
     kernel: str = "xla"
 
@@ -83,13 +83,14 @@ NAMES = (
     "embeddings squared",
     "log ridge",
     "log scatter of rows",
+    "log freedom of the scatter",
     "log precision",
     "ratings",
     "ratings squared",
 )
 
 
-def statistics(mean, precision, rows, embeddings, ridge, of_row, tau, values) -> Array:
+def statistics(mean, precision, rows, embeddings, ridge, of_row, freedom, tau, values) -> Array:
     """Of the users, and of the ratings; bounded or logarithmic, so that all have variances."""
     return jnp.stack(
         [
@@ -101,6 +102,7 @@ def statistics(mean, precision, rows, embeddings, ridge, of_row, tau, values) ->
             jnp.tanh(embeddings**2).sum(),
             jnp.log(ridge),
             jnp.log(of_row).mean(),
+            jnp.log(freedom),
             jnp.log(tau),
             jnp.tanh(values).mean(),
             jnp.tanh(values**2).mean(),
@@ -141,8 +143,9 @@ def _prior_side(case: Case, side: int, rng: np.random.Generator) -> Drawn:
     features = np.full((num_rows, num_features), 1 / np.sqrt(max(num_features, 1)))
     rows = mean + features @ embeddings + of_precision(num_rows)
     scatters = case.noise in ("both", ("user", "item")[side])
-    of_row = rng.gamma(FREEDOM / 2, 2 / FREEDOM, num_rows) if scatters else np.ones(num_rows)
-    return mean, precision, rows, embeddings, ridge, of_row
+    freedom = (case.noise_freedom or rng.choice(FREEDOMS)) if scatters else 1.0
+    of_row = rng.gamma(freedom / 2, 2 / freedom, num_rows) if scatters else np.ones(num_rows)
+    return mean, precision, rows, embeddings, ridge, of_row, freedom
 
 
 # from sweeps
@@ -153,9 +156,8 @@ def sweeps(case: Case, steps: int, seed: int) -> Float[Array, "steps statistics"
     spec = Spec(case.users, case.items, case.rank, dtype="float64")
     bags = Sides((BAGS["rated"],), (BAGS["rated"],)) if case.bags else None
     kernel = KERNELS[case.kernel](spec)
-    method = gibbs(
-        spec, kernel=kernel, bags=bags, noise=case.noise, noise_freedom=FREEDOM, samples=1
-    )
+    noise = {"noise": case.noise, "noise_freedom": case.noise_freedom}
+    method = gibbs(spec, kernel=kernel, bags=bags, **noise, samples=1)
     user, item = case.pairs
     places = Ratings.of(user, item, 1 + np.arange(len(user)), dtype="float64")
     layout = jax.device_put(method.prepare(places))
@@ -189,7 +191,8 @@ def sweeps(case: Case, steps: int, seed: int) -> Float[Array, "steps statistics"
         ridge = own.ridge if case.bags else jnp.ones_like(own.ridge)
         rows = state.factors.user[:, :-1]
         embeddings = jnp.zeros(0) if own.embeddings is None else own.embeddings
-        drawn = (own.mean, own.precision, rows, embeddings, ridge, own.of_row)
+        freedom = own.freedom if case.noise in ("user", "both") else jnp.ones_like(own.freedom)
+        drawn = (own.mean, own.precision, rows, embeddings, ridge, own.of_row, freedom)
         return (state, values), statistics(*drawn, chain.precision, values)
 
     state = method.init(jax.random.key(seed), layout._replace(sums=sums), hparams)

@@ -9,8 +9,8 @@
     γ_i, δ_j ~ Gamma(ν/2, ν/2)                         how far a user's, an item's ratings scatter
 
 and the mirror image for items. A sweep draws, of the users and then of the items, the rows, (m, Λ),
-B and λ, and then γ, δ and τ. Of N rows with d features, E = X − F B the rows less their features'
-part and ē its mean row:
+B and λ, and then γ, δ, τ and the ν of each side. Of N rows with d features, E = X − F B the rows
+less their features' part and ē its mean row:
 
     x_i    precision Λ + τ γ_i Σ_j w_ij δ_j φ_j φ_jᵀ, of mean its inverse times
            Λ (m + Bᵀ f_i) + τ γ_i Σ_j w_ij δ_j (r_ij − μ − c_j) φ_j                              (1)
@@ -20,6 +20,7 @@ part and ē its mean row:
     λ      Gamma(1 + d C/2, 1 + tr(Λ BᵀB)/2)                                                     (4)
     γ_i    Gamma((ν + n_i)/2, (ν + τ Σ_j w_ij δ_j e_ij²)/2), δ_j alike                           (5)
     τ      Gamma(1 + n/2, 1 + Σ w_ij γ_i δ_j e_ij²/2)                                            (6)
+    ν      ∝ (ν/2)^(Nν/2) Γ(ν/2)^(−N) exp(ν/2 Σ_i (ln γ_i − γ_i)), of either side its own        (7)
 
 Sources: Salakhutdinov and Mnih, "Bayesian Probabilistic Matrix Factorization using Markov Chain
 Monte Carlo", 2008, equations (6) to (14); Simm et al., "Macau: Scalable Bayesian Factorization with
@@ -54,6 +55,8 @@ from mfjax.types import Averages, Factors, Hparams, Info, Method, Ratings, Sides
 
 BETA = 2.0  # β₀
 FIRST_RIDGE = 10.0  # λ, before it is drawn
+FREEDOMS = 2 * 2 ** (np.arange(25) / 4)  # 2 to 128: ν, as likely each before it is drawn
+FIRST_FREEDOM = 8.0
 NOISES = ("common", "user", "item", "both")
 
 Vector = Float[Array, " columns"]
@@ -69,6 +72,7 @@ class Population(NamedTuple):
       mean: m, `[columns]` of x.
       precision: Λ, `[columns, columns]`; the unit matrix outside of the free columns.
       of_row: γ or δ, `[rows]`.
+      freedom: ν, scalar.
       embeddings: B, `[features, columns]` of x; None without a bag.
       ridge: λ, scalar.
     """
@@ -76,6 +80,7 @@ class Population(NamedTuple):
     mean: Vector
     precision: Matrix
     of_row: Float[Array, " rows"]
+    freedom: Float[Array, ""]
     embeddings: Embeddings | None
     ridge: Float[Array, ""]
 
@@ -132,14 +137,14 @@ def gibbs(
     kernel: Kernel | None = None,
     bags: Sources | None = None,
     noise: str = "both",
-    noise_freedom: float = 8.0,
+    noise_freedom: float | None = None,
     burn_in: int = 20,
     thinning: int = 10,
     samples: int = 20,
 ) -> Method:
     """One epoch is one sweep over all that is drawn; from `burn_in` on, predictions are averaged.
 
-    Derivation: the conditionals (1) to (6) of `mfjax.methods.gibbs`.
+    Derivation: the conditionals (1) to (7) of `mfjax.methods.gibbs`.
 
     Time: that of `als` an epoch, and O(ratings) for the averages.
 
@@ -148,7 +153,7 @@ def gibbs(
       kernel: what sums and draws rows, made for `spec`; None: `best_kernel`.
       bags: the sources of the features of each side; None: no features.
       noise: whose ratings scatter by an own γ or δ: `common`, nobody's; `user`; `item`; `both`.
-      noise_freedom: ν, at least 2.
+      noise_freedom: ν, at least 2; None: drawn, of either side its own, among `FREEDOMS`.
       burn_in: epochs of which no prediction is averaged.
       thinning: epochs for one of which the factors are kept.
       samples: so many are kept, the last; what the model predicts of other pairs is their mean.
@@ -180,8 +185,9 @@ def gibbs(
     ) -> State:
         lane = lane_terms(layout.sums, hparams, spec)
         start = initial_factors(key, lane, hparams, spec, factors)
+        freedom = jnp.full_like(lane.scale, noise_freedom or FIRST_FREEDOM)
         chain = Chain(
-            sides=Sides(*(_population(side, layout, lane, spec) for side in (USER, ITEM))),
+            sides=Sides(*(_population(side, layout, lane, freedom, spec) for side in (USER, ITEM))),
             precision=jnp.ones_like(lane.scale),
             averages=no_averages(len(layout.ratings.value), samples, start),
         )
@@ -192,12 +198,10 @@ def gibbs(
     ) -> tuple[State, Info]:
         lane = lane_terms(layout.sums, hparams, spec)
         key = jax.random.fold_in(jax.random.key(hparams.init_seed), epoch)
-        user_key, item_key, gamma_key = jax.random.split(key, 3)
+        user_key, item_key, gamma_key, freedom_key = jax.random.split(key, 4)
         chain: Chain = state.optimizer
         factors = state.factors
-        shapes = [
-            _shapes(side, chain, lane, scatters[side], noise_freedom, spec) for side in (USER, ITEM)
-        ]
+        shapes = [_shapes(side, chain, lane, scatters[side], spec) for side in (USER, ITEM)]
         of_precision = 1 + lane.counts.user.sum() / 2
         of_user, of_item, of_precision = gammas(gamma_key, (*shapes, of_precision))
         draw = partial(_draw_side, layout=layout, lane=lane, kernel=kernel, spec=spec)
@@ -210,7 +214,13 @@ def gibbs(
         weight = train_weight(ratings.weight, ratings.fold, lane)
         squares = weight * (prediction - ratings.value) ** 2
         units = (of_user.of_row, of_item.of_row, of_precision)
-        chain = _draw_noise(units, chain, squares, ratings, noise_freedom)
+        chain = _draw_noise(units, chain, squares, ratings)
+        for side, side_key in enumerate(jax.random.split(freedom_key)):
+            if scatters[side] and noise_freedom is None:
+                population: Population = chain.sides[side]
+                freedom = draw_freedom(side_key, population.of_row)
+                population = population._replace(freedom=freedom)
+                chain = chain._replace(sides=with_side(chain.sides, side, population))
         of_pairs = chain.sides.user.of_row[ratings.user] * chain.sides.item.of_row[ratings.item]
         sample = Sample(factors, prediction, noise=1 / (chain.precision * of_pairs))
         averages = with_sample(chain.averages, sample, epoch >= burn_in, thinning)
@@ -231,11 +241,11 @@ def gibbs(
     )
 
 
-def _refuse_wrong(spec: Spec, noise: str, noise_freedom: float, burn_in: int) -> None:
+def _refuse_wrong(spec: Spec, noise: str, noise_freedom: float | None, burn_in: int) -> None:
     if noise not in NOISES:
         raise InputError(f"noise: expected one of {', '.join(NOISES)}, got {noise}")
-    if not noise_freedom >= 2:
-        raise InputError(f"noise_freedom: expected at least 2, got {noise_freedom}")
+    if noise_freedom is not None and not noise_freedom >= 2:
+        raise InputError(f"noise_freedom: expected at least 2 or none, got {noise_freedom}")
     if burn_in < 0:
         raise InputError(f"burn_in: expected 0 or more, got {burn_in}")
     require_squared(spec, "method=gibbs", "use method=sgd or method=descent")
@@ -259,7 +269,9 @@ def _free(side: int, lane: LaneTerms, spec: Spec) -> Vector:
     return lane.columns[side].free[np.array(_places(side, spec))]
 
 
-def _population(side: int, layout: Layout, lane: LaneTerms, spec: Spec) -> Population:
+def _population(
+    side: int, layout: Layout, lane: LaneTerms, freedom: Float[Array, ""], spec: Spec
+) -> Population:
     free = _free(side, lane, spec)
     bag: Bag | None = layout.bags[side]
     embeddings = None
@@ -269,21 +281,20 @@ def _population(side: int, layout: Layout, lane: LaneTerms, spec: Spec) -> Popul
         mean=jnp.zeros_like(free),
         precision=jnp.diag(1 + free),
         of_row=jnp.ones_like(lane.counts[side]),
+        freedom=freedom,
         embeddings=embeddings,
         ridge=jnp.full_like(lane.scale, FIRST_RIDGE),
     )
 
 
-def _shapes(
-    side: int, chain: Chain, lane: LaneTerms, scatters: bool, noise_freedom: float, spec: Spec
-) -> Gammas:
-    """The shapes of equations (2), (4) and (5), which a sweep does not change."""
+def _shapes(side: int, chain: Chain, lane: LaneTerms, scatters: bool, spec: Spec) -> Gammas:
+    """The shapes of equations (2), (4) and (5), which a sweep does not change before it draws ν."""
     free = _free(side, lane, spec)
     own: Population = chain.sides[side]
     num_features = 0 if own.embeddings is None else len(own.embeddings)
     freedom = free.sum() + len(own.of_row) + num_features
     return Gammas(
-        of_row=(noise_freedom + lane.counts[side]) / 2 if scatters else (),
+        of_row=(own.freedom + lane.counts[side]) / 2 if scatters else (),
         precision=bartlett_shapes(freedom, free),
         ridge=1 + num_features * free.sum() / 2 if num_features else (),
     )
@@ -384,21 +395,36 @@ def _draw_noise(
     chain: Chain,
     squares: Float[Array, " n"],
     ratings: Ratings,
-    freedom: float,
 ) -> Chain:
     """γ, δ and τ, equations (5) and (6), given their gamma variates and w e² of every rating."""
     of_user, of_item, of_precision = units
 
-    def of_rows(unit, row, weighted: Float[Array, " n"]) -> Float[Array, " rows"]:
+    def drawn(unit, side: Population, row, weighted: Float[Array, " n"]) -> Population:
         sums = jnp.zeros_like(unit).at[row].add(weighted)
-        return unit / ((freedom + chain.precision * sums) / 2)
+        return side._replace(of_row=unit / ((side.freedom + chain.precision * sums) / 2))
 
     user, item = chain.sides
     if len(of_user):
         weighted = squares * item.of_row[ratings.item]
-        user = user._replace(of_row=of_rows(of_user, ratings.user, weighted))
+        user = drawn(of_user, user, ratings.user, weighted)
     if len(of_item):
         weighted = squares * user.of_row[ratings.user]
-        item = item._replace(of_row=of_rows(of_item, ratings.item, weighted))
+        item = drawn(of_item, item, ratings.item, weighted)
     total = (squares * user.of_row[ratings.user] * item.of_row[ratings.item]).sum()
     return chain._replace(sides=Sides(user, item), precision=of_precision / (1 + total / 2))
+
+
+def draw_freedom(key: Array, of_row: Float[Array, " rows"]) -> Float[Array, ""]:
+    """ν, equation (7), given γ or δ.
+
+    Args:
+      key: scalar key.
+      of_row: `[rows]`, positive.
+
+    Returns:
+      One of `FREEDOMS`.
+    """
+    half = jnp.asarray(FREEDOMS / 2, of_row.dtype)
+    a_row = half * jnp.log(half) - jax.lax.lgamma(half)
+    likelihood = len(of_row) * a_row + half * (jnp.log(of_row) - of_row).sum()
+    return 2 * half[jax.random.categorical(key, likelihood)]

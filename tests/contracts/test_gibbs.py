@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import stats
 
 from mfjax.checks.joint import Case, joint_distribution
 from mfjax.errors import InputError
@@ -13,7 +14,7 @@ from mfjax.kernels import KERNELS
 from mfjax.kernels.choice import available
 from mfjax.kernels.kernel import Prior
 from mfjax.methods.draws import bartlett_shapes, gamma, wishart
-from mfjax.methods.gibbs import gibbs
+from mfjax.methods.gibbs import FREEDOMS, draw_freedom, gibbs
 from mfjax.objective import lane_terms, pin
 from mfjax.types import Factors, Hparams, Ratings, Spec, Tiling
 
@@ -121,6 +122,17 @@ def test_a_wishart_has_its_mean_in_the_free_columns():
     np.testing.assert_array_equal(drawn[:, 2], np.broadcast_to(np.eye(4)[2], (20_000, 4)))
 
 
+def test_the_freedom_of_a_scatter_is_drawn_as_often_as_the_scatter_is_likely():
+    of_row = np.random.default_rng(0).gamma(4, 1 / 4, 30)
+    keys = jax.random.split(jax.random.key(0), 20_000)
+    drawn = np.asarray(jax.jit(jax.vmap(draw_freedom, (0, None)))(keys, jnp.asarray(of_row)))
+    log = stats.gamma.logpdf(of_row[:, None], FREEDOMS / 2, scale=2 / FREEDOMS).sum(0)
+    expected = np.exp(log - log.max()) / np.exp(log - log.max()).sum()
+    seen = (abs(drawn[:, None] - FREEDOMS) < 1e-9).mean(0)
+    np.testing.assert_allclose(seen.sum(), 1)
+    assert np.all(abs(seen - expected) < 4 * np.sqrt(expected / len(keys)) + 1e-4)
+
+
 # the joint distribution
 
 
@@ -156,7 +168,7 @@ def test_the_averages_are_those_of_the_samples():
     "given, message",
     [
         ({"noise": "x"}, "noise: expected one of common, user, item, both, got x"),
-        ({"noise_freedom": 1.0}, "noise_freedom: expected at least 2, got 1.0"),
+        ({"noise_freedom": 1.0}, "noise_freedom: expected at least 2 or none, got 1.0"),
         ({"burn_in": -1}, "burn_in: expected 0 or more, got -1"),
         ({"samples": 0}, "samples: expected 1 or more, got 0"),
         ({"thinning": 0}, "thinning: expected 1 or more, got 0"),
