@@ -24,7 +24,7 @@ class Case(NamedTuple):
 
     Args:
       users, items, rank: its shape.
-      noise, noise_freedom: those of `mfjax.methods.gibbs.gibbs`.
+      noise, noise_freedom, prior_scale: those of `mfjax.methods.gibbs.gibbs`.
       bags: whether each side has the bag of whom or what it rated.
       kernel: a row of KERNELS.
     """
@@ -34,6 +34,7 @@ class Case(NamedTuple):
     rank: int = 1
     noise: str = "both"
     noise_freedom: float | None = None
+    prior_scale: float = 1.0
     bags: bool = False
     kernel: str = "xla"
 
@@ -131,7 +132,7 @@ def _prior_side(case: Case, side: int, rng: np.random.Generator) -> Drawn:
     num_features = (case.items, case.users)[side] if case.bags else 0
     columns = case.rank + 1
     normal = rng.normal(size=(columns, columns))
-    precision = normal @ normal.T
+    precision = normal @ normal.T / case.prior_scale
     lower = np.linalg.cholesky(precision)
 
     def of_precision(count: int, times: float = 1.0) -> np.ndarray:
@@ -156,8 +157,8 @@ def sweeps(case: Case, steps: int, seed: int) -> Float[Array, "steps statistics"
     spec = Spec(case.users, case.items, case.rank, dtype="float64")
     bags = Sides((BAGS["rated"],), (BAGS["rated"],)) if case.bags else None
     kernel = KERNELS[case.kernel](spec)
-    noise = {"noise": case.noise, "noise_freedom": case.noise_freedom}
-    method = gibbs(spec, kernel=kernel, bags=bags, **noise, samples=1)
+    prior = {key: getattr(case, key) for key in ("noise", "noise_freedom", "prior_scale")}
+    method = gibbs(spec, kernel=kernel, bags=bags, **prior, samples=1)
     user, item = case.pairs
     places = Ratings.of(user, item, 1 + np.arange(len(user)), dtype="float64")
     layout = jax.device_put(method.prepare(places))

@@ -2,7 +2,7 @@
 
     r_ij ~ N(μ + x_i·φ_j + c_j, 1/(τ γ_i δ_j w_ij))    x_i = [u_i | b_i], φ_j = [v_j | 1]
     x_i ~ N(m + Bᵀ f_i, Λ⁻¹)                           f_i the features of row i, in its bag
-    Λ ~ Wishart(I, C)                                  C free columns of x
+    Λ ~ Wishart(I/s, C)                                C free columns of x
     m | Λ ~ N(0, (β₀ Λ)⁻¹)
     B | Λ, λ ~ N(0, (λ Λ)⁻¹) a row
     λ, τ ~ Gamma(1, 1)
@@ -14,7 +14,7 @@ less their features' part and ē its mean row:
 
     x_i    precision Λ + τ γ_i Σ_j w_ij δ_j φ_j φ_jᵀ, of mean its inverse times
            Λ (m + Bᵀ f_i) + τ γ_i Σ_j w_ij δ_j (r_ij − μ − c_j) φ_j                              (1)
-    Λ      Wishart, of inverse scale I + (E − 1ēᵀ)ᵀ(E − 1ēᵀ) + β₀N/(β₀+N) ē ēᵀ + λ BᵀB and
+    Λ      Wishart, of inverse scale sI + (E − 1ēᵀ)ᵀ(E − 1ēᵀ) + β₀N/(β₀+N) ē ēᵀ + λ BᵀB and
            C + N + d degrees of freedom; m ~ N(N ē/(β₀+N), ((β₀+N) Λ)⁻¹)                         (2)
     B      (FᵀF + λI) B = Fᵀ(X − 1mᵀ + N₁) + √λ N₂, rows of N₁ and N₂ ~ N(0, Λ⁻¹)                (3)
     λ      Gamma(1 + d C/2, 1 + tr(Λ BᵀB)/2)                                                     (4)
@@ -138,6 +138,7 @@ def gibbs(
     bags: Sources | None = None,
     noise: str = "both",
     noise_freedom: float | None = None,
+    prior_scale: float = 1.0,
     burn_in: int = 20,
     thinning: int = 10,
     samples: int = 20,
@@ -154,6 +155,7 @@ def gibbs(
       bags: the sources of the features of each side; None: no features.
       noise: whose ratings scatter by an own γ or δ: `common`, nobody's; `user`; `item`; `both`.
       noise_freedom: ν, at least 2; None: drawn, of either side its own, among `FREEDOMS`.
+      prior_scale: s, positive: the larger, the wider the factors before a rating is seen.
       burn_in: epochs of which no prediction is averaged.
       thinning: epochs for one of which the factors are kept.
       samples: so many are kept, the last; what the model predicts of other pairs is their mean.
@@ -167,6 +169,8 @@ def gibbs(
         cost something.
     """
     _refuse_wrong(spec, noise, noise_freedom, burn_in)
+    if not prior_scale > 0:
+        raise InputError(f"prior_scale: expected a positive number, got {prior_scale}")
     for name, value in {"thinning": thinning, "samples": samples}.items():
         if value < 1:
             raise InputError(f"{name}: expected 1 or more, got {value}")
@@ -204,7 +208,14 @@ def gibbs(
         shapes = [_shapes(side, chain, lane, scatters[side], spec) for side in (USER, ITEM)]
         of_precision = 1 + lane.counts.user.sum() / 2
         of_user, of_item, of_precision = gammas(gamma_key, (*shapes, of_precision))
-        draw = partial(_draw_side, layout=layout, lane=lane, kernel=kernel, spec=spec)
+        draw = partial(
+            _draw_side,
+            layout=layout,
+            lane=lane,
+            prior_scale=prior_scale,
+            kernel=kernel,
+            spec=spec,
+        )
         factors, user = draw(user_key, of_user, USER, factors, chain)
         chain = chain._replace(sides=with_side(chain.sides, USER, user))
         factors, item = draw(item_key, of_item, ITEM, factors, chain)
@@ -312,6 +323,7 @@ def _draw_side(
     *,
     layout: Layout,
     lane: LaneTerms,
+    prior_scale: float,
     kernel: Kernel,
     spec: Spec,
 ) -> tuple[Factors, Population]:
@@ -335,7 +347,7 @@ def _draw_side(
     table = kernel.draw_rows(factors, side, layout.rows, lane, prior)
     rows = table[:, np.array(_places(side, spec))]
     own_part = rows - of_features
-    mean, precision = _draw_common(common_key, units.precision, own_part, own, free)
+    mean, precision = _draw_common(common_key, units.precision, own_part, own, free, prior_scale)
     own = own._replace(mean=mean, precision=precision)
     if embeddings is not None:
         basis = layout.bases[side]
@@ -346,7 +358,7 @@ def _draw_side(
 
 
 def _draw_common(
-    key: Array, units: Vector, rows: Rows, before: Population, free: Vector
+    key: Array, units: Vector, rows: Rows, before: Population, free: Vector, prior_scale: float
 ) -> tuple[Vector, Matrix]:
     """m and Λ, equation (2), of rows less their features' part."""
     precision_key, mean_key = jax.random.split(key)
@@ -355,7 +367,7 @@ def _draw_common(
     deviation = rows - average[None]
     shrunk = BETA * num_rows / (BETA + num_rows)
     inverse_scale = (
-        jnp.eye(len(free), dtype=rows.dtype)
+        prior_scale * jnp.eye(len(free), dtype=rows.dtype)
         + deviation.T @ deviation
         + shrunk * average[:, None] * average[None]
     )

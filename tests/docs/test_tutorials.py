@@ -11,6 +11,8 @@ import pytest
 from commands import Child
 from fences import DOCS, RUN, arguments, blocks, command_lines
 
+from mfjax.app.adopted import PLACES
+
 PAGES = sorted((DOCS / "tutorials").glob("*.md"))
 READING = ("python -m mfjax.recommend", "python -m mfjax.report")  # what a run has written
 LONG = {
@@ -29,11 +31,15 @@ def command():
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A working folder whose modules can be imported, and are forgotten afterwards."""
+    """A working folder whose modules can be imported; they and their rows are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
+    rows = [(place.table, dict(place.table)) for place in PLACES.values()]
     yield tmp_path
+    for table, rows_before in rows:
+        table.clear()
+        table.update(rows_before)
     for name in set(sys.modules) - before:
         if (getattr(sys.modules[name], "__file__", None) or "").startswith(str(tmp_path)):
             del sys.modules[name]
