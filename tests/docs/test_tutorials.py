@@ -31,7 +31,7 @@ def command():
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """A working folder whose modules can be imported; they and their rows are forgotten afterwards."""
+    """A working folder whose modules can be imported; they, and rows, are forgotten afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     before = set(sys.modules)
