@@ -33,6 +33,7 @@ RUNGS = (
 )
 PROTOCOLS = {  # what is asked for beside +exp=baselines/RUNG
     "u1-u5": ("data=ml-100k", "split=blocks"),
+    "u1-u5 transductive": ("data=ml-100k", "split=blocks", "bags.transductive=true"),
     "ml-100k 5-fold": ("data=ml-100k", "split=kfold"),
     "ml-100k 90/10": ("data=ml-100k", "split=random", "split.test=0.1", "replicates=5"),
     "bundled 90/10": ("data=movielens", "split=random", "split.test=0.1", "replicates=5"),
