@@ -449,10 +449,12 @@ def test_a_model_is_one_line():
         link=np.array("identity"),
         seen_starts=np.zeros(1001, np.int64),
         seen_items=np.zeros(0, np.int32),
-        rated_factors=np.zeros((0, 3)),
-        rated_bias=np.zeros(0),
         user_bias_samples=np.zeros((1000, 0)),
         item_bias_samples=np.zeros((4, 0)),
+        prior_mean=np.zeros((0, 4)),
+        prior_precision=np.zeros((0, 4, 4)),
+        rating_precision=np.zeros((0, 4)),
+        prior_rated=np.zeros((1, 0, 4)),
         titles=np.zeros(0, "U1"),
     )
     assert repr(model) == "Model(1,000 users × 4 items, rank 3, predictions from 0.5 to 5)"
