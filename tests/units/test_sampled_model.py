@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import mfjax
-from mfjax import Bounds, Hparams, InputError, Lane, Problem, Spec, from_ids
+from mfjax import Bounds, Hparams, InputError, Lane, Problem, Ratings, Spec, from_ids
 from mfjax.averages import factors_of, finished, pooled
 from mfjax.training.folding import SEED, drawn_rows
 from mfjax.training.lanes import Fit, unstacked
@@ -165,3 +165,24 @@ def test_a_model_of_a_version_that_kept_less_says_what_it_lacks(tmp_path):
     np.savez(tmp_path / "factors.npz", **older)
     with pytest.raises(InputError, match="it differs in prior_mean; train the model again"):
         mfjax.load(tmp_path)
+
+
+@pytest.mark.slow
+def test_chains_that_devices_share_are_pooled_into_a_model():
+    ratings = Ratings.of(*np.indices((USERS, ITEMS)).reshape(2, -1), np.arange(63) % 5)
+    dataset = from_ids("made", ratings.user, ratings.item, ratings.value)
+    problem = Problem(ratings, ratings.taken(ratings.item == 0), Bounds(0, 4))
+    spec = Spec(USERS, ITEMS, max_rank=2)
+
+    def method(spec):
+        return mfjax.METHODS["gibbs"](spec, burn_in=1, thinning=1, samples=2)
+
+    plan = mfjax.Plan(spec, method, {(0, 0): problem}, mfjax.Schedule(3, epochs_per_call=1))
+    base = Hparams(fold=NO_FOLD, rank=2)
+    starts = mfjax.grid(base, {"init_seed": [0, 1], "rank": [1, 2]})
+    outcome = mfjax.tune(mfjax.Sweep(plan, len(starts)), starts, refit=False, ensemble=True)
+    (final,) = outcome.final
+    model = mfjax.Model.of(final, dataset, problem, spec).fold_in(99, {0: 1.0})
+    assert "mean of 8 samples, rank 2," in repr(model)
+    mean, spread = model.predict(99, range(ITEMS), spread=True)
+    assert np.all(np.isfinite(mean)) and np.all(spread > 0)
