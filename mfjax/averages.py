@@ -3,41 +3,42 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from mfjax.types import AnyArray, Averages, Factors, Spec
+from mfjax.types import AnyArray, Averages, Factors, Kept, Spec
 
 COVERED = 0.9  # of the ratings, by their intervals
 
 
-def no_averages(n: int, samples: int, factors: Factors) -> Averages:
+def no_averages(n: int, samples: int, kept: Kept) -> Averages:
     """The averages over no sample.
 
     Args:
       n: predictions that are averaged.
-      samples: of the factors, that are kept.
-      factors: of their shapes.
+      samples: of which something is kept.
+      kept: of one, for its shapes.
 
     Returns:
       Averages of zeros.
     """
-    nothing = jnp.zeros(n, factors.user.dtype)
-    kept = Factors(*(jnp.zeros((samples, *side.shape), side.dtype) for side in factors))
-    return Averages(jnp.zeros((), jnp.int32), nothing, nothing, nothing, kept)
+    nothing = jnp.zeros(n, kept.user.dtype)
+    of_samples = jax.tree.map(lambda part: jnp.zeros((samples, *part.shape), part.dtype), kept)
+    return Averages(jnp.zeros((), jnp.int32), nothing, nothing, nothing, of_samples)
 
 
 class Sample(NamedTuple):
     """One sample, and what it says of the ratings.
 
     Args:
-      factors: as they were drawn.
+      kept: as it was drawn.
       prediction: `[n]`, in rating units.
       noise: `[n]`, the variance of a rating about it.
     """
 
-    factors: Factors
+    kept: Kept
     prediction: Float[Array, " n"]
     noise: Float[Array, " n"]
 
@@ -54,7 +55,7 @@ def with_sample(
       averages: over those before.
       sample: the next.
       counts: scalar, whether it does.
-      thinning: samples for one of the factors that is kept.
+      thinning: samples for one that is kept.
 
     Returns:
       The Averages; of predictions the sample's own where none has counted yet.
@@ -70,15 +71,15 @@ def with_sample(
     gap = jnp.where(is_first | ~jnp.asarray(counts), 0, sample.prediction - averages.mean)
     place = averages.num_samples // thinning % len(averages.samples.user)
 
-    def kept(samples: Array, side: Array) -> Array:
-        return samples.at[place].set(jnp.where(counts, side, samples[place]))
+    def kept(samples: Array, part: Array) -> Array:
+        return samples.at[place].set(jnp.where(counts, part, samples[place]))
 
     return Averages(
         num_samples=count,
         mean=mean,
         squares=averages.squares + gap * (sample.prediction - mean),
         noise=mean_of(averages.noise, sample.noise),
-        samples=Factors(*map(kept, averages.samples, sample.factors)),
+        samples=jax.tree.map(kept, averages.samples, sample.kept),
     )
 
 
@@ -120,6 +121,40 @@ def _variance(averages: Averages) -> Float[np.ndarray, " n"]:
     return squares / (count - 1) if count > 1 else np.full(len(squares), np.nan)
 
 
+def finished(averages: Averages, rank: int, spec: Spec) -> Averages:
+    """The averages of a lane, on the host, without the places that no sample has come to.
+
+    Args:
+      averages: of a program that may have more latent columns than the lane.
+      rank: of the lane, whose columns alone are kept.
+      spec: of which `bias` is read.
+
+    Returns:
+      The Averages; of one sample of zeros where none has counted.
+    """
+    count = max(int(np.any(averages.samples.user, axis=(1, 2)).sum()), 1)
+    samples = jax.tree.map(lambda part: np.asarray(part)[:count], averages.samples)
+    return averages._replace(samples=_with_rank(samples, rank, spec))
+
+
+def _with_rank(samples: Kept, rank: int, spec: Spec) -> Kept:
+    """Samples of `rank` latent columns: the first of theirs, and after those zeros."""
+
+    def resized(part: np.ndarray, biases: int) -> np.ndarray:
+        latent, own = np.split(part, [part.shape[-1] - biases], axis=-1)
+        more = np.zeros((*part.shape[:-1], max(rank - latent.shape[-1], 0)), part.dtype)
+        return np.concatenate([latent[..., :rank], more, own], axis=-1)
+
+    one_way = resized(samples.prior_precision, spec.bias)
+    return samples._replace(
+        user=resized(samples.user, 2 * spec.bias),
+        item=resized(samples.item, 2 * spec.bias),
+        prior_mean=resized(samples.prior_mean, spec.bias),
+        prior_precision=resized(one_way.swapaxes(1, 2), spec.bias),
+        prior_rated=jax.tree.map(lambda part: resized(part, spec.bias), samples.prior_rated),
+    )
+
+
 def factors_of(averages: Averages, spec: Spec) -> Factors:
     """One model that predicts the mean of the samples that are kept.
 
@@ -127,7 +162,7 @@ def factors_of(averages: Averages, spec: Spec) -> Factors:
     each over √S, and of the mean biases.
 
     Args:
-      averages: over some samples.
+      averages: as `finished` has them.
       spec: of which `bias` is read.
 
     Returns:
@@ -138,29 +173,16 @@ def factors_of(averages: Averages, spec: Spec) -> Factors:
 
     def of_side(some: Float[np.ndarray, "samples rows columns"]) -> Float[np.ndarray, "rows k"]:
         latent = some[..., :rank].transpose(1, 0, 2).reshape(some.shape[1], -1)
-        return np.concatenate([latent / np.sqrt(len(some)), some[..., rank:].mean(0)], 1)
+        return np.concatenate([latent / len(some) ** 0.5, some[..., rank:].mean(0)], 1)
 
-    return Factors(*map(of_side, kept_samples(averages)))
-
-
-def kept_samples(averages: Averages) -> Factors:
-    """The samples of the factors that are kept, without the places that none has come to.
-
-    Args:
-      averages: over some samples.
-
-    Returns:
-      `[samples, rows, columns]` a side; one of zeros where no sample has counted.
-    """
-    count = max(int(np.any(averages.samples.user, axis=(1, 2)).sum()), 1)
-    return Factors(*(np.asarray(side)[:count] for side in averages.samples))
+    return Factors(of_side(averages.samples.user), of_side(averages.samples.item))
 
 
 def pooled(chains: Sequence[Averages], spec: Spec) -> Averages:
     """The averages over the samples of several chains, of one rank or of several.
 
     Args:
-      chains: of the same ratings, with a sample at least each.
+      chains: of the same ratings, as `finished` has them, with a sample at least each.
       spec: of which `bias` is read.
 
     Returns:
@@ -173,21 +195,14 @@ def pooled(chains: Sequence[Averages], spec: Spec) -> Averages:
     between = (count[:, None] * (means - mean) ** 2).sum(0)
     within = sum(np.asarray(chain.squares, np.float64) for chain in chains)
     noise = np.stack([np.asarray(chain.noise, np.float64) for chain in chains])
-    widest = max(chain.samples.user.shape[-1] for chain in chains)
-    biases = 2 * spec.bias
-
-    def widened(samples: np.ndarray) -> np.ndarray:
-        rank = samples.shape[-1] - biases
-        latent = np.pad(samples[..., :rank], ((0, 0), (0, 0), (0, widest - biases - rank)))
-        return np.concatenate([latent, samples[..., rank:]], -1)
-
-    sides = zip(*map(kept_samples, chains), strict=True)
+    widest = max(chain.samples.user.shape[-1] for chain in chains) - 2 * spec.bias
+    widened = [_with_rank(chain.samples, widest, spec) for chain in chains]
     return Averages(
         num_samples=np.asarray(int(count.sum()), np.int32),
         mean=mean,
         squares=between + within,
         noise=(share * noise).sum(0),
-        samples=Factors(*(np.concatenate([*map(widened, side)]) for side in sides)),
+        samples=jax.tree.map(lambda *parts: np.concatenate(parts), *widened),
     )
 
 

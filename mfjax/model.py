@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,18 +11,17 @@ from zipfile import BadZipFile
 import numpy as np
 from jaxtyping import Bool, Float, Float64, Int, Int32, Int64, Shaped
 
-from mfjax.averages import kept_samples
 from mfjax.data.dataset import Dataset
 from mfjax.data.problem import Problem
 from mfjax.errors import InputError
 from mfjax.losses import LINKS, loss_of
 from mfjax.objective import held_out
 from mfjax.rows import Best, Seen, asked_ids, best_of_each, pair_of, rows_of, slices
-from mfjax.training.folding import Minimised, minimised, prior_of, solved_row
+from mfjax.training.folding import Minimised, drawn_rows, minimised, prior_of, solved_row
 from mfjax.training.lanes import Fit, rank_group
 from mfjax.training.protocol import AT_ONCE
 from mfjax.training.whole import read_json, taking_its_place
-from mfjax.types import Averages, Factors, Hparams, Spec
+from mfjax.types import AnyArray, Averages, Factors, Hparams, Spec
 
 if TYPE_CHECKING:
     import polars as pl
@@ -49,7 +48,7 @@ class Model:
       user_ids: `[users]`, ascending.
       item_ids: `[items]`, ascending.
       bias: scalar, whether it has biases.
-      reg: scalar λ of the factors; NaN where they were sampled, and nobody is folded in.
+      reg: scalar λ of the factors; NaN where they were sampled.
       reg_bias: scalar λ of the biases.
       reg_by: scalar text, what λ of a row was multiplied by: one of `mfjax.types.REG_BY`.
       num_ratings: scalar, how many it was trained on.
@@ -59,12 +58,16 @@ class Model:
       link: scalar text, how a score stands for a rating: one of `mfjax.losses.LINKS`.
       seen_starts: `[starts]`, where in `seen_items` each user's begin, and the last end.
       seen_items: `[seen]`, rows of the items of which each user had a rating, ascending.
-      rated_factors: `[rated, rank]`, what each item adds to the factors of the users who rated it,
-        over the root of how many they rated; `[0, rank]` where users are made of no such features.
-      rated_bias: `[rated]`, what it adds to their biases.
       user_bias_samples: `[users, samples]`, of a model that is the mean of samples, each bias less
         its mean; of no samples of another. The factors of the samples stand side by side.
       item_bias_samples: `[items, samples]`, the same.
+      prior_mean: `[samples, row]`, of a new user's row in each sample, which is the factors and,
+        with biases, the bias: as that of `mfjax.types.Kept`.
+      prior_precision: `[samples, row, row]`, the same.
+      rating_precision: `[samples, items]`, the same.
+      prior_rated: `[tables, rated, row]`, what each item adds to the row of a user who rated it,
+        over the root of how many the user rated: a table a sample, or one where there are none; of
+        no items where users are made of no such features.
       titles: `[titles]`, one an item, empty where it has none; `[0]` where the data have none.
     """
 
@@ -87,10 +90,12 @@ class Model:
     link: Shaped[np.ndarray, ""]
     seen_starts: Int64[np.ndarray, " starts"]
     seen_items: Int32[np.ndarray, " seen"]
-    rated_factors: Float[np.ndarray, "rated rank"]
-    rated_bias: Float[np.ndarray, " rated"]
     user_bias_samples: Float[np.ndarray, "users samples"]
     item_bias_samples: Float[np.ndarray, "items samples"]
+    prior_mean: Float[np.ndarray, "samples row"]
+    prior_precision: Float[np.ndarray, "samples row row"]
+    rating_precision: Float[np.ndarray, "samples items"]
+    prior_rated: Float[np.ndarray, "tables rated row"]
     titles: Shaped[np.ndarray, " titles"]
 
     @classmethod
@@ -109,13 +114,10 @@ class Model:
         user, item = fit.factors
         rank = int(fit.lane.hparams.rank)
         known = minimised(fit.lane.hparams, problem.ratings, spec)
-        bias_samples = Factors(user[:, :0], item[:, :0])
         if fit.averages is not None:
             rank = user.shape[1] - 2 * spec.bias
             known = known._replace(reg=np.nan, reg_bias=np.nan)
-            bias_samples = _bias_samples(fit.averages, spec)
         seen = _seen(problem, fit.lane.hparams, len(user))
-        rated = item[:0] if fit.rated is None else fit.rated
         return cls(
             user_factors=user[:, :rank],
             item_factors=item[:, :rank],
@@ -129,10 +131,7 @@ class Model:
             link=np.asarray(loss_of(spec.loss).link),
             seen_starts=seen.starts,
             seen_items=seen.items,
-            rated_factors=rated[:, :rank],
-            rated_bias=rated[:, -2] if spec.bias else np.zeros(len(rated), item.dtype),
-            user_bias_samples=bias_samples.user,
-            item_bias_samples=bias_samples.item,
+            **(_unsampled(fit, spec) if fit.averages is None else _sampled(fit.averages, spec)),
             titles=_titles(dataset),
         )
 
@@ -453,12 +452,16 @@ class Model:
         return {**ids, "title": pl.Series(titles, dtype=pl.String).gather(rows)}
 
     def fold_in(self, user: Any, ratings: Mapping[Any, float]) -> "Model":
-        """The model with one user more, at the minimum of the objective given the items.
+        """The model with one user more: at the minimum of the objective, or drawn, given the items.
 
         What the user rated is a part of the row where users are made of it (`bags.user=rated`); of
         other features that they are made of a new user has none.
 
-        Derivation: `mfjax.training.folding.solved_row`.
+        Of a mean of samples, each sample draws the row given its items, with a noise of ratings of
+        the mean user, γ = 1; so that `predict` has of this user the spread of rows and items both.
+        The draws are of one seed: the same ratings give the same row.
+
+        Derivation: `mfjax.training.folding.solved_row`, and `drawn_rows`.
 
         Args:
           user: an id; the row of one that is there is solved anew.
@@ -469,17 +472,11 @@ class Model:
 
         Raises:
           InputError: the id of an item was not in the data, an id is of another type than theirs,
-            a rating is not finite, the loss is not `squared`, whose minimum is solved for, or the
-            model was sampled.
+            a rating is not finite, or the loss is not `squared`, whose minimum is solved for.
 
         Examples:
           model.fold_in("ann", {"Alien": 5, "Aliens": 4}).top("ann")
         """
-        if np.isnan(self.reg):
-            raise InputError(
-                "fold_in needs factors that minimise an objective, and those of this model were "
-                "sampled; train with the ratings of the user"
-            )
         if self.loss != Spec.loss:
             raise InputError(
                 f"fold_in needs a model of loss={Spec.loss}, and this one is of loss={self.loss}; "
@@ -490,6 +487,32 @@ class Model:
         values = np.array(list(ratings.values()), np.float64)
         if not np.isfinite(values).all():
             raise InputError(f"ratings: expected finite numbers, got {values.tolist()}")
+        is_sampled = self.user_bias_samples.shape[1] > 0
+        rows = self._drawn(rated, values) if is_sampled else self._solved(rated, values)
+        rank = self.user_factors.shape[1] // len(rows)
+        factors = rows[:, :rank].ravel() / np.sqrt(len(rows))
+        bias = rows[:, rank:].sum(1)  # which is one column, or none
+        bias_samples = bias - bias.mean() if is_sampled else bias[:0]
+        others = self.user_ids != new
+        ids = self.user_ids[others].astype(np.result_type(self.user_ids, new))
+        place = int(np.searchsorted(ids, new[0]))
+        seen = self._seen.of_users(others).inserted(place, rated)
+        return replace(
+            self,
+            user_factors=np.insert(self.user_factors[others], place, factors, axis=0),
+            user_bias=np.insert(self.user_bias[others], place, bias.mean()),
+            user_bias_samples=np.insert(
+                self.user_bias_samples[others], place, bias_samples, axis=0
+            ),
+            user_ids=np.insert(ids, place, new[0]),
+            seen_starts=seen.starts,
+            seen_items=seen.items,
+        )
+
+    def _solved(
+        self, rated: Int[np.ndarray, " n"], values: Float64[np.ndarray, " n"]
+    ) -> Float64[np.ndarray, "1 row"]:
+        """The row of a user who rated these items so, at the minimum."""
         of = Minimised(**{name: getattr(self, name)[()] for name in Minimised._fields})
         row = solved_row(
             of,
@@ -498,29 +521,28 @@ class Model:
             float(self.mean),
             rated,
             values,
-            prior=self._prior(rated),
+            prior=prior_of(self.prior_rated[0], rated),
         )
-        factors, bias = (row[:-1], row[-1]) if self.bias else (row, 0)
-        others = self.user_ids != new
-        ids = self.user_ids[others].astype(np.result_type(self.user_ids, new))
-        place = int(np.searchsorted(ids, new[0]))
-        seen = self._seen.of_users(others).inserted(place, rated)
-        return replace(
-            self,
-            user_factors=np.insert(self.user_factors[others], place, factors, axis=0),
-            user_bias=np.insert(self.user_bias[others], place, bias),
-            user_bias_samples=np.insert(self.user_bias_samples[others], place, 0, axis=0),
-            user_ids=np.insert(ids, place, new[0]),
-            seen_starts=seen.starts,
-            seen_items=seen.items,
-        )
+        return row[None]
 
-    def _prior(self, rated: Int[np.ndarray, " n"]) -> Float64[np.ndarray, " columns"] | float:
-        """What the features of a user who rated these items sum to."""
-        if not len(self.rated_factors):
-            return 0.0
-        bias = [self.rated_bias] if self.bias else []
-        return prior_of(np.column_stack([self.rated_factors, *bias]), rated)
+    def _drawn(
+        self, rated: Int[np.ndarray, " n"], values: Float64[np.ndarray, " n"]
+    ) -> Float64[np.ndarray, "samples row"]:
+        """The row of a user who rated these items so, of each sample."""
+        samples = len(self.prior_mean)
+        side_by_side = np.sqrt(samples) * self.item_factors[rated].astype(np.float64)
+        rank = side_by_side.shape[1] // samples
+        items = side_by_side.reshape(len(rated), samples, rank).swapaxes(0, 1)
+        if self.bias:
+            items = np.concatenate([items, np.ones((samples, len(rated), 1))], axis=2)
+        biases = self.item_bias[rated][:, None] + self.item_bias_samples[rated].astype(np.float64)
+        return drawn_rows(
+            self.prior_mean + prior_of(self.prior_rated, rated),
+            self.prior_precision,
+            items,
+            self.rating_precision[:, rated],
+            (values[:, None] - self.mean - biases).T,
+        )
 
     def start(self, dataset: Dataset) -> Factors:
         """The factors from which `Plan.warm` starts on other ratings, by their ids.
@@ -620,6 +642,8 @@ def load(folder: str | Path) -> Model:
         raise InputError(f"{folder}: {reason}; {wanted}")
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            if differing := sorted({one.name for one in fields(Model)} ^ set(arrays)):
+                raise InputError(f"it differs in {', '.join(differing)}; train the model again")
             return Model(**arrays)
     except (OSError, EOFError, ValueError, TypeError, BadZipFile) as error:
         raise InputError(f"{path} is damaged, or of another version of mfjax: {error}") from error
@@ -642,13 +666,43 @@ def _seen(problem: Problem, hparams: Hparams, num_users: int) -> Seen:
     return Seen.of(user, item, num_users)
 
 
-def _bias_samples(averages: Averages, spec: Spec) -> Factors:
-    """The biases of the samples that are kept, `[rows, samples]` a side, each less its mean."""
-    samples = kept_samples(averages)
-    if not spec.bias:
-        return Factors(*(np.zeros((side.shape[1], len(side)), side.dtype) for side in samples))
-    biases = (samples.user[..., -2].T, samples.item[..., -1].T)
-    return Factors(*(bias - bias.mean(1, keepdims=True) for bias in biases))
+def _sampled(averages: Averages, spec: Spec) -> dict[str, AnyArray]:
+    """The arrays of a mean of samples."""
+    samples = averages.samples
+    rated = samples.prior_rated
+
+    def biases(
+        of_side: Float[AnyArray, "samples rows columns"], column: int
+    ) -> Float[AnyArray, "rows samples"]:
+        own = np.zeros(of_side.shape[1::-1], of_side.dtype)
+        if spec.bias:
+            own = of_side[..., column].T
+        return own - own.mean(1, keepdims=True)
+
+    return {
+        "user_bias_samples": biases(samples.user, -2),
+        "item_bias_samples": biases(samples.item, -1),
+        "prior_mean": samples.prior_mean,
+        "prior_precision": samples.prior_precision,
+        "rating_precision": samples.rating_precision,
+        "prior_rated": samples.prior_mean[:, None][:, :0] if rated is None else rated,
+    }
+
+
+def _unsampled(fit: Fit, spec: Spec) -> dict[str, AnyArray]:
+    """The same of a fit that is no mean of samples."""
+    user, item = fit.factors
+    rank = int(fit.lane.hparams.rank)
+    row = [*range(rank), -2] if spec.bias else [*range(rank)]
+    rated = item[:0] if fit.rated is None else fit.rated
+    return {
+        "user_bias_samples": user[:, :0],
+        "item_bias_samples": item[:, :0],
+        "prior_mean": user[:0, row],
+        "prior_precision": np.zeros((0, len(row), len(row)), user.dtype),
+        "rating_precision": item[:, :0].T,
+        "prior_rated": rated[None, :, row],
+    }
 
 
 def _titles(dataset: Dataset) -> Shaped[np.ndarray, " titles"]:

@@ -366,6 +366,29 @@ class Gradient(NamedTuple):
     errors: ErrorsFn | None = None
 
 
+class Kept(NamedTuple):
+    """What is kept of a sample: the factors, and by what a new user's row is drawn given them.
+
+    x = [latent | bias] of a row, without a bias latent; the mean of x is m and what the items that
+    the user rated sum to, over the root of how many they are.
+
+    Args:
+      user: `[users, columns]`.
+      item: `[items, columns]`.
+      prior_mean: `[x]`, m.
+      prior_precision: `[x, x]`, of x about its mean; 0 in a column that another sample has alone.
+      prior_rated: `[items, x]`, what each item adds to the mean; None where none does.
+      rating_precision: `[items]`, of a rating of each item about its prediction, its weight 1.
+    """
+
+    user: Float[AnyArray, "users columns"]
+    item: Float[AnyArray, "items columns"]
+    prior_mean: Float[AnyArray, " x"]
+    prior_precision: Float[AnyArray, "x x"]
+    prior_rated: Float[AnyArray, "items x"] | None
+    rating_precision: Float[AnyArray, " items"]
+
+
 class Averages(NamedTuple):
     """What a sampler has averaged over its samples.
 
@@ -375,14 +398,14 @@ class Averages(NamedTuple):
         clipped; those of the last sample while none counts.
       squares: `[n]`, Σ (prediction − mean)².
       noise: `[n]`, the mean variance of a rating about its prediction.
-      samples: the last samples of the factors, `[samples, rows, columns]` a side.
+      samples: what is kept of the last, `[samples, …]` each.
     """
 
     num_samples: Int[AnyArray, ""]
     mean: Float[AnyArray, " n"]
     squares: Float[AnyArray, " n"]
     noise: Float[AnyArray, " n"]
-    samples: Factors
+    samples: Kept
 
 
 class State(NamedTuple):

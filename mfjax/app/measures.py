@@ -13,8 +13,8 @@ from mfjax.metrics import columns
 from mfjax.metrics.baselines import baseline_errors
 from mfjax.reporting.statistics import CORRECTED, Interval, Over, interval, over_splits
 from mfjax.training.prepared import asked_places
-from mfjax.training.protocol import Outcome
-from mfjax.types import Averages, Cut, Spec
+from mfjax.training.protocol import Outcome, refit_lanes
+from mfjax.types import Averages, Hparams, Spec
 
 Measured = dict[str, tuple[Interval, Over]]  # by column
 
@@ -54,17 +54,18 @@ def measure(
 def of_samples(experiment: Experiment, outcome: Outcome) -> dict[str, float] | None:
     """What a sampler's averages are worth: samples, how chains mix, what intervals hold.
 
-    `r_hat` and `effective` are the worst over the predictions of all splits, of the chosen setting,
-    and NaN of a chain alone; `coverage` is the share of test ratings in their intervals.
+    `r_hat` and `effective` are the worst over the predictions of all splits and settings that are
+    tested, and NaN of a chain alone; `coverage` is the share of test ratings in their intervals.
     """
     final = [(fit, fit.averages) for fit in outcome.final if fit.averages is not None]
     if not final:
         return None
-    chains: dict[Cut, list[Averages]] = {}
-    for fit in outcome.chosen.fits:
+    chains: dict[Hparams, list[Averages]] = {}
+    for fit in outcome.chosen_fits:
         if fit.averages is not None:
-            chains.setdefault(fit.lane.hparams.cut, []).append(fit.averages)
-    mixed = [mixing(of_cut) for of_cut in chains.values()]
+            but_for_the_start = fit.lane.hparams._replace(init_seed=0)
+            chains.setdefault(but_for_the_start, []).append(fit.averages)
+    mixed = [mixing(alike) for alike in chains.values()]
     inside = []
     for fit, averages in final:
         problem = experiment.sweep.plan.problems[fit.lane.hparams.cut]
@@ -92,7 +93,7 @@ def was_tested(outcome: Outcome) -> bool:
 
 def remarks(experiment: Experiment, outcome: Outcome) -> list[str]:
     """What to try next: a choice at the end of its axis, a best epoch at the end of training."""
-    chosen = outcome.chosen.hparams
+    chosen = outcome.in_common
     axes = {key: axis for key, axis in experiment.axes.items() if key in chosen}
     said = [line for key, axis in axes.items() for line in at_the_end(key, chosen[key], axis)]
     schedule = experiment.sweep.plan.schedule
@@ -165,6 +166,11 @@ def _of_tests(experiment: Experiment, outcome: Outcome) -> dict[str, Interval]:
 def _how(experiment: Experiment, outcome: Outcome) -> str:
     """How the ratings were split and the chosen setting trained, in words."""
     refitted = ", refitted on training and validation ratings" if outcome.refitted else ""
-    chains = len(outcome.chosen_fits)
-    pooled = f", tested the mean of the samples of {chains} chains" if outcome.pooled else ""
+    pooled = ""
+    if outcome.pooled:
+        chains = outcome.chosen_fits
+        if outcome.refitted:
+            chains = [lane for one in outcome.tested_settings for lane in refit_lanes(one.fits)]
+        each = len(chains) // len(outcome.final)
+        pooled = f", tested the mean of the samples of {each} chains a split"
     return experiment.protocol + refitted + pooled

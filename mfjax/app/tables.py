@@ -17,18 +17,24 @@ from mfjax.training.protocol import Outcome, Setting
 def settings_table(outcome: Outcome, axes: Sequence[str], most: int = 5) -> Table:
     """The best settings, a row each."""
     named = label(outcome.chosen_by)
-    count = len(outcome.settings)
-    settings = "settings" if count > 1 else "setting"
+    settings = in_words(outcome.settings)
+    of_all = f"{settings}, pooled" if outcome.pooled else f"Best of {settings}"
     keys = [key for key in axes if key in outcome.chosen.hparams]
     swept = keys or ["setting"]
     return Table(
-        title=f"Best of {count} {settings}, by mean {named}",
+        title=f"{of_all}, by mean {named}",
         headings=[*swept, named, "lanes", "best epoch", "status"],
         rows=[_setting_cells(setting, keys) for setting in outcome.settings[:most]],
         groups=[[named, *swept, "status"], ["best epoch"], ["lanes"]],
         text=["setting", "status"],
         file="lanes.csv",
     )
+
+
+def in_words(settings: Sequence[Setting]) -> str:
+    """How many there are."""
+    count = len(settings)
+    return f"{count} setting{'s' * (count > 1)}"
 
 
 def _setting_cells(setting: Setting, keys: Sequence[str]) -> Row:
@@ -51,9 +57,13 @@ def _status(setting: Setting) -> str:
     return "finished"
 
 
-def metrics_table(metrics: Mapping[str, Interval], refitted: bool) -> Table:
+def metrics_table(metrics: Mapping[str, Interval], outcome: Outcome) -> Table:
     """Mean and 95 % interval of each metric, by the fits that they are of."""
-    if refitted:
+    title = "The chosen setting"
+    if outcome.pooled:
+        title = "The pooled settings"
+        of_fits = {"chains apart": ("validation",), "pooled chains": ("train", "test")}
+    elif outcome.refitted:
         of_fits = {"validation fit": ("validation",), "refit": ("train", "test")}
     else:
         of_fits = {"fit": PARTS}
@@ -65,7 +75,7 @@ def metrics_table(metrics: Mapping[str, Interval], refitted: bool) -> Table:
                 rows.append([head, label(column), *_interval_cells(metrics[column])])
                 head = ""
     headings = ["of the", "metric", "mean", "95 % interval", "n"]
-    return Table("The chosen setting", headings, rows, text=["of the", "metric"])
+    return Table(title, headings, rows, text=["of the", "metric"])
 
 
 def tests_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:

@@ -29,6 +29,7 @@ B, without which the sampler is not of this model; (5) is derived from the scale
 that a row's ratings are, Student's t with ν degrees of freedom.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -41,7 +42,7 @@ from jaxtyping import Array, Float, Int
 from mfjax.averages import Sample, no_averages, with_sample
 from mfjax.bags import Bag, Sources, collect, is_transductive, spread
 from mfjax.bags.ridge import Basis, prepare_basis, solve_ridge
-from mfjax.bags.tables import prepare_bags
+from mfjax.bags.tables import of_rated, prepare_bags
 from mfjax.errors import InputError
 from mfjax.kernels import Kernel
 from mfjax.kernels.choice import best_kernel
@@ -51,7 +52,18 @@ from mfjax.losses import require_squared
 from mfjax.methods.draws import bartlett_shapes, gammas, normals, rows_of_precision, wishart
 from mfjax.methods.initial import initial_factors
 from mfjax.objective import FoldSums, LaneTerms, lane_terms, train_weight
-from mfjax.types import Averages, Factors, Hparams, Info, Method, Ratings, Sides, Spec, State
+from mfjax.types import (
+    Averages,
+    Factors,
+    Hparams,
+    Info,
+    Kept,
+    Method,
+    Ratings,
+    Sides,
+    Spec,
+    State,
+)
 
 BETA = 2.0  # β₀
 FIRST_RIDGE = 10.0  # λ, before it is drawn
@@ -157,8 +169,10 @@ def gibbs(
       noise_freedom: ν, at least 2; None: drawn, of either side its own, among `FREEDOMS`.
       prior_scale: s, positive: the larger, the wider the factors before a rating is seen.
       burn_in: epochs of which no prediction is averaged.
-      thinning: epochs for one of which the factors are kept.
+      thinning: epochs for one of which the sample is kept.
       samples: so many are kept, the last; what the model predicts of other pairs is their mean.
+        Each has the memory of the factors, and of those of the items again where users have a bag
+        of what they rated, by which new users are folded in.
 
     Returns:
       A Method that reads `init_seed` alone: neither λ nor a learning rate. What it predicts of the
@@ -176,6 +190,7 @@ def gibbs(
             raise InputError(f"{name}: expected 1 or more, got {value}")
     kernel = kernel or best_kernel(spec)
     sources = bags or Sides((), ())
+    rated = of_rated(bags, spec)
     scatters = Sides(user=noise in ("user", "both"), item=noise in ("item", "both"))
 
     def prepare(ratings: Ratings) -> Layout:
@@ -190,10 +205,13 @@ def gibbs(
         lane = lane_terms(layout.sums, hparams, spec)
         start = initial_factors(key, lane, hparams, spec, factors)
         freedom = jnp.full_like(lane.scale, noise_freedom or FIRST_FREEDOM)
+        sides = Sides(*(_population(side, layout, lane, freedom, spec) for side in (USER, ITEM)))
+        precision = jnp.ones_like(lane.scale)
+        kept = _kept(start, sides, precision, rated)
         chain = Chain(
-            sides=Sides(*(_population(side, layout, lane, freedom, spec) for side in (USER, ITEM))),
-            precision=jnp.ones_like(lane.scale),
-            averages=no_averages(len(layout.ratings.value), samples, start),
+            sides=sides,
+            precision=precision,
+            averages=no_averages(len(layout.ratings.value), samples, kept),
         )
         return State(start, chain)
 
@@ -233,7 +251,8 @@ def gibbs(
                 population = population._replace(freedom=freedom)
                 chain = chain._replace(sides=with_side(chain.sides, side, population))
         of_pairs = chain.sides.user.of_row[ratings.user] * chain.sides.item.of_row[ratings.item]
-        sample = Sample(factors, prediction, noise=1 / (chain.precision * of_pairs))
+        kept = _kept(factors, chain.sides, chain.precision, rated)
+        sample = Sample(kept, prediction, noise=1 / (chain.precision * of_pairs))
         averages = with_sample(chain.averages, sample, epoch >= burn_in, thinning)
         change = jax.tree.map(jnp.subtract, factors, state.factors)
         info = Info(loss=squares.sum() / 2, update_norm=optax.tree.norm(change))
@@ -295,6 +314,25 @@ def _population(
         freedom=freedom,
         embeddings=embeddings,
         ridge=jnp.full_like(lane.scale, FIRST_RIDGE),
+    )
+
+
+def _kept(
+    factors: Factors,
+    sides: Sides,
+    precision: Float[Array, ""],
+    rated: Callable[[Sides], Embeddings] | None,
+) -> Kept:
+    """What is kept of a sample; a new user's γ is that of the mean user, 1."""
+    users, items = sides
+    embeddings = Sides(users.embeddings, items.embeddings)
+    return Kept(
+        user=factors.user,
+        item=factors.item,
+        prior_mean=users.mean,
+        prior_precision=users.precision,
+        prior_rated=rated and rated(embeddings),
+        rating_precision=precision * items.of_row,
     )
 
 

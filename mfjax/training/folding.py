@@ -1,4 +1,4 @@
-"""A user more, given the items: the row at which a lane's objective is least."""
+"""A user more, given the items: the row at which an objective is least, or a row a sample."""
 
 from typing import NamedTuple
 
@@ -10,6 +10,8 @@ from mfjax.data.problem import Problem
 from mfjax.objective import fold_sums, held_out, lane_terms
 from mfjax.training.lanes import Fit
 from mfjax.types import Factors, Hparams, Ratings, Spec
+
+SEED = 0  # of the rows that are drawn
 
 
 class Minimised(NamedTuple):
@@ -105,16 +107,52 @@ def solved_row(
     return prior + row
 
 
-def prior_of(
-    rated: Float[np.ndarray, "items columns"], items: Int[np.ndarray, " n"]
-) -> Float64[np.ndarray, " columns"]:
-    """What the features of a user who rated these items sum to.
+def drawn_rows(
+    prior_mean: Float64[np.ndarray, "samples columns"],
+    prior_precision: Float[np.ndarray, "samples columns columns"],
+    items: Float[np.ndarray, "samples n columns"],
+    rating_precision: Float[np.ndarray, "samples n"],
+    target: Float64[np.ndarray, "samples n"],
+) -> Float64[np.ndarray, "samples columns"]:
+    """The row of a user who rated n items so, drawn given each sample.
+
+    Derivation: equation (1) of `mfjax.methods.gibbs` for a row of weights 1 and γ = 1, its prior
+    mean. With A = L Lᵀ and c the precision and the right side of the mean, a row is
+    A⁻¹ c + L⁻ᵀ z, and z is less its mean over the samples: the variance over them, which divides by
+    one less than they are, is as large, and the mean over them has next to none of z.
 
     Args:
-      rated: what each item adds, over √n.
+      prior_mean: m + Bᵀ f.
+      prior_precision: Λ; 0 in the columns that a sample has not, where its row is 0.
+      items: φ of each.
+      rating_precision: τ δ of each.
+      target: the ratings less μ and c of each.
+    """
+    noise = np.random.default_rng(SEED).normal(size=prior_mean.shape)
+    noise -= noise.mean(0)
+    rows = np.zeros_like(prior_mean)
+    for s, (precision, tau) in enumerate(zip(prior_precision, rating_precision, strict=True)):
+        own = np.flatnonzero(np.diag(precision))
+        own_precision = precision[np.ix_(own, own)].astype(np.float64)
+        x = items[s][:, own].astype(np.float64)
+        a = own_precision + x.T @ (tau[:, None] * x)
+        c = own_precision @ prior_mean[s, own] + x.T @ (tau * target[s])
+        lower = np.linalg.cholesky(a)
+        rows[s, own] = np.linalg.solve(a, c) + np.linalg.solve(lower.T, noise[s, own])
+    return rows
+
+
+def prior_of(
+    rated: Float[np.ndarray, "*samples items columns"], items: Int[np.ndarray, " n"]
+) -> Float64[np.ndarray, "*samples columns"]:
+    """What the features of a user who rated these items sum to; 0 where none adds anything.
+
+    Args:
+      rated: what each item adds, over √n; of no items where users are made of no such features.
       items: the n that the user rated.
     """
-    total = rated[items].astype(np.float64).sum(0)
+    adding = items if rated.shape[-2] else items[:0]
+    total = rated[..., adding, :].astype(np.float64).sum(-2)
     return total / np.sqrt(max(len(items), 1))
 
 
@@ -136,7 +174,7 @@ def with_given(fit: Fit, problem: Problem, spec: Spec) -> Fit:
     user, item = map(np.array, fit.factors)
     rank = int(fit.lane.hparams.rank)
     item_bias = item[:, -1] if spec.bias else np.zeros(len(item), item.dtype)
-    rated = np.zeros_like(item) if fit.rated is None else fit.rated
+    rated = item[:0] if fit.rated is None else fit.rated
     of_row = [*range(rank), -2] if spec.bias else [*range(rank)]
     by_user = np.argsort(given.user, kind="stable")
     new, first = np.unique(given.user[by_user], return_index=True)

@@ -82,6 +82,8 @@ class Outcome(NamedTuple):
         varied = [key for key in values if len(values[key]) > 1]
         chosen = " ".join(f"{key}={self.chosen.hparams[key]}" for key in varied)
         best = f"best of {len(self.settings)} settings: {chosen}" if varied else "one setting"
+        if self.pooled:
+            best = f"{len(self.tested_settings)} settings pooled"
         errors = [f"{label(self.chosen_by)} {self.chosen.criterion:.5f}"]
         metric, *_ = METRICS
         tested = [of_fit[f"test_{metric}"] for of_fit in self.test if of_fit]
@@ -101,6 +103,17 @@ class Outcome(NamedTuple):
         if self.pooled:
             return [setting for setting in self.settings if setting.alive] or self.settings[:1]
         return self.own or [self.chosen]
+
+    @property
+    def in_common(self) -> dict[str, float]:
+        """The hyperparameters that the tested settings have in common, by name."""
+        of_each = [setting.hparams.items() for setting in self.tested_settings]
+        return dict(pair for pair in of_each[0] if all(pair in pairs for pairs in of_each))
+
+    @property
+    def best_is(self) -> str:
+        """What the best setting is, in a word: of those that are pooled none is chosen."""
+        return "best" if self.pooled else "chosen"
 
     @property
     def chosen_fits(self) -> list[Fit]:

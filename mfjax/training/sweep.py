@@ -7,7 +7,7 @@ from functools import cached_property
 import jax
 import numpy as np
 
-from mfjax.averages import factors_of
+from mfjax.averages import factors_of, finished
 from mfjax.errors import InputError
 from mfjax.losses import link_of, refuse_ratings, require_squared
 from mfjax.memory import refuse_beyond_memory
@@ -155,7 +155,8 @@ class Sweep:
         averages = None
         factors = Factors(*run.best)
         if (averages_of := self._method.averages) is not None:
-            averages = averages_of(run.state)
+            rank = int(lane.hparams.rank)
+            averages = finished(averages_of(run.state), rank, self.plan.spec)
             factors = factors_of(averages, self.plan.spec)
         return Fit(
             lane=lane,
@@ -225,8 +226,8 @@ class Sweep:
         given = [len(problem.given.value) for problem in self.plan.problems.values()]
         if self._method.averages is not None and any(given):
             raise InputError(
-                f"a method that samples folds no new users in, and {max(given):,} ratings are of "
-                "such: take another split than split=users, or method=als"
+                f"a method that samples is not tested on new users, and {max(given):,} ratings "
+                "fold such in: take another split than split=users, or method=als"
             )
 
     def _refuse_beyond_memory(self, lanes: Sequence[Lane]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from mfjax.bags import BAGS
 from mfjax.checks.joint import Case, joint_distribution
 from mfjax.errors import InputError
 from mfjax.kernels import KERNELS
@@ -16,7 +17,7 @@ from mfjax.kernels.kernel import Prior
 from mfjax.methods.draws import bartlett_shapes, gamma, wishart
 from mfjax.methods.gibbs import FREEDOMS, draw_freedom, gibbs
 from mfjax.objective import lane_terms, pin
-from mfjax.types import Factors, Hparams, Ratings, Spec, Tiling
+from mfjax.types import Factors, Hparams, Kept, Ratings, Sides, Spec, Tiling
 
 NUM_USERS, NUM_ITEMS, RANK = 9, 7, 3
 
@@ -142,26 +143,35 @@ def test_sweeps_and_new_ratings_have_the_joint_distribution():
     assert {name: z for name, z in apart.items() if abs(z) > 5} == {}
 
 
-def test_the_averages_are_those_of_the_samples():
+def test_the_averages_and_what_is_kept_are_those_of_the_samples():
     rng = np.random.default_rng(3)
     ratings = some_ratings(rng)
     spec = Spec(NUM_USERS, NUM_ITEMS, RANK, dtype="float64", tiling=Tiling(8, 64, 8))
-    method = gibbs(spec, kernel=KERNELS["xla"](spec), burn_in=2, thinning=2, samples=3)
+    bags = Sides((BAGS["popularity"], BAGS["rated"]), ())
+    kernel = KERNELS["xla"](spec)
+    method = gibbs(spec, kernel=kernel, bags=bags, burn_in=2, thinning=2, samples=3)
     layout = jax.device_put(method.prepare(ratings))
     hparams = Hparams.of("float64", rank=RANK, fold=0)
     state = method.init(jax.random.key(0), layout, hparams)
     step = jax.jit(method.step)
     centre = float(lane_terms(layout.sums, hparams, spec).centre)
-    predictions = []
+    predictions, kept = [], []
     for epoch in range(8):
         state, _ = step(state, layout, hparams, epoch)
         user, item = state.factors
         predictions.append((user[ratings.user] * item[ratings.item]).sum(-1) + centre)
+        chain = state.optimizer
+        users, items = chain.sides
+        of_rated = users.embeddings[:NUM_ITEMS]  # and then that of the popularity
+        of_ratings = chain.precision * items.of_row
+        kept.append(Kept(user, item, users.mean, users.precision, of_rated, of_ratings))
     averages = method.averages(state)
     counted = np.stack(predictions[2:])
     assert averages.num_samples == 6
     np.testing.assert_allclose(averages.mean, counted.mean(0), rtol=1e-12)
     np.testing.assert_allclose(averages.squares, 6 * counted.var(0), rtol=1e-10)
+    expected = Kept(*map(np.stack, zip(*kept[3::2], strict=True)))
+    jax.tree.map(np.testing.assert_array_equal, averages.samples, expected)
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,7 @@ def test_a_new_user_is_solved_given_the_bag_of_what_the_user_rated(fitted, tmp_p
     again = mfjax.load(tmp_path).fold_in(990, by_ids)
     new = again.user_factors[-1]
     np.testing.assert_allclose(new, folded.factors.user[-1, :3], rtol=1e-12)
-    none = {"rated_factors": model.rated_factors[:0], "rated_bias": model.rated_bias[:0]}
-    alone = replace(model, **none).fold_in(990, by_ids)
+    alone = replace(model, prior_rated=model.prior_rated[:, :0]).fold_in(990, by_ids)
     assert np.abs(new - alone.user_factors[-1]).max() > 1e-3
 
 
@@ -165,7 +164,7 @@ def test_the_row_of_a_user_is_the_minimum_around_what_its_features_sum_to(fitted
     fit, dataset, problem, spec = fitted
     model = mfjax.Model.of(fit, dataset, problem, spec)
     rated, values = np.array([0, 2, 5]), np.array([4.0, 2.0, 5.0])
-    table = np.column_stack([model.rated_factors, model.rated_bias])
+    (table,) = model.prior_rated
     prior = prior_of(table, rated)
     np.testing.assert_allclose(prior, table[rated].sum(0) / np.sqrt(3))
     of = minimised(fit.lane.hparams, problem.ratings, spec)

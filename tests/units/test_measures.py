@@ -101,6 +101,23 @@ def test_the_baselines_of_one_split_are_one_however_many_seeds_visit_it():
     assert CORRECTED not in said["protocol"]
 
 
+def test_a_pooled_run_says_of_how_many_chains_a_split():
+    axes = ("sweep.reg=[0.05,0.1]", "sweep.init_seed=[0,1]", "sweep.split_seed=[0,1,2]")
+    chosen = [
+        fit_at(1.0, split_seed=split, init_seed=start, reg=reg)
+        for split in range(3)
+        for start in range(2)
+        for reg in (0.05, 0.1)
+    ]
+    final = [fit_at(1.0, split_seed=seed, fold=NO_FOLD) for seed in range(3)]
+    outcome = outcome_of(chosen, final)._replace(pooled=True)
+    of_all = experiment(*SMALL, *axes)
+    mean = ", refitted on training and validation ratings, tested the mean of the samples of 4"
+    assert f"{mean} chains a split" in measure(of_all, outcome)["protocol"]
+    assert remarks(of_all, outcome) == []
+    assert remarks(of_all, outcome._replace(pooled=False)) != []
+
+
 # what is tested
 
 

@@ -183,6 +183,17 @@ def test_the_other_settings_lie_behind_what_chooses_alone():
         assert "other settings" not in [one.get_label() for one in axes.lines]
 
 
+def test_of_settings_that_are_pooled_none_is_said_to_be_chosen():
+    axes = {"learning_rate": RATES, "reg": REGS}
+    pooled = outcome(*swept(lambda rate, reg: rate + reg, axes))._replace(pooled=True)
+    curves = drawn(plots.learning_curves(pooled))
+    assert curves.get_suptitle().startswith("Learning curves of the best setting")
+    assert curves.axes[0].get_title() == "validation RMSE"
+    assert "best setting" in [one.get_label() for one in curves.axes[0].lines]
+    title = drawn(plots.heat_map(pooled, AXES)).get_suptitle()
+    assert title.startswith("Mean validation RMSE by") and title.endswith("the best setting")
+
+
 def test_the_mean_ends_where_the_first_fit_stopped_and_the_band_goes_on():
     axes = plots.learning_curves(OUTCOMES["stopped apart"]).axes[0]
     _, y = line(axes, "chosen setting")

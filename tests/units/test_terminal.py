@@ -143,7 +143,8 @@ def measured(*missing):
 
 
 def test_the_metrics_say_which_are_of_the_validation_fit_and_which_of_the_refit():
-    table = metrics_table(measured(), refitted=True)
+    table = metrics_table(measured(), outcome_of(refitted=True))
+    assert table.title == "The chosen setting"
     assert [row[:2] for row in table.rows] == [
         ["validation fit", "validation RMSE"],
         ["", "validation MAE"],
@@ -158,7 +159,8 @@ def test_the_metrics_say_which_are_of_the_validation_fit_and_which_of_the_refit(
 
 
 def test_without_a_refit_all_metrics_are_of_one_fit():
-    table = metrics_table(measured("validation_rmse", "validation_mae"), refitted=False)
+    missing = ("validation_rmse", "validation_mae")
+    table = metrics_table(measured(*missing), outcome_of(refitted=False))
     assert [row[:2] for row in table.rows] == [
         ["fit", "training RMSE"],
         ["", "training MAE"],
@@ -167,6 +169,18 @@ def test_without_a_refit_all_metrics_are_of_one_fit():
         ["", "test R²"],
         ["", "test RMSE a user"],
     ]
+
+
+def test_nothing_says_that_one_of_the_pooled_settings_was_chosen():
+    outcome = outcome_of(refitted=True)._replace(pooled=True)
+    assert repr(outcome).startswith("Outcome(2 settings pooled, validation RMSE")
+    settings = settings_table(outcome, ["reg"])
+    assert settings.title == "2 settings, pooled, by mean validation RMSE"
+    table = metrics_table(measured(), outcome)
+    assert table.title == "The pooled settings"
+    assert [row[0] for row in table.rows if row[0]] == ["chains apart", "pooled chains"]
+    assert "reg" not in outcome.in_common
+    assert outcome.in_common.keys() | {"reg"} == outcome.chosen.hparams.keys()
 
 
 def test_baselines_have_a_table_of_their_own_where_there_is_a_test():
@@ -449,10 +463,12 @@ def test_a_model_is_one_line():
         link=np.array("identity"),
         seen_starts=np.zeros(1001, np.int64),
         seen_items=np.zeros(0, np.int32),
-        rated_factors=np.zeros((0, 3)),
-        rated_bias=np.zeros(0),
         user_bias_samples=np.zeros((1000, 0)),
         item_bias_samples=np.zeros((4, 0)),
+        prior_mean=np.zeros((0, 4)),
+        prior_precision=np.zeros((0, 4, 4)),
+        rating_precision=np.zeros((0, 4)),
+        prior_rated=np.zeros((1, 0, 4)),
         titles=np.zeros(0, "U1"),
     )
     assert repr(model) == "Model(1,000 users × 4 items, rank 3, predictions from 0.5 to 5)"

@@ -203,7 +203,7 @@ def summarise(cfg: DictConfig, experiment: Experiment, outcome: Outcome) -> dict
     return {
         "experiment": experiment_name(),
         "status": "finished" if chosen.alive else "diverged",
-        "chosen": _without(idle(cfg), chosen.hparams),
+        "chosen": _without(idle(cfg), outcome.in_common),
         "final_loss": float(np.mean([fit.history["loss"][-1] for fit in outcome.final])),
         "chosen_by": f"mean {outcome.chosen_by}",
         "conventions": experiment.conventions,
@@ -352,7 +352,7 @@ def show(trained: Trained, results: Mapping[str, Any], folder: Path) -> None:
     if not outcome.chosen.alive:
         raise InputError(f"{results['reason']}\nhistory and lanes: {folder}")
     terminal.show(tables.settings_table(outcome, list(experiment.axes)))
-    terminal.show(tables.metrics_table(results["metrics"], outcome.refitted))
+    terminal.show(tables.metrics_table(results["metrics"], outcome))
     if tests_table := tables.tests_table(results["tests"]):
         terminal.show(tests_table)
     if baselines_table := tables.baselines_table(results["baselines"]):
@@ -361,7 +361,7 @@ def show(trained: Trained, results: Mapping[str, Any], folder: Path) -> None:
         terminal.say(of_samples_in_words(samples))
     if outcome.pooled:
         terminal.say(
-            f"Chosen: none; the samples of all {len(outcome.settings)} settings are pooled"
+            f"Chosen: none; pooled are the samples of {tables.in_words(outcome.tested_settings)}"
         )
     elif outcome.own:
         terminal.say("Chosen: by each split its own setting, in results.json under tests")
@@ -376,7 +376,7 @@ def show(trained: Trained, results: Mapping[str, Any], folder: Path) -> None:
 
 def of_samples_in_words(samples: Mapping[str, float]) -> str:
     """How many samples a mean is over, how its chains mix, and what its intervals hold."""
-    mixing = "one chain"
+    mixing = "one chain a setting"
     if np.isfinite(samples["r_hat"]):
         mixing = f"R̂ at most {samples['r_hat']:.2f}, {samples['effective']:.0f} effective at least"
     covered = f"intervals of {samples['covered']:.0%} hold {samples['coverage']:.1%} of the test"

@@ -30,7 +30,7 @@ FEW_EPOCHS = 25  # are marked one by one
 
 @styled()
 def learning_curves(outcome: Outcome) -> Figure:
-    """The curves of the chosen setting by epoch, each in a panel of its own scale.
+    """The curves of the best setting by epoch, each in a panel of its own scale.
 
     The metric that chose on the validation ratings, where any are held out, with the other
     settings in grey; the same metric on the training ratings; and the objective.
@@ -45,10 +45,11 @@ def learning_curves(outcome: Outcome) -> Figure:
     validated = _is_validated(outcome)
     columns = _columns(outcome, validated=validated)
     names = [_name(column) for column in columns]
-    names[0] += " (chooses)"
+    if not outcome.pooled:
+        names[0] += " (chooses)"
     figure, row = _by_epoch(_title(outcome), columns, names)
     _draw_others(row[0], outcome)
-    style = {"color": BLUE, "label": "chosen setting"}
+    style = {"color": BLUE, "label": f"{outcome.best_is} setting"}
     for axes, column in zip(row, columns, strict=True):
         _fit_scale(axes, column, _draw_curve(axes, fits, column, style))
         if validated:
@@ -59,7 +60,7 @@ def learning_curves(outcome: Outcome) -> Figure:
 
 @styled()
 def side_by_side(curves: Mapping[str, Outcome]) -> Figure:
-    """The curves by epoch of each outcome's chosen setting: as `learning_curves`, of all at once.
+    """The curves by epoch of each outcome's best setting: as `learning_curves`, of all at once.
 
     Args:
       curves: outcomes by what to call them; the metric is the one that chose in the first.
@@ -139,7 +140,7 @@ def _title(outcome: Outcome) -> str:
         if any(setting.hparams[key] != value for setting in others)
     ]
     values = f": {', '.join(swept)}" if swept else ""
-    return f"Learning curves of the chosen setting{values}\n{_over(chosen.fits)}"
+    return f"Learning curves of the {outcome.best_is} setting{values}\n{_over(chosen.fits)}"
 
 
 def _over(fits: Sequence[Fit]) -> str:
@@ -209,7 +210,7 @@ def _draw_each(axes: Axes, curves: Mapping[str, Outcome], column: str) -> Values
 
 
 def _draw_others(axes: Axes, outcome: Outcome) -> None:
-    """The mean curve of every setting that was not chosen, in grey."""
+    """The mean curve of every other setting, in grey."""
     style = {"color": "0.75", "linewidth": THIN, "zorder": 1, "label": "other settings"}
     for setting in outcome.settings[1:]:
         epochs, values = _series(setting.fits, outcome.chosen_by)

@@ -135,7 +135,8 @@ def _tick(value: float | str) -> str:
 
 def _grid_title(land: Landscape) -> str:
     x, y, *others = land.keys
-    what = f"Mean {land.label}" if land.kind is SETTING else capitalized(land.label)
+    is_mean = land.kind.name == SETTING.name
+    what = f"Mean {land.label}" if is_mean else capitalized(land.label)
     at_best = f"each at its best {', '.join(others)}" if others else ""
     return _title(f"{what} by {x} and {y}", at_best, _outlined(land))
 

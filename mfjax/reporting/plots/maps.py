@@ -47,7 +47,8 @@ def heat_map(
         return _profile(outcome, keys[0], named)
     points = [Scored(s.hparams, s.score) for s in outcome.settings]
     metric = metric_of(outcome.chosen_by)
-    return draw_landscape(Landscape(points, keys, metric, named, SETTING))
+    kind = SETTING._replace(best=outcome.best_is)
+    return draw_landscape(Landscape(points, keys, metric, named, kind))
 
 
 def _words(outcome: Outcome) -> str:
