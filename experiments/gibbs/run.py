@@ -23,16 +23,16 @@ CASES = [
 def main() -> None:
     """Run the joint-distribution test of every case, and write its statistics."""
     parser = argparse.ArgumentParser(
-        description="Draw parameters and ratings in two ways, and compare what came of them."
+        description="Sweep draws of parameters and ratings, which must keep their distribution."
     )
     add = parser.add_argument
-    add("--steps", type=int, default=60_000, help="sweeps, and draws from the prior")
+    add("--chains", type=int, default=20_000, help="draws from the model, each swept")
     add("--output", type=Path, default=FOLDER, help="folder of the results")
     arguments = parser.parse_args()
     jax.config.update("jax_enable_x64", True)
     rows = []
     for case in CASES:
-        apart = joint_distribution(case, arguments.steps)
+        apart = joint_distribution(case, arguments.chains)
         rows.append({**case._asdict(), **apart})
         say(f"{case}: at most {max(map(abs, apart.values())):.2f}")
     arguments.output.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,6 @@
-"""Whether a sampler's sweeps are of its model: two ways to draw parameters and ratings together."""
+"""Whether a sampler's sweeps are of its model: what they do to draws of parameters and ratings."""
 
-from functools import partial
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,13 +10,27 @@ from jaxtyping import Array, Float
 
 from mfjax.bags import BAGS
 from mfjax.kernels import KERNELS
-from mfjax.methods.gibbs import BETA, FREEDOMS, Chain, gibbs
-from mfjax.types import Hparams, Ratings, Sides, Spec, State
+from mfjax.kernels.kernel import ITEM, USER
+from mfjax.methods.gibbs import BETA, FREEDOMS, Chain, Population, gibbs
+from mfjax.types import Factors, Hparams, Ratings, Sides, Spec, State
 
-BATCHES = 50  # of the sweeps, whose means are taken as independent
-LEFT_OUT = 20  # a share of 1/20 of the sweeps, the first, is
+BATCH = 1_000  # chains at once
 
-Drawn = tuple[Any, ...]  # operands of `statistics`, in their order
+
+class Side(NamedTuple):
+    """What is drawn of one side: its Population, and its rows `[rows, columns]` of x."""
+
+    population: Population
+    rows: Float[Array, "rows columns"]
+
+
+class Drawn(NamedTuple):
+    """All that is drawn: both sides, τ and the ratings."""
+
+    user: Side
+    item: Side
+    precision: Float[Array, ""]
+    values: Float[Array, " n"]
 
 
 class Case(NamedTuple):
@@ -45,37 +59,42 @@ class Case(NamedTuple):
         return user, item
 
 
-def joint_distribution(case: Case, steps: int, seed: int = 0) -> dict[str, float]:
-    """How many standard errors the two ways to draw are apart, statistic by statistic.
+def joint_distribution(case: Case, chains: int, sweeps: int = 5, seed: int = 0) -> dict[str, float]:
+    """By how many standard errors sweeps move what is of the joint distribution already.
 
-    One draws all that the model has from its prior, and ratings given that; the other sweeps given
-    the ratings, and draws ratings given what the sweep came to. Both are of one distribution where
-    every conditional is right.
+    Each chain begins at parameters and ratings drawn from the model. A sweep given the ratings,
+    and ratings drawn anew given what it came to, leave their distribution as it is where every
+    conditional is right; and the chains are independent, so that the standard errors are exact.
 
     Source: Geweke, "Getting It Right: Joint Distribution Tests of Posterior Simulators", 2004,
-    section 3.
+    section 3; from exact draws after Gandy and Scott, "Unit Testing for MCMC and other Monte Carlo
+    Methods", 2020, section 3.
 
     Args:
       case: the problem.
-      steps: sweeps, and draws from the prior.
+      chains: so many, in whole batches of `BATCH`.
+      sweeps: of each.
       seed: of all that is drawn.
 
     Returns:
-      By statistic, about standard normal where the sampler is right.
+      By statistic, about standard normal where the sampler is right; 0 of what is not drawn.
     """
     rng = np.random.default_rng(seed)
-    of_prior = [prior_draw(case, rng) for _ in range(steps)]
-    columns = [np.stack(column) for column in zip(*of_prior, strict=True)]
-    exact = np.asarray(jax.jit(jax.vmap(statistics))(*columns))
-    swept = np.asarray(sweeps(case, steps, seed))[steps // LEFT_OUT :]
-    whole = len(swept) // BATCHES * BATCHES
-    batches = swept[:whole].reshape(BATCHES, -1, swept.shape[1]).mean(1)
-    error = np.sqrt(batches.var(0, ddof=1) / BATCHES + exact.var(0) / steps)
-    apart = (batches.mean(0) - exact.mean(0)) / np.where(error > 0, error, 1)
+    advance = jax.jit(jax.vmap(swept(case, sweeps)))
+    measure = jax.jit(jax.vmap(statistics))
+    gaps = []
+    for first in range(0, chains, BATCH):
+        drawn = [prior_draw(case, rng) for _ in range(BATCH)]
+        before = jax.tree.map(lambda *leaves: np.stack(leaves), *drawn)
+        after = advance(seed + first + np.arange(BATCH), before)
+        gaps.append(np.asarray(measure(after)) - np.asarray(measure(before)))
+    gap = np.concatenate(gaps)
+    error = gap.std(0, ddof=1) / np.sqrt(len(gap))
+    apart = gap.mean(0) / np.where(error > 0, error, 1)
     return dict(zip(NAMES, apart.tolist(), strict=True))
 
 
-NAMES = (
+OF_A_SIDE = (
     "mean",
     "mean squared",
     "log determinant of the precision",
@@ -83,51 +102,60 @@ NAMES = (
     "biases",
     "embeddings squared",
     "log ridge",
-    "log scatter of rows",
+    "log scatter",
     "log freedom of the scatter",
-    "log precision",
-    "ratings",
-    "ratings squared",
+)
+NAMES = (
+    *(f"{side}: {name}" for side in Sides._fields for name in OF_A_SIDE),
+    *("log precision", "ratings", "ratings squared"),
 )
 
 
-def statistics(mean, precision, rows, embeddings, ridge, of_row, freedom, tau, values) -> Array:
-    """Of the users, and of the ratings; bounded or logarithmic, so that all have variances."""
+def statistics(drawn: Drawn) -> Float[Array, " statistics"]:
+    """Of both sides, and of the ratings; bounded or logarithmic, so that all have variances."""
     return jnp.stack(
         [
-            jnp.tanh(mean).sum(),
-            jnp.tanh(mean[:-1] ** 2).sum(),
-            jnp.linalg.slogdet(precision)[1],
-            jnp.tanh(rows[:, :-1] ** 2).mean(),
-            jnp.tanh(rows[:, -1]).mean(),
-            jnp.tanh(embeddings**2).sum(),
-            jnp.log(ridge),
-            jnp.log(of_row).mean(),
-            jnp.log(freedom),
-            jnp.log(tau),
-            jnp.tanh(values).mean(),
-            jnp.tanh(values**2).mean(),
+            *_of_side(drawn.user),
+            *_of_side(drawn.item),
+            jnp.log(drawn.precision),
+            jnp.tanh(drawn.values).mean(),
+            jnp.tanh(drawn.values**2).mean(),
         ]
     )
+
+
+def _of_side(side: Side) -> list[Array]:
+    own, rows = side
+    embeddings = jnp.zeros(1) if own.embeddings is None else own.embeddings
+    return [
+        jnp.tanh(own.mean).sum(),
+        jnp.tanh(own.mean[:-1] ** 2).sum(),
+        jnp.linalg.slogdet(own.precision)[1],
+        jnp.tanh(rows[:, :-1] ** 2).mean(),
+        jnp.tanh(rows[:, -1]).mean(),
+        jnp.tanh(embeddings**2).sum(),
+        jnp.log(own.ridge),
+        jnp.log(own.of_row).mean(),
+        jnp.log(own.freedom),
+    ]
 
 
 # from the prior
 
 
 def prior_draw(case: Case, rng: np.random.Generator) -> Drawn:
-    """The operands of `statistics`."""
+    """Parameters and ratings from the model as it is stated."""
     user, item = case.pairs
-    users = _prior_side(case, 0, rng)
-    items = _prior_side(case, 1, rng)
-    tau = rng.exponential()
-    of_pairs = tau * users[5][user] * items[5][item]
-    own, other = users[2][user], items[2][item]
+    users, items = (_prior_side(case, side, rng) for side in (USER, ITEM))
+    precision = rng.exponential()
+    of_pairs = precision * users.population.of_row[user] * items.population.of_row[item]
+    own, other = users.rows[user], items.rows[item]
     center = (own[:, :-1] * other[:, :-1]).sum(1) + own[:, -1] + other[:, -1]
     values = center + rng.normal(size=len(center)) / np.sqrt(of_pairs)
-    return (*users, tau, values)
+    return Drawn(users, items, np.float64(precision), values)
 
 
-def _prior_side(case: Case, side: int, rng: np.random.Generator) -> Drawn:
+def _prior_side(case: Case, side: int, rng: np.random.Generator) -> Side:
     num_rows = (case.users, case.items)[side]
     num_features = (case.items, case.users)[side] if case.bags else 0
     columns = case.rank + 1
@@ -146,14 +174,22 @@ def _prior_side(case: Case, side: int, rng: np.random.Generator) -> Drawn:
     scatters = case.noise in ("both", ("user", "item")[side])
     freedom = (case.noise_freedom or rng.choice(FREEDOMS)) if scatters else 1.0
     of_row = rng.gamma(freedom / 2, 2 / freedom, num_rows) if scatters else np.ones(num_rows)
-    return mean, precision, rows, embeddings, ridge, of_row, freedom
+    population = Population(
+        mean=mean,
+        precision=precision,
+        of_row=of_row,
+        freedom=np.float64(freedom),
+        embeddings=embeddings if case.bags else None,
+        ridge=np.float64(ridge),
+    )
+    return Side(population, rows)
 
 
-# from sweeps
+# sweeps
 
 
-def sweeps(case: Case, steps: int, seed: int) -> Float[Array, "steps statistics"]:
-    """The statistics after each sweep and the ratings that are drawn given it."""
+def swept(case: Case, sweeps: int) -> Callable[[Any, Drawn], Drawn]:
+    """`(seed, drawn) -> drawn` after sweeps, and ratings drawn anew after each."""
     spec = Spec(case.users, case.items, case.rank, dtype="float64")
     bags = Sides((BAGS["rated"],), (BAGS["rated"],)) if case.bags else None
     kernel = KERNELS[case.kernel](spec)
@@ -163,10 +199,9 @@ def sweeps(case: Case, steps: int, seed: int) -> Float[Array, "steps statistics"
     places = Ratings.of(user, item, 1 + np.arange(len(user)), dtype="float64")
     layout = jax.device_put(method.prepare(places))
     sums = layout.sums._replace(item_sum=0 * layout.sums.item_sum)  # μ = 0 is the model's
-    hparams = Hparams.of("float64", rank=case.rank, fold=-2, init_seed=seed)
-    ratings_key = jax.random.key(seed + 1)
+    latent = [*range(case.rank)]
 
-    def rated(values: Float[Array, " n"]):
+    def rated(values: Float[Array, " n"]) -> Any:
         def filled(path, leaf):
             if not path or getattr(path[-1], "name", "") != "value":
                 return leaf
@@ -183,20 +218,36 @@ def sweeps(case: Case, steps: int, seed: int) -> Float[Array, "steps statistics"
         mean = (state.factors.user[user] * state.factors.item[item]).sum(-1)
         return mean + jax.random.normal(key, mean.shape, mean.dtype) / jnp.sqrt(of_pairs)
 
-    def advance(carry, step):
-        state, values = carry
-        state, _ = method.step(state, rated(values), hparams, step)
-        values = new_values(jax.random.fold_in(ratings_key, step), state)
-        chain: Chain = state.optimizer
-        own = chain.sides.user
-        ridge = own.ridge if case.bags else jnp.ones_like(own.ridge)
-        rows = state.factors.user[:, :-1]
-        embeddings = jnp.zeros(0) if own.embeddings is None else own.embeddings
-        freedom = own.freedom if case.noise in ("user", "both") else jnp.ones_like(own.freedom)
-        drawn = (own.mean, own.precision, rows, embeddings, ridge, own.of_row, freedom)
-        return (state, values), statistics(*drawn, chain.precision, values)
+    def state_of(drawn: Drawn, hparams: Hparams) -> State:
+        start = method.init(jax.random.key(0), layout, hparams)
+        tables = [
+            table.at[:, np.array([*latent, case.rank + n])].set(side.rows)
+            for n, (side, table) in enumerate(zip(drawn[:2], start.factors, strict=True))
+        ]
+        sides = Sides(drawn.user.population, drawn.item.population)
+        chain = start.optimizer._replace(sides=sides, precision=drawn.precision)
+        return State(Factors(*tables), chain)
 
-    state = method.init(jax.random.key(seed), layout._replace(sums=sums), hparams)
-    first = (state, jnp.zeros(len(user)))
-    _, seen = jax.jit(partial(jax.lax.scan, advance))(first, jnp.arange(steps))
-    return seen
+    def drawn_of(state: State, values: Float[Array, " n"]) -> Drawn:
+        chain: Chain = state.optimizer
+        sides = [
+            Side(population, table[:, np.array([*latent, case.rank + n])])
+            for n, (population, table) in enumerate(zip(chain.sides, state.factors, strict=True))
+        ]
+        return Drawn(sides[0], sides[1], chain.precision, values)
+
+    def advance(seed: Any, drawn: Drawn) -> Drawn:
+        hparams = Hparams.of("float64", rank=case.rank, fold=-2)._replace(init_seed=seed)
+        ratings_key = jax.random.fold_in(jax.random.key(seed), sweeps)
+
+        def sweep(carry, step):
+            state, values = carry
+            state, _ = method.step(state, rated(values), hparams, step)
+            values = new_values(jax.random.fold_in(ratings_key, step), state)
+            return (state, values), None
+
+        first = (state_of(drawn, hparams), drawn.values)
+        (state, values), _ = jax.lax.scan(sweep, first, jnp.arange(sweeps))
+        return drawn_of(state, values)
+
+    return advance
