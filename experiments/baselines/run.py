@@ -4,7 +4,6 @@ README.md says what came out.
 """
 
 import argparse
-import csv
 import json
 import os
 import shutil
@@ -13,12 +12,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
+from results import FOLDER, RUNGS_TABLE, draw, known
 
 from mfjax.reporting.files import write_csv
-from mfjax.reporting.style import BLUE, styled
 
-FOLDER = Path(__file__).parent
 RUNGS = (
     "bias_only",
     "mf_sgd",
@@ -54,8 +51,8 @@ def main() -> None:
     add("--output", type=Path, default=FOLDER, help="folder of the results")
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    path = arguments.output / "results.csv"
-    rows = known(path)
+    path = arguments.output / RUNGS_TABLE
+    rows = known(path, "protocol", "rung")
     for protocol in arguments.protocols:
         for rung in arguments.rungs:
             words = [*PROTOCOLS[protocol]]
@@ -69,15 +66,7 @@ def main() -> None:
             }
             places = [(one, name) for one in PROTOCOLS for name in RUNGS]
             write_csv(path, [rows[place] for place in places if place in rows])
-    draw([row for row in rows.values() if row["protocol"] == "u1-u5"], arguments.output)
-
-
-def known(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
-    """The rows of before, by protocol and rung."""
-    if not path.exists():
-        return {}
-    with path.open() as file:
-        return {(row["protocol"], row["rung"]): row for row in csv.DictReader(file)}
+    draw(arguments.output)
 
 
 def trained(folder: Path, rung: str, words: list[str]) -> dict[str, Any]:
@@ -99,28 +88,6 @@ def trained(folder: Path, rung: str, words: list[str]) -> dict[str, Any]:
         "coverage": samples.get("coverage"),
         "r_hat": samples.get("r_hat"),
     }
-
-
-def draw(rows: list[dict[str, Any]], folder: Path) -> None:
-    """RMSE by the seconds of the whole command, a point a rung."""
-    if not rows:
-        return
-    with styled():
-        figure = Figure(figsize=(6, 4), layout="constrained")
-        axes = figure.subplots()
-        points = {row["rung"]: (float(row["seconds"]), float(row["rmse"])) for row in rows}
-        for rung, (seconds, rmse) in points.items():
-            is_near = any(
-                seconds < x < 1.6 * seconds and abs(y - rmse) < 0.003 for x, y in points.values()
-            )
-            label = {"xytext": (-4, 3), "ha": "right"} if is_near else {"xytext": (4, 3)}
-            axes.scatter(seconds, rmse, color=BLUE, s=18)
-            axes.annotate(rung, (seconds, rmse), textcoords="offset points", size=8, **label)
-        axes.set(
-            xscale="log", xlabel="seconds of the command, search and all folds", ylabel="test RMSE"
-        )
-        for kind in ("png", "pdf"):
-            figure.savefig(folder / f"baselines.{kind}")
 
 
 if __name__ == "__main__":

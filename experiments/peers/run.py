@@ -4,10 +4,6 @@ README.md says what is compared, and how.
 """
 
 import argparse
-import json
-import os
-import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,28 +11,11 @@ from typing import Any, NamedTuple
 import environments
 import numpy as np
 import report
-from environments import CONTESTANTS, OURS, NotInstalled
+from environments import OURS, NotInstalled
+from processes import Contestant, peer, run, write_ratings
 
 import mfjax
 from mfjax.reporting.course import say, waiting
-
-TIMEOUT = 1200  # seconds a process
-LIBMF_TIMEOUT = 120  # it takes seconds, and now and then its threads wait for each other for ever
-TRIES = 3
-PERSONAL = (  # settings of one machine's BLAS, which no peer is to inherit
-    "OPENBLAS_CORETYPE",
-    "OPENBLAS_L2_SIZE",
-)
-
-
-class Contestant(NamedTuple):
-    """One side of a comparison: its name in the tables, script, environment and options."""
-
-    name: str
-    script: str
-    environment: str
-    options: tuple[str, ...] = ()
-    timeout: int = TIMEOUT
 
 
 class Case(NamedTuple):
@@ -65,11 +44,6 @@ class Job(NamedTuple):
 
 def ours(name: str, *options: str) -> Contestant:
     return Contestant(f"mfjax {name}", "mfjax_", OURS, options)
-
-
-def peer(name: str, package: str, environment: str | None = None) -> Contestant:
-    timeout = LIBMF_TIMEOUT if package == "libmf" else TIMEOUT
-    return Contestant(name, f"{package}_", environment or package, timeout=timeout)
 
 
 BOTH = ("100k", "1M")
@@ -229,13 +203,8 @@ def write_data(name: str, folder: Path) -> Path:
         users, items, ratings = SHAPES[name]
         dataset = mfjax.SOURCES["synthetic"](num_users=users, num_items=items, num_ratings=ratings)
     split = mfjax.SPLITS["random"](dataset, 0, validation=0.0, test=0.1)
-    arrays = {}
-    for part, rows in {"train": split.test < 0, "test": split.test == 0}.items():
-        arrays[f"{part}_user"] = dataset.user[rows]
-        arrays[f"{part}_item"] = dataset.item[rows]
-        arrays[f"{part}_value"] = dataset.value[rows].astype(np.float32)
     path = folder / f"{name}.npz"
-    np.savez(path, **arrays)
+    write_ratings(path, dataset, split.test < 0, split.test == 0)
     return path
 
 
@@ -258,56 +227,6 @@ def rounds(
                     result = run(contestant, python, [*words, *contestant.options, *options])
                 say(*row.values(), result.get("seconds") or result["note"])
                 yield row | result
-
-
-def run(
-    contestant: Contestant, python: Path | NotInstalled, arguments: list[str]
-) -> dict[str, Any]:
-    """The result of one process, or a note that says why there is none."""
-    if isinstance(python, NotInstalled):
-        return {"note": str(python)}
-    script = CONTESTANTS / f"{contestant.script}.py"
-    _, data, *_ = arguments
-    compiled = Path(data).parent / "compiled"
-    for number in range(1, TRIES + 1):
-        try:
-            words = [str(python), str(script), *arguments]
-            code, output, errors = process(words, contestant.timeout, compiled)
-        except subprocess.TimeoutExpired:
-            continue
-        if code:
-            lines = errors.strip().splitlines() or [f"exit status {code}"]
-            return {"note": lines[-1][:200]}
-        result = json.loads(output.strip().splitlines()[-1])
-        again = f"hung {number - 1} times and was run again" if number > 1 else ""
-        return result | {"note": "; ".join(filter(None, (result["note"], again)))}
-    return {"note": f"not finished after {contestant.timeout} s, {TRIES} times"}
-
-
-def process(words: list[str], timeout: int, compiled: Path) -> tuple[int, str, str]:
-    """(exit status, output, errors) of one process.
-
-    Where it does not end by itself, it is ended with its children.
-    """
-    variables = {key: value for key, value in os.environ.items() if key not in PERSONAL}
-    variables["MFJAX_PEERS_CACHE"] = str(compiled)
-    child = subprocess.Popen(
-        words,
-        env=variables,
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with child:
-        try:
-            output, errors = child.communicate(timeout=timeout)
-        except BaseException:
-            if hasattr(os, "killpg"):
-                os.killpg(child.pid, signal.SIGKILL)
-            child.kill()
-            raise
-        return child.returncode, output, errors
 
 
 def write_report(

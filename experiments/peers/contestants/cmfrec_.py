@@ -1,16 +1,33 @@
 """cmfrec: explicit-feedback ALS with biases."""
 
+from typing import Any
+
 import numpy as np
 from cmfrec import CMF
-from common import BIAS_REG, ROW_REGS, THREADS, Task, best_curve, main, seconds_an_epoch
+from common import (
+    BIAS_REG,
+    ROW_REGS,
+    THREADS,
+    Data,
+    Task,
+    best_curve,
+    best_on_folds,
+    main,
+    seconds_an_epoch,
+)
 from scipy.sparse import coo_matrix
+
+
+def matrix(data: Data) -> coo_matrix:
+    """The training ratings."""
+    cells = (data.user, data.item)
+    return coo_matrix((data.value, cells), (data.num_users, data.num_items))
 
 
 def als(task: Task) -> dict:
     """One sweep, from the difference of fits of two lengths."""
     data = task.data
-    cells = (data.user, data.item)
-    matrix = coo_matrix((data.value, cells), (data.num_users, data.num_items))
+    train = matrix(data)
 
     def fit(sweeps: int, reg: float = ROW_REGS[1]) -> CMF:
         biases = [BIAS_REG, BIAS_REG]
@@ -27,7 +44,7 @@ def als(task: Task) -> dict:
             precompute_for_predictions=False,
             verbose=False,
         )
-        return model.fit(matrix)
+        return model.fit(train)
 
     def curve(reg: float) -> dict[int, float]:
         return {n: error(fit(n, reg)) for n in task.sweeps}
@@ -40,4 +57,15 @@ def als(task: Task) -> dict:
     return result | best_curve(curve, ROW_REGS, task)
 
 
-main({"als": als})
+def folds(task: Task) -> dict:
+    """The folds of a data set, a thread a fit."""
+
+    def error(data: Data, choice: dict[str, Any]) -> float:
+        model = CMF(k=task.rank, nthreads=1, random_state=0, **choice)
+        model.fit(matrix(data))
+        return data.rmse(model.predict(data.test_user, data.test_item))
+
+    return best_on_folds(task, error)
+
+
+main({"als": als, "folds": folds})

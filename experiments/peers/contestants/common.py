@@ -3,12 +3,14 @@
 Needs NumPy alone.
 """
 
+import itertools
 import json
 import multiprocessing
 import platform
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,11 +52,15 @@ class Data(NamedTuple):
 
 
 class Task(NamedTuple):
-    """One call of a contestant: the data, the rank and its options."""
+    """One call of a contestant: where the data are, the rank and its options."""
 
-    data: Data
+    path: str
     rank: int
     options: dict[str, str]
+
+    @property
+    def data(self) -> Data:
+        return load(self.path)
 
     @property
     def quick(self) -> bool:
@@ -82,16 +88,17 @@ def main(jobs: dict[str, Callable[[Task], dict[str, Any]]]) -> None:
     """
     job, path, rank, *options = sys.argv[1:]
     chosen = dict(option.split("=", 1) for option in options)
-    task = Task(load(path), int(rank), chosen)
-    processes = THREADS if job == "sweep" else 0
+    task = Task(path, int(rank), chosen)
+    processes = THREADS if job in ("sweep", "folds") else 0
     result = {"seconds": None, "setup_seconds": None, "rmse": None, "note": ""}
     result |= jobs[job](task)
     result["peak_mb"] = peak_mb(processes)
     print(json.dumps(result), flush=True)
 
 
+@cache
 def load(path: str) -> Data:
-    """The data file that `run.py` wrote."""
+    """A data file that `run.py` wrote."""
     with np.load(path) as file:
         columns = {name: file[name] for name in file.files}
 
@@ -245,7 +252,7 @@ def settings(
     return grid[::8] if quick else grid
 
 
-def pooled(fit: Callable[[Setting], float], grid: Sequence[Setting]) -> list[float]:
+def pooled(fit: Callable[[Any], float], grid: Sequence[Any]) -> list[float]:
     """The test error of every setting, over 2 processes.
 
     They inherit the data of this one (where the system can fork).
@@ -256,10 +263,10 @@ def pooled(fit: Callable[[Setting], float], grid: Sequence[Setting]) -> list[flo
 
 
 class _Inherited:
-    fit: Callable[[Setting], float]
+    fit: Callable[[Any], float]
 
 
-def _fit_inherited(setting: Setting) -> float:
+def _fit_inherited(setting: Any) -> float:
     return _Inherited.fit(setting)
 
 
@@ -272,3 +279,26 @@ def sweep_result(began: float, errors: Sequence[float], **result: Any) -> dict[s
         "rmse": float(np.nanmin(errors)),
         **result,
     }
+
+
+# the folds of a data set
+
+
+def best_on_folds(task: Task, error: Callable[[Data, dict[str, Any]], float]) -> dict[str, Any]:
+    """The test error of every fold, at one choice of the task's for all of them.
+
+    That is the one whose errors on what is held out of each fold have the least mean; a choice that
+    is alone is tested at once. `error(data, choice)` is of one fit; over 2 processes.
+    """
+    choices = json.loads(task.options["choices"])
+
+    def errors(of: Sequence[dict[str, Any]], part: str) -> np.ndarray:
+        files = sorted(map(str, Path(task.path).glob(f"{part}_*.npz")))
+        fits = [*itertools.product(files, of)]
+        found = pooled(lambda fit: error(load(fit[0]), fit[1]), fits)
+        return np.reshape(found, (len(files), len(of)))
+
+    held_out = errors(choices, "held_out").mean(0) if len(choices) > 1 else [0.0]
+    chosen = choices[int(np.nanargmin(held_out))]
+    tested = errors([chosen], "test")
+    return {"errors": tested[:, 0].tolist(), "chosen": chosen}

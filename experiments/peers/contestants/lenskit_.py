@@ -1,10 +1,22 @@
 """LensKit: BiasedMF, damped biases first and then ALS (in Rust) on what they leave."""
 
 import os
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import SWEEPS, THREADS, Task, best_curve, clock, curve_of_steps, main, median_seconds
+from common import (
+    SWEEPS,
+    THREADS,
+    Data,
+    Task,
+    best_curve,
+    best_on_folds,
+    clock,
+    curve_of_steps,
+    main,
+    median_seconds,
+)
 
 os.environ.setdefault("LK_NUM_THREADS", str(THREADS))
 from lenskit.als import BiasedMFScorer
@@ -14,9 +26,8 @@ from lenskit.training import TrainingOptions
 REGS = (0.03, 0.06, 0.1, 0.15, 0.25)  # λ per rating
 
 
-def interactions(task: Task) -> Dataset:
+def interactions(data: Data) -> Dataset:
     """LensKit's own data set of the training ratings."""
-    data = task.data
     columns = {"user_id": data.user, "item_id": data.item, "rating": data.value}
     return from_interactions_df(pd.DataFrame(columns))
 
@@ -28,9 +39,8 @@ def table(vocabulary, factors, biases, size: int) -> np.ndarray:
     return rows
 
 
-def rmse(task: Task, scorer: BiasedMFScorer) -> float:
-    """The test error of a model in training."""
-    data = task.data
+def rmse(data: Data, scorer: BiasedMFScorer) -> float:
+    """The test error of a model, in training too."""
     bias = scorer.bias
     user = table(scorer.users, scorer.user_embeddings, bias.user_biases, data.num_users)
     item = table(scorer.items, scorer.item_embeddings, bias.item_biases, data.num_items)
@@ -41,7 +51,7 @@ def rmse(task: Task, scorer: BiasedMFScorer) -> float:
 
 def als(task: Task) -> dict:
     """One sweep, from the trainer that LensKit itself loops over."""
-    train = interactions(task)
+    train = interactions(task.data)
 
     def begin(reg: float):
         scorer = BiasedMFScorer(
@@ -53,7 +63,7 @@ def als(task: Task) -> dict:
 
     def curve(reg: float) -> dict[int, float]:
         scorer, trainer = begin(reg)
-        return curve_of_steps(trainer.train_epoch, lambda: rmse(task, scorer), task)
+        return curve_of_steps(trainer.train_epoch, lambda: rmse(task.data, scorer), task)
 
     setup = clock(lambda: begin(REGS[1]))
     _, trainer = begin(REGS[1])
@@ -66,4 +76,15 @@ def als(task: Task) -> dict:
     return result | best_curve(curve, REGS, task)
 
 
-main({"als": als})
+def folds(task: Task) -> dict:
+    """The folds of a data set."""
+
+    def error(data: Data, choice: dict[str, Any]) -> float:
+        scorer = BiasedMFScorer(embedding_size=task.rank, **choice)
+        scorer.train(interactions(data), TrainingOptions(rng=0))
+        return rmse(data, scorer)
+
+    return best_on_folds(task, error)
+
+
+main({"als": als, "folds": folds})

@@ -6,6 +6,7 @@ As its package builds it, or with AVX.
 import contextlib
 import io
 import time
+from typing import Any
 
 import numpy as np
 from common import (
@@ -14,6 +15,7 @@ from common import (
     Data,
     Setting,
     Task,
+    best_on_folds,
     main,
     pooled,
     seconds_an_epoch,
@@ -33,22 +35,24 @@ def ratings(data: Data) -> np.ndarray:
     return np.column_stack([data.user, data.item, data.value]).astype(np.float32)
 
 
-def fit(rows: np.ndarray, rank: int, epochs: int, setting: Setting, *, threads: int) -> mf.MF:
+def fit(rows: np.ndarray, rank: int, threads: int, **arguments: Any) -> mf.MF:
     """One fit; the bindings keep a copy of the ratings, so that LIBMF need not make one."""
-    rate, reg = setting
     engine = mf.MF(
         k=rank,
-        nr_iters=epochs,
-        eta=rate,
-        lambda_p2=reg,
-        lambda_q2=reg,
         nr_threads=threads,
         nr_bins=max(20, 2 * threads + 1),
         quiet=True,
         copy_data=False,
+        **arguments,
     )
     engine.fit(rows)
     return engine
+
+
+def at(setting: Setting, epochs: int) -> dict[str, Any]:
+    """LIBMF's own arguments."""
+    rate, reg = setting
+    return {"nr_iters": epochs, "eta": rate, "lambda_p2": reg, "lambda_q2": reg}
 
 
 def factors(size: int, seen: np.ndarray) -> np.ndarray:
@@ -72,7 +76,7 @@ def sgd(task: Task) -> dict:
     threads = int(task.options.get("threads", THREADS))
 
     def one(epochs: int) -> mf.MF:
-        return fit(rows, task.rank, epochs, (0.06, 0.04), threads=threads)
+        return fit(rows, task.rank, threads, **at((0.06, 0.04), epochs))
 
     # few long fits: at the end of one, its threads may hang
     epochs = max(EPOCHS, 10_000_000 // len(rows))
@@ -91,10 +95,19 @@ def sweep(task: Task) -> dict:
     rows = ratings(task.data)
 
     def one(setting: Setting) -> float:
-        return test_error(task.data, fit(rows, task.rank, EPOCHS, setting, threads=1))
+        return test_error(task.data, fit(rows, task.rank, 1, **at(setting, EPOCHS)))
 
     errors = pooled(one, settings(RATES, REGS, task.quick))
     return sweep_result(began, errors, note="no biases; 2 processes")
 
 
-main({"sgd": sgd, "sweep": sweep})
+def folds(task: Task) -> dict:
+    """The folds of a data set, a thread a fit."""
+
+    def error(data: Data, choice: dict[str, Any]) -> float:
+        return test_error(data, fit(ratings(data), task.rank, 1, **choice))
+
+    return best_on_folds(task, error)
+
+
+main({"sgd": sgd, "sweep": sweep, "folds": folds})
