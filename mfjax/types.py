@@ -517,6 +517,7 @@ class Method(NamedTuple):
       averages: of a state, where what predicts is a mean over epochs: of the ratings that it was
         prepared with, those to be tested among them with weight 0 and without their values. None:
         the factors of the state predict.
+      burn_in: epochs that the averages are not over; a lane trains for more.
       rated: `(embeddings) -> [items, columns]`, what each item adds to the rows of the users who
         rated it, over the root of how many they rated; None: nothing.
       transductive: whether its bags have the pairs to be tested, which `prepare` then takes too.
@@ -533,6 +534,7 @@ class Method(NamedTuple):
     errors: ErrorsFn | None = None
     ignores: tuple[str, ...] = ()
     averages: Callable[[State], Averages] | None = None
+    burn_in: int = 0
     rated: Callable[[Sides], Float[AnyArray, "items columns"]] | None = None
     transductive: bool = False
 

@@ -30,7 +30,7 @@ from mfjax.methods.optimizers import optimizer
 from mfjax.metrics.lists import ListRule
 from mfjax.shortcuts import OF_KERNEL, suited_tiling
 from mfjax.training.epochs import Schedule
-from mfjax.training.lanes import Plan
+from mfjax.training.lanes import Plan, refuse_unsampled
 from mfjax.training.search import Halving
 from mfjax.training.sweep import Sweep
 from mfjax.types import Cut, Factors, Hparams, Method, Optimizer, Spec, Tiling
@@ -134,12 +134,8 @@ def check_before_data(cfg: DictConfig) -> None:
     build_clip(cfg)
     build_lists(cfg)
     build_split(cfg)
-    build_method(cfg, build_optimizer(cfg))(build_spec(cfg, 1, 1))
-    burn_in = method_in_values(cfg).get("burn_in", 0)
-    if burn_in >= cfg.epochs:
-        raise InputError(
-            f"epochs={cfg.epochs}: expected more than method.burn_in={burn_in}, or no sample counts"
-        )
+    method = build_method(cfg, build_optimizer(cfg))(build_spec(cfg, 1, 1))
+    refuse_unsampled(method, cfg.epochs)
 
 
 # the steps of `build_jobs`

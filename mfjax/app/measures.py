@@ -153,7 +153,13 @@ def _over_what(measured: Measured) -> str:
 
 
 def _of_tests(experiment: Experiment, outcome: Outcome) -> dict[str, Interval]:
-    """The intervals of the baselines, over the splits of the final fits, each once."""
+    """The intervals of the baselines, over the splits of the final fits, each once.
+
+    None where every rating is the same, as interactions are: a mean predicts it without an error.
+    """
+    low, high = experiment.dataset.scale
+    if low == high:
+        return {}
     problems = experiment.sweep.plan.problems
     cuts = [fit.lane.hparams.cut for fit in outcome.final]
     distinct = {id(problems[cut]): cut for cut in cuts}.values()

@@ -267,6 +267,7 @@ def gibbs(
         shares_rows=kernel.shares_rows,
         ignores=("reg", "reg_bias", "reg_by", "loss_scale"),
         averages=lambda state: state.optimizer.averages,
+        burn_in=burn_in,
         transductive=is_transductive(bags),
     )
 

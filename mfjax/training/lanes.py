@@ -169,6 +169,14 @@ def refuse_many(lanes: int) -> None:
         )
 
 
+def refuse_unsampled(method: Method, epochs: int) -> None:
+    """Raises InputError for so few epochs that no sample of the method would count."""
+    if epochs <= method.burn_in:
+        raise InputError(
+            f"epochs={epochs}: expected more than burn_in={method.burn_in}, or no sample counts"
+        )
+
+
 def grid(base: Hparams, axes: Axes) -> list[Hparams]:
     """Every combination of the axes' values; the last axis varies fastest.
 

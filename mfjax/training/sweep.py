@@ -28,6 +28,7 @@ from mfjax.training.lanes import (
     history_bytes,
     lengthened,
     rank_group,
+    refuse_unsampled,
     unwatched,
 )
 from mfjax.training.program import Program
@@ -86,7 +87,8 @@ class Sweep:
           The Fits, in the order of the lanes.
 
         Raises:
-          InputError: a split_seed and test_fold have no Problem, or the method cannot train a lane.
+          InputError: a split_seed and test_fold have no Problem, the method cannot train a lane, or
+            it samples, and no sample of a lane would count.
           OutOfMemory: the lanes of a program, or its data, do not fit.
           CheckpointError: no checkpoint can be written.
           Interrupted: a signal ended it between two chunks, where `checkpoints` has a `stop`.
@@ -182,6 +184,9 @@ class Sweep:
         """Block after block, as soon as it is trained: which lanes, and their tracks."""
         self._refuse_untrainable(lanes)
         self._refuse_beyond_memory(lanes)
+        for lane in lanes:
+            last = lane.epochs if to_the_end else self.plan.schedule.epochs
+            refuse_unsampled(self._method, last)
         done = 0
         total = sum(lane.epochs for lane in lanes)
         size = lanes_per_program * jax.process_count()

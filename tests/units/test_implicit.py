@@ -5,14 +5,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from configs import TINY, built, composed, refusal
+from helpers import fit_at
 
 from mfjax import Dataset, InputError, from_ids, tune
 from mfjax.app import terminal
 from mfjax.app.build import build_dataset
 from mfjax.app.jobs.train import _described
+from mfjax.app.measures import _of_tests
 from mfjax.data.dataset import Interactions
 from mfjax.data.synthetic import synthetic
 from mfjax.reporting.report.runs import Run, facts
+from mfjax.training.protocol import Outcome, settings_of
+from mfjax.types import NO_FOLD
 
 RATINGS = from_ids("five", ["a", "a", "b", "c", "c"], [1, 2, 1, 2, 3], [5, 3, 4, 3.5, 2])
 ASKED = ("implicit=4", "missing=zero", "method=als", "bias=false", "clip=false")
@@ -118,6 +122,14 @@ def test_a_sweep_of_interactions_is_chosen_by_its_lists(experiment):
     weights = sorted(setting.hparams["missing_weight"] for setting in outcome.settings)
     assert weights == pytest.approx([0.1, 0.5])
     assert all(0 < of_fit["test_ndcg"] <= 1 for of_fit in outcome.test)
+
+
+def test_a_mean_of_interactions_is_no_baseline(experiment):
+    final = [fit_at(1.0, split_seed=seed, fold=NO_FOLD) for seed in range(2)]
+    outcome = Outcome(settings_of(final, "train_rmse"), "train_rmse", final, [], refitted=False)
+    assert _of_tests(experiment, outcome) == {}
+    of_ratings = experiment._replace(dataset=synthetic(num_users=40, num_items=30, num_ratings=600))
+    assert _of_tests(of_ratings, outcome).keys() == {"global mean", "item mean"}
 
 
 def test_interactions_alone_are_trained_on_and_tested(experiment):

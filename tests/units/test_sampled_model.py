@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from configs import refusal
 
 import mfjax
 from mfjax import Bounds, Hparams, InputError, Lane, Problem, Ratings, Spec, from_ids
@@ -167,22 +168,42 @@ def test_a_model_of_a_version_that_kept_less_says_what_it_lacks(tmp_path):
         mfjax.load(tmp_path)
 
 
-@pytest.mark.slow
-def test_chains_that_devices_share_are_pooled_into_a_model():
+def gibbs_plan(epochs, **own):
+    """Of a method that samples, on 63 ratings."""
     ratings = Ratings.of(*np.indices((USERS, ITEMS)).reshape(2, -1), np.arange(63) % 5)
-    dataset = from_ids("made", ratings.user, ratings.item, ratings.value)
     problem = Problem(ratings, ratings.taken(ratings.item == 0), Bounds(0, 4))
-    spec = Spec(USERS, ITEMS, max_rank=2)
 
     def method(spec):
-        return mfjax.METHODS["gibbs"](spec, burn_in=1, thinning=1, samples=2)
+        return mfjax.METHODS["gibbs"](spec, **own)
 
-    plan = mfjax.Plan(spec, method, {(0, 0): problem}, mfjax.Schedule(3, epochs_per_call=1))
+    schedule = mfjax.Schedule(epochs, epochs_per_call=1)
+    return mfjax.Plan(Spec(USERS, ITEMS, max_rank=2), method, {(0, 0): problem}, schedule)
+
+
+def test_so_few_epochs_that_no_sample_counts_are_refused():
+    few = "epochs=20: expected more than burn_in=20, or no sample counts"
+    lanes = [Hparams(fold=NO_FOLD, rank=rank) for rank in (1, 2)]
+    sweep = mfjax.Sweep(gibbs_plan(30), lanes_per_program=2)
+    with pytest.raises(InputError, match=few):
+        sweep.train([Lane(hparams, 20) for hparams in lanes])
+    halving = mfjax.Halving(eta=2, first=2)
+    with pytest.raises(InputError, match=few):
+        mfjax.tune(mfjax.Sweep(gibbs_plan(20), 2), lanes, refit=False, halving=halving)
+    with pytest.raises(InputError, match=few):
+        mfjax.fit(from_ids("made", [1, 2], [1, 2], [3, 4]), "gibbs", epochs=20, rank=1)
+    assert refusal("method=gibbs", "epochs=20") == few
+
+
+@pytest.mark.slow
+def test_chains_that_devices_share_are_pooled_into_a_model():
+    plan = gibbs_plan(3, burn_in=1, thinning=1, samples=2)
+    (problem,) = plan.problems.values()
+    dataset = from_ids("made", *problem.ratings[:3])
     base = Hparams(fold=NO_FOLD, rank=2)
     starts = mfjax.grid(base, {"init_seed": [0, 1], "rank": [1, 2]})
     outcome = mfjax.tune(mfjax.Sweep(plan, len(starts)), starts, refit=False, ensemble=True)
     (final,) = outcome.final
-    model = mfjax.Model.of(final, dataset, problem, spec).fold_in(99, {0: 1.0})
+    model = mfjax.Model.of(final, dataset, problem, plan.spec).fold_in(99, {0: 1.0})
     assert "mean of 8 samples, rank 2," in repr(model)
     mean, spread = model.predict(99, range(ITEMS), spread=True)
     assert np.all(np.isfinite(mean)) and np.all(spread > 0)
