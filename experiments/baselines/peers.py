@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from results import FOLDER, PEERS_TABLE, draw, known
+from results import FOLDER, PEERS_TABLE, Row, draw, known
 
 import mfjax
 from mfjax.reporting.course import say, waiting
 from mfjax.reporting.files import write_csv
+from mfjax.reporting.formats import markdown
 from mfjax.reporting.statistics import interval
 
 sys.path.append(str(FOLDER.parent / "peers"))
@@ -30,6 +31,7 @@ ONE_THREAD = {  # a fit, of which two run at once
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
+DASH = "–"
 OVERLAP = 1 / 4  # test ratings for one trained on
 
 Setting = dict[str, Any]  # a library's own arguments, its defaults for all others
@@ -103,6 +105,7 @@ def main() -> None:
             say(*rows[entry.key].values())
             write_csv(path, [rows[one.key] for one in ENTRIES if one.key in rows])
     draw(arguments.output)
+    say(table([*known(path, "peer", "settings").values()]))
 
 
 def parse() -> argparse.Namespace:
@@ -131,7 +134,7 @@ def write_folds(folder: Path, path: str | None) -> None:
         write_ratings(folder / f"test_{name}", dataset, ~test, test)
 
 
-def fitted(entry: Entry, folder: str, environments: Path) -> dict[str, Any]:
+def fitted(entry: Entry, folder: str, environments: Path) -> Row:
     """The row of an entry; empty where the peer cannot be installed, or fails, which it notes."""
     contestant = entry.contestant
     with waiting(" ".join(entry.key)):
@@ -160,6 +163,22 @@ def fitted(entry: Entry, folder: str, environments: Path) -> dict[str, Any]:
         "chosen": json.dumps(result.get("chosen")),
         "note": result["note"],
     }
+
+
+def table(rows: Sequence[Row]) -> str:
+    """What the README shows, in Markdown; a dash where there is no result."""
+
+    def cells(row: Row) -> list[str]:
+        names = [row["peer"], row["settings"], row["rank"], row["tried"]]
+        if not row["rmse"]:
+            return [*names, DASH, DASH, DASH]
+        mean, low, high, u1, seconds = (
+            float(row[column]) for column in ("rmse", "low", "high", "u1", "seconds")
+        )
+        return [*names, f"**{mean:.4f}** ({low:.3f} to {high:.3f})", f"{u1:.4f}", f"{seconds:.0f}"]
+
+    headings = ["peer", "settings", "rank", "tried", "u1 to u5", "u1", "seconds"]
+    return markdown(headings, [cells(row) for row in rows])
 
 
 if __name__ == "__main__":
