@@ -94,6 +94,11 @@ def test_the_job_leaves_its_files_and_says_its_figures(measured, figures):
             "num_ratings: expected at most num_users * num_items = 3000",
         ),
         (("job=scale",), "data.num_ratings has no effect with data.name=file"),
+        (
+            ("job=scale", "data=synthetic"),
+            "job=scale needs data.num_users and data.num_items; "
+            "add data.num_users=… data.num_items=…",
+        ),
     ],
 )
 def test_wrong_sizes_are_refused(command, tmp_path, arguments, message):

@@ -69,9 +69,10 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     """Write scale.csv, .md, results.json and the plot to `folder`.
 
     False where the gradient disagrees with `matrix`. Raises InputError for data that are not
-    synthetic, for fewer than two sizes, and for a loss that has no missing entries.
+    synthetic or of no shape, for fewer than two sizes, and for a loss that has no missing entries.
     """
     require_squared(build_spec(cfg, 1, 1), "job=scale counts missing entries and", "leave out loss")
+    refuse_without_shape(cfg)
     figures = figures_of(cfg, [measured(cfg, count) for count in sizes_of(cfg)])
     rows = figures["sizes"]
     write_csv(folder / "scale.csv", rows)
@@ -84,6 +85,15 @@ def run(cfg: DictConfig, folder: Path, began: float) -> bool:
     errors = figures["errors"]
     most = errors["tolerance_float64"]
     return as_expected and all(error <= most for error in errors["float64"].values())
+
+
+def refuse_without_shape(cfg: DictConfig) -> None:
+    """Raises InputError for synthetic data whose matrix no key makes as large as it is to be."""
+    shape = [f"data.{key}" for key in ("num_users", "num_items") if cfg.data.get(key) is None]
+    if cfg.data.name == "synthetic" and shape:
+        raise InputError(
+            f"job=scale needs {' and '.join(shape)}; add {' '.join(f'{key}=…' for key in shape)}"
+        )
 
 
 def sizes_of(cfg: DictConfig) -> list[int]:
