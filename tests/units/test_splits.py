@@ -51,9 +51,10 @@ def test_a_split_has_its_sizes(name, keys, sizes):
     assert [tuple(int(part.sum()) for part in of_fold) for of_fold in parts(split)] == sizes
 
 
+@pytest.mark.parametrize("keys", [{}, {"validation": 0}], ids=["validated", "not validated"])
 @pytest.mark.parametrize("name", SPLITS)
-def test_a_split_draws_by_its_seed_alone(name):
-    one, again, other = (SPLITS[name](DATA, seed) for seed in (7, 7, 8))
+def test_a_split_draws_by_its_seed_alone_and_names_it(name, keys):
+    one, again, other = (SPLITS[name](DATA, seed, **keys) for seed in (7, 7, 8))
     same = [
         np.array_equal(one.test, two.test) & np.array_equal(one.fold, two.fold)
         for two in (again, other)

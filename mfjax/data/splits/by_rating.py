@@ -88,7 +88,7 @@ def kfold(data: Dataset, split_seed: int, *, folds: int = 5, validation: float =
         fold=held_out.drawn(n, rng.permutation(n)),
         num_folds=held_out.num_folds,
         num_tests=folds,
-        protocol=_in_turn(f"{folds} random folds", held_out, split_seed),
+        protocol=f"{_in_turn(f'{folds} random folds', held_out)}, split_seed {split_seed}",
     )
 
 
@@ -117,14 +117,15 @@ def blocks(data: Dataset, split_seed: int, *, folds: int = 5, validation: float 
     held_out = Validation(validation)
     edges = n * np.arange(folds + 1) // folds
     block = np.repeat(np.arange(folds, dtype=np.int32), np.diff(edges))
-    what = f"{folds} consecutive blocks in file order"
+    drawn = held_out.num_folds > 0
+    protocol = _in_turn(f"{folds} consecutive blocks in file order", held_out)
     return Split(
         test=block,
         fold=held_out.drawn(n, generator(split_seed).permutation(n)),
         num_folds=held_out.num_folds,
         num_tests=folds,
-        protocol=_in_turn(what, held_out, split_seed),
-        drawn=held_out.num_folds > 0,
+        protocol=f"{protocol}, split_seed {split_seed}" if drawn else protocol,
+        drawn=drawn,
     )
 
 
@@ -164,8 +165,6 @@ def files(data: Dataset, split_seed: int, *, validation: float = 0.1) -> Split:
     )
 
 
-def _in_turn(what: str, held_out: Validation, split_seed: int) -> str:
-    tested = f"{what}, each tested in turn"
-    if not held_out.num_folds:
-        return tested
-    return f"{tested}, {held_out.words}, split_seed {split_seed}"
+def _in_turn(what: str, held_out: Validation) -> str:
+    words = f", {held_out.words}" if held_out.num_folds else ""
+    return f"{what}, each tested in turn{words}"
