@@ -10,12 +10,13 @@ from jaxtyping import Array, Float, Int
 
 from mfjax.averages import Sample, no_averages, with_sample
 from mfjax.bags import Sources
+from mfjax.bags.tables import of_rated
 from mfjax.kernels import Kernel
 from mfjax.kernels.choice import best_kernel
 from mfjax.kernels.predictions import predict
-from mfjax.methods.gibbs import Chain, gibbs
+from mfjax.methods.gibbs import Chain, gibbs, kept_of
 from mfjax.objective import FoldSums, LaneTerms, lane_terms, train_weight
-from mfjax.types import Averages, Factors, Hparams, Info, Method, Ratings, Spec, State
+from mfjax.types import Averages, Factors, Hparams, Info, Kept, Method, Ratings, Spec, State
 
 LEVELS = 5  # ratings are 1 to 5
 FIRST = np.arange(1, LEVELS) + 0.5  # thresholds, of which the outer two stay where they are
@@ -81,6 +82,7 @@ def ordinal(
       A Method for ratings of 1 to 5.
     """
     kernel = kernel or best_kernel(spec)
+    rated_of = of_rated(bags, spec)
     of_latent = gibbs(spec, kernel=kernel, bags=bags, noise=noise, burn_in=10**6, samples=samples)
 
     def prepare(ratings: Ratings) -> Layout:
@@ -97,13 +99,14 @@ def ordinal(
     ) -> State:
         start, chain, _ = of_latent.init(key, layout.rated, hparams, factors)
         common = jnp.asarray(FIRST, start.user.dtype)
+        kept = kept_of(start, chain.sides, chain.precision, rated_of)
         own = Ordinal(
             chain=chain,
             cuts=jnp.tile(common[None], (spec.num_users, 1)),
             common=common,
             variance=jnp.asarray(0.05, common.dtype),
             pace=jnp.asarray(0.1, common.dtype),
-            averages=no_averages(len(layout.level), samples, start),
+            averages=no_averages(len(layout.level), samples, kept),
         )
         return State(start, own)
 
@@ -137,13 +140,19 @@ def ordinal(
         )
         rated = layout.rated._replace(rows=rows, ratings=ratings._replace(value=value))
         after, info = of_latent.step(State(state.factors, own.chain), rated, hparams, epoch)
-        sample = expected(after.factors, after.optimizer, cuts, ratings, lane)
+        chain: Chain = after.optimizer
+        kept = kept_of(after.factors, chain.sides, chain.precision, rated_of)
+        sample = expected(kept, chain, cuts, ratings, lane)
         averages = with_sample(own.averages, sample, epoch >= burn_in)
-        own = Ordinal(after.optimizer, cuts, common, variance, pace, averages)
+        own = Ordinal(chain, cuts, common, variance, pace, averages)
         return State(after.factors, own), info
 
     return of_latent._replace(
-        prepare=prepare, init=init, step=step, averages=lambda state: state.optimizer.averages
+        prepare=prepare,
+        init=init,
+        step=step,
+        averages=lambda state: state.optimizer.averages,
+        burn_in=burn_in,
     )
 
 
@@ -201,10 +210,10 @@ def draw_common(key, cuts):
     return common, (0.05 + squares / 2) / unit
 
 
-def expected(factors, chain, cuts, ratings, lane) -> Sample:
+def expected(kept: Kept, chain, cuts, ratings, lane) -> Sample:
     """The expected rating of every pair, and its variance."""
-    mean, spread = latent(factors, chain, ratings, lane)
+    mean, spread = latent(Factors(kept.user, kept.item), chain, ratings, lane)
     above = ndtr((mean[:, None] - cuts[ratings.user]) / spread[:, None])
     rating = 1 + above.sum(1)
     square = 1 + above @ (2 * jnp.arange(1, LEVELS, dtype=mean.dtype) + 1)
-    return Sample(factors, rating, jnp.maximum(square - rating**2, 0))
+    return Sample(kept, rating, jnp.maximum(square - rating**2, 0))

@@ -207,7 +207,7 @@ def gibbs(
         freedom = jnp.full_like(lane.scale, noise_freedom or FIRST_FREEDOM)
         sides = Sides(*(_population(side, layout, lane, freedom, spec) for side in (USER, ITEM)))
         precision = jnp.ones_like(lane.scale)
-        kept = _kept(start, sides, precision, rated)
+        kept = kept_of(start, sides, precision, rated)
         chain = Chain(
             sides=sides,
             precision=precision,
@@ -251,7 +251,7 @@ def gibbs(
                 population = population._replace(freedom=freedom)
                 chain = chain._replace(sides=with_side(chain.sides, side, population))
         of_pairs = chain.sides.user.of_row[ratings.user] * chain.sides.item.of_row[ratings.item]
-        kept = _kept(factors, chain.sides, chain.precision, rated)
+        kept = kept_of(factors, chain.sides, chain.precision, rated)
         sample = Sample(kept, prediction, noise=1 / (chain.precision * of_pairs))
         averages = with_sample(chain.averages, sample, epoch >= burn_in, thinning)
         change = jax.tree.map(jnp.subtract, factors, state.factors)
@@ -318,13 +318,23 @@ def _population(
     )
 
 
-def _kept(
+def kept_of(
     factors: Factors,
     sides: Sides,
     precision: Float[Array, ""],
     rated: Callable[[Sides], Embeddings] | None,
 ) -> Kept:
-    """What is kept of a sample; a new user's γ is that of the mean user, 1."""
+    """What is kept of a sample; a new user's γ is that of the mean user, 1.
+
+    Args:
+      factors: as they were drawn.
+      sides: the Population of each side.
+      precision: τ, scalar.
+      rated: takes the embeddings of what users rated from all; None: users have none.
+
+    Returns:
+      A Kept.
+    """
     users, items = sides
     embeddings = Sides(users.embeddings, items.embeddings)
     return Kept(
