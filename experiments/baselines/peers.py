@@ -63,6 +63,7 @@ CMFREC = peer("cmfrec", "cmfrec")
 MYFM = peer("myFM", "myfm", None, "bags=none")
 MYFM_BAGS = peer("myFM, bags", "myfm", None, "bags=both")
 SVD_GRID = every(n_epochs=[40, 80], lr_all=[0.005, 0.01], reg_all=[0.07, 0.1, 0.14])
+SVDPP_GRID = every(cache_ratings=[True], n_epochs=[40], lr_all=[0.01], reg_all=[0.07, 0.1, 0.14])
 LENSKIT_GRID = every(epochs=[20], regularization=[0.07, 0.1, 0.14, 0.2, 0.28])
 LIBMF_GRID = [
     {**setting, "lambda_p1": 0, "lambda_q1": 0, "lambda_p2": reg, "lambda_q2": reg}
@@ -78,6 +79,7 @@ ENTRIES = (
     Entry(SVD, "defaults", 100),
     Entry(SVD, "tuned", 100, SVD_GRID),
     Entry(SVDPP, "defaults", 20, every(cache_ratings=[True])),
+    Entry(SVDPP, "tuned", 20, SVDPP_GRID),
     Entry(LENSKIT, "defaults", 50),
     Entry(LENSKIT, "tuned", 50, LENSKIT_GRID),
     Entry(LIBMF, "defaults", 8),

@@ -77,7 +77,7 @@ def draw(folder: Path) -> None:
     axes = figure.subplots()
     for group in groups:
         _, seconds, errors = zip(*group.points, strict=True)
-        face = group.color if group.is_filled else "white"
+        face = group.color if group.is_filled else "none"
         style = {"edgecolor": group.color, "facecolor": face, "s": 22, "zorder": 2}
         axes.scatter(seconds, errors, label=group.label, **style)
     axes.set(xscale="log", xlabel="seconds, search and five folds", ylabel="test RMSE, u1 to u5")
