@@ -17,7 +17,14 @@ from mfjax.errors import InputError
 from mfjax.losses import LINKS, loss_of
 from mfjax.objective import held_out
 from mfjax.rows import Best, Seen, asked_ids, best_of_each, pair_of, rows_of, slices
-from mfjax.training.folding import Minimised, drawn_rows, minimised, prior_of, solved_row
+from mfjax.training.folding import (
+    Minimised,
+    columns_of_user,
+    drawn_rows,
+    minimised,
+    prior_of,
+    solved_row,
+)
 from mfjax.training.lanes import Fit, rank_group
 from mfjax.training.protocol import AT_ONCE
 from mfjax.training.whole import read_json, taking_its_place
@@ -692,8 +699,7 @@ def _sampled(averages: Averages, spec: Spec) -> dict[str, AnyArray]:
 def _unsampled(fit: Fit, spec: Spec) -> dict[str, AnyArray]:
     """The same of a fit that is no mean of samples."""
     user, item = fit.factors
-    rank = int(fit.lane.hparams.rank)
-    row = [*range(rank), -2] if spec.bias else [*range(rank)]
+    row = columns_of_user(int(fit.lane.hparams.rank), spec)
     rated = item[:0] if fit.rated is None else fit.rated
     return {
         "user_bias_samples": user[:, :0],

@@ -8,7 +8,7 @@ import numpy as np
 from jax.scipy.special import ndtr, ndtri
 from jaxtyping import Array, Float, Int
 
-from mfjax.averages import Sample, no_averages, with_sample
+from mfjax.averages import Sample, with_sample
 from mfjax.bags import Sources
 from mfjax.bags.tables import of_rated
 from mfjax.kernels import Kernel
@@ -16,7 +16,7 @@ from mfjax.kernels.choice import best_kernel
 from mfjax.kernels.predictions import predict
 from mfjax.methods.gibbs import Chain, gibbs, kept_of
 from mfjax.objective import FoldSums, LaneTerms, lane_terms, train_weight
-from mfjax.types import Averages, Factors, Hparams, Info, Kept, Method, Ratings, Spec, State
+from mfjax.types import Factors, Hparams, Info, Kept, Method, Ratings, Spec, State
 
 LEVELS = 5  # ratings are 1 to 5
 FIRST = np.arange(1, LEVELS) + 0.5  # thresholds, of which the outer two stay where they are
@@ -29,12 +29,11 @@ class Ordinal(NamedTuple):
     """What the sampler knows beside the factors.
 
     Args:
-      chain: of the latent values, as `gibbs` has it.
+      chain: of the latent values, as `gibbs` has it, with the averages of the expected ratings.
       cuts: `[users, LEVELS - 1]`, thresholds of each user.
       common: `[LEVELS - 1]`, their means.
       variance: about them, scalar.
       pace: of a step of the thresholds, scalar.
-      averages: of the expected ratings.
     """
 
     chain: Chain
@@ -42,7 +41,6 @@ class Ordinal(NamedTuple):
     common: Float[Array, " cuts"]
     variance: Float[Array, ""]
     pace: Float[Array, ""]
-    averages: Averages
 
 
 class Layout(NamedTuple):
@@ -99,14 +97,12 @@ def ordinal(
     ) -> State:
         start, chain, _ = of_latent.init(key, layout.rated, hparams, factors)
         common = jnp.asarray(FIRST, start.user.dtype)
-        kept = kept_of(start, chain.sides, chain.precision, rated_of)
         own = Ordinal(
             chain=chain,
             cuts=jnp.tile(common[None], (spec.num_users, 1)),
             common=common,
             variance=jnp.asarray(0.05, common.dtype),
             pace=jnp.asarray(0.1, common.dtype),
-            averages=no_averages(len(layout.level), samples, kept),
         )
         return State(start, own)
 
@@ -143,15 +139,15 @@ def ordinal(
         chain: Chain = after.optimizer
         kept = kept_of(after.factors, chain.sides, chain.precision, rated_of)
         sample = expected(kept, chain, cuts, ratings, lane)
-        averages = with_sample(own.averages, sample, epoch >= burn_in)
-        own = Ordinal(chain, cuts, common, variance, pace, averages)
-        return State(after.factors, own), info
+        averages = with_sample(chain.averages, sample, epoch >= burn_in)
+        chain = chain._replace(averages=averages)
+        return State(after.factors, Ordinal(chain, cuts, common, variance, pace)), info
 
     return of_latent._replace(
         prepare=prepare,
         init=init,
         step=step,
-        averages=lambda state: state.optimizer.averages,
+        averages=lambda state: state.optimizer.chain.averages,
         burn_in=burn_in,
     )
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from mfjax.bags import BAGS
 from mfjax.kernels import KERNELS
 from mfjax.kernels.kernel import ITEM, USER
-from mfjax.methods.gibbs import BETA, FREEDOMS, Chain, Population, gibbs
+from mfjax.methods.gibbs import BETA, FREEDOMS, Chain, Population, gibbs, places_of_row
 from mfjax.types import Factors, Hparams, Ratings, Sides, Spec, State
 
 BATCH = 1_000  # chains at once
@@ -199,7 +199,6 @@ def swept(case: Case, sweeps: int) -> Callable[[Any, Drawn], Drawn]:
     places = Ratings.of(user, item, 1 + np.arange(len(user)), dtype="float64")
     layout = jax.device_put(method.prepare(places))
     sums = layout.sums._replace(item_sum=0 * layout.sums.item_sum)  # μ = 0 is the model's
-    latent = [*range(case.rank)]
 
     def rated(values: Float[Array, " n"]) -> Any:
         def filled(path, leaf):
@@ -221,7 +220,7 @@ def swept(case: Case, sweeps: int) -> Callable[[Any, Drawn], Drawn]:
     def state_of(drawn: Drawn, hparams: Hparams) -> State:
         start = method.init(jax.random.key(0), layout, hparams)
         tables = [
-            table.at[:, np.array([*latent, case.rank + n])].set(side.rows)
+            table.at[:, places_of_row(n, spec)].set(side.rows)
             for n, (side, table) in enumerate(zip(drawn[:2], start.factors, strict=True))
         ]
         sides = Sides(drawn.user.population, drawn.item.population)
@@ -231,7 +230,7 @@ def swept(case: Case, sweeps: int) -> Callable[[Any, Drawn], Drawn]:
     def drawn_of(state: State, values: Float[Array, " n"]) -> Drawn:
         chain: Chain = state.optimizer
         sides = [
-            Side(population, table[:, np.array([*latent, case.rank + n])])
+            Side(population, table[:, places_of_row(n, spec)])
             for n, (population, table) in enumerate(zip(chain.sides, state.factors, strict=True))
         ]
         return Drawn(sides[0], sides[1], chain.precision, values)

@@ -182,12 +182,11 @@ def gibbs(
       InputError: a noise or ν that it does not know, a number out of range; missing entries that
         cost something.
     """
-    _refuse_wrong(spec, noise, noise_freedom, burn_in)
-    if not prior_scale > 0:
-        raise InputError(f"prior_scale: expected a positive number, got {prior_scale}")
-    for name, value in {"thinning": thinning, "samples": samples}.items():
-        if value < 1:
-            raise InputError(f"{name}: expected 1 or more, got {value}")
+    _refuse_wrong(spec, noise, noise_freedom, prior_scale)
+    counts = (("burn_in", burn_in, 0), ("thinning", thinning, 1), ("samples", samples, 1))
+    for name, value, least in counts:
+        if value < least:
+            raise InputError(f"{name}: expected {least} or more, got {value}")
     kernel = kernel or best_kernel(spec)
     sources = bags or Sides((), ())
     rated = of_rated(bags, spec)
@@ -243,13 +242,7 @@ def gibbs(
         weight = train_weight(ratings.weight, ratings.fold, lane)
         squares = weight * (prediction - ratings.value) ** 2
         units = (of_user.of_row, of_item.of_row, of_precision)
-        chain = _draw_noise(units, chain, squares, ratings)
-        for side, side_key in enumerate(jax.random.split(freedom_key)):
-            if scatters[side] and noise_freedom is None:
-                population: Population = chain.sides[side]
-                freedom = draw_freedom(side_key, population.of_row)
-                population = population._replace(freedom=freedom)
-                chain = chain._replace(sides=with_side(chain.sides, side, population))
+        chain = _draw_noise(freedom_key, units, chain, squares, ratings, noise_freedom)
         of_pairs = chain.sides.user.of_row[ratings.user] * chain.sides.item.of_row[ratings.item]
         kept = kept_of(factors, chain.sides, chain.precision, rated)
         sample = Sample(kept, prediction, noise=1 / (chain.precision * of_pairs))
@@ -272,13 +265,13 @@ def gibbs(
     )
 
 
-def _refuse_wrong(spec: Spec, noise: str, noise_freedom: float | None, burn_in: int) -> None:
+def _refuse_wrong(spec: Spec, noise: str, noise_freedom: float | None, prior_scale: float) -> None:
     if noise not in NOISES:
         raise InputError(f"noise: expected one of {', '.join(NOISES)}, got {noise}")
     if noise_freedom is not None and not noise_freedom >= 2:
         raise InputError(f"noise_freedom: expected at least 2 or none, got {noise_freedom}")
-    if burn_in < 0:
-        raise InputError(f"burn_in: expected 0 or more, got {burn_in}")
+    if not prior_scale > 0:
+        raise InputError(f"prior_scale: expected a positive number, got {prior_scale}")
     require_squared(spec, "method=gibbs", "use method=sgd or method=descent")
     if spec.missing != "ignore":
         raise InputError(
@@ -290,14 +283,22 @@ def _refuse_wrong(spec: Spec, noise: str, noise_freedom: float | None, burn_in: 
 # rows of x = [latent | own bias]
 
 
-def _places(side: int, spec: Spec) -> list[int]:
-    """The columns of a factor table that x has."""
-    latent = list(range(spec.max_rank))
-    return [*latent, spec.max_rank + side] if spec.bias else latent
+def places_of_row(side: int, spec: Spec) -> Int[np.ndarray, " columns"]:
+    """The columns of a factor table that x has.
+
+    Args:
+      side: 0, users, or 1, items.
+      spec: of which the rank and `bias` are read.
+
+    Returns:
+      `[columns]`.
+    """
+    bias = [spec.max_rank + side] if spec.bias else []
+    return np.array([*range(spec.max_rank), *bias], np.int32)
 
 
 def _free(side: int, lane: LaneTerms, spec: Spec) -> Vector:
-    return lane.columns[side].free[np.array(_places(side, spec))]
+    return lane.columns[side].free[places_of_row(side, spec)]
 
 
 def _population(
@@ -394,7 +395,7 @@ def _draw_side(
         noise=normals(row_key, num_rows, free),
     )
     table = kernel.draw_rows(factors, side, layout.rows, lane, prior)
-    rows = table[:, np.array(_places(side, spec))]
+    rows = table[:, places_of_row(side, spec)]
     own_part = rows - of_features
     mean, precision = _draw_common(common_key, units.precision, own_part, own, free, prior_scale)
     own = own._replace(mean=mean, precision=precision)
@@ -452,25 +453,30 @@ def _draw_embeddings(
 
 
 def _draw_noise(
+    key: Array,
     units: tuple,
     chain: Chain,
     squares: Float[Array, " n"],
     ratings: Ratings,
+    noise_freedom: float | None,
 ) -> Chain:
-    """γ, δ and τ, equations (5) and (6), given their gamma variates and w e² of every rating."""
+    """γ, δ, τ and ν, equations (5) to (7), given gamma variates and w e² of every rating."""
     of_user, of_item, of_precision = units
+    user_key, item_key = jax.random.split(key)
 
-    def drawn(unit, side: Population, row, weighted: Float[Array, " n"]) -> Population:
+    def drawn(key, unit, side: Population, row, weighted: Float[Array, " n"]) -> Population:
         sums = jnp.zeros_like(unit).at[row].add(weighted)
-        return side._replace(of_row=unit / ((side.freedom + chain.precision * sums) / 2))
+        of_row = unit / ((side.freedom + chain.precision * sums) / 2)
+        freedom = draw_freedom(key, of_row) if noise_freedom is None else side.freedom
+        return side._replace(of_row=of_row, freedom=freedom)
 
     user, item = chain.sides
     if len(of_user):
         weighted = squares * item.of_row[ratings.item]
-        user = drawn(of_user, user, ratings.user, weighted)
+        user = drawn(user_key, of_user, user, ratings.user, weighted)
     if len(of_item):
         weighted = squares * user.of_row[ratings.user]
-        item = drawn(of_item, item, ratings.item, weighted)
+        item = drawn(item_key, of_item, item, ratings.item, weighted)
     total = (squares * user.of_row[ratings.user] * item.of_row[ratings.item]).sum()
     return chain._replace(sides=Sides(user, item), precision=of_precision / (1 + total / 2))
 

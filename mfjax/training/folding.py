@@ -156,6 +156,16 @@ def prior_of(
     return total / np.sqrt(max(len(items), 1))
 
 
+def columns_of_user(rank: int, spec: Spec) -> list[int]:
+    """The columns of the users' table that a row which is solved for has.
+
+    Args:
+      rank: of the lane, at most that of its program.
+      spec: of which `bias` is read.
+    """
+    return [*range(rank), -2] if spec.bias else [*range(rank)]
+
+
 def with_given(fit: Fit, problem: Problem, spec: Spec) -> Fit:
     """The fit with the users of `problem.given` folded in, given its items.
 
@@ -175,7 +185,7 @@ def with_given(fit: Fit, problem: Problem, spec: Spec) -> Fit:
     rank = int(fit.lane.hparams.rank)
     item_bias = item[:, -1] if spec.bias else np.zeros(len(item), item.dtype)
     rated = item[:0] if fit.rated is None else fit.rated
-    of_row = [*range(rank), -2] if spec.bias else [*range(rank)]
+    of_row = columns_of_user(rank, spec)
     by_user = np.argsort(given.user, kind="stable")
     new, first = np.unique(given.user[by_user], return_index=True)
     for row, places in zip(new, np.split(by_user, first[1:]), strict=True):

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 import pytest
 from helpers import assert_close, configured
+from marks import often
 
 from mfjax import KERNELS, Bounds, Factors, Hparams, Kernel, Ratings, Spec, Tiling
 from mfjax.checks.compare import relative_error
@@ -159,7 +160,7 @@ def test_the_sums_of_errors(case):
 
 
 @pytest.mark.parametrize("name", LAZY)
-@pytest.mark.parametrize("batch_size", [7, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("batch_size", often([7, 1], one_of=2))
 @pytest.mark.parametrize(
     "rank, dtype",
     [
