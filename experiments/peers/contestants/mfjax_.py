@@ -32,7 +32,28 @@ from common import (
     sweep_result,
 )
 
-import mfjax
+from mfjax import (
+    BAGS,
+    GRADIENTS,
+    KERNELS,
+    METHODS,
+    Bounds,
+    Factors,
+    Hparams,
+    Kernel,
+    Lane,
+    Method,
+    Plan,
+    Problem,
+    Ratings,
+    Schedule,
+    Sides,
+    Spec,
+    Sweep,
+    Tiling,
+    optimizer,
+    tile_width,
+)
 from mfjax.kernels.layout import ALS_OVERHEAD, GRADIENT_OVERHEAD
 
 RATES = (0.01, 0.014, 0.019, 0.026, 0.034, 0.045, 0.06, 0.08)
@@ -46,14 +67,14 @@ def chosen(table: dict, name: str) -> Callable:
     return table[name]
 
 
-def ratings(task: Task) -> mfjax.Ratings:
+def ratings(task: Task) -> Ratings:
     """The training ratings."""
-    return mfjax.Ratings.of(task.data.user, task.data.item, task.data.value)
+    return Ratings.of(task.data.user, task.data.item, task.data.value)
 
 
-def spec(task: Task, **changes: Any) -> mfjax.Spec:
+def spec(task: Task, **changes: Any) -> Spec:
     """The static side of a problem of this shape."""
-    return mfjax.Spec(
+    return Spec(
         task.data.num_users,
         task.data.num_items,
         max_rank=task.rank,
@@ -61,15 +82,15 @@ def spec(task: Task, **changes: Any) -> mfjax.Spec:
     )
 
 
-def shared_out(task: Task, spec: mfjax.Spec, overhead: float) -> mfjax.Spec:
+def shared_out(task: Task, spec: Spec, overhead: float) -> Spec:
     """The same with tiles that suit the ratings, the rows of a fit shared out over the devices."""
-    width = mfjax.tile_width(ratings(task), spec, overhead)
-    return replace(spec, tiling=mfjax.Tiling(width, shards=THREADS))
+    width = tile_width(ratings(task), spec, overhead)
+    return replace(spec, tiling=Tiling(width, shards=THREADS))
 
 
-def hparams(task: Task, **changes: Any) -> mfjax.Hparams:
+def hparams(task: Task, **changes: Any) -> Hparams:
     """A setting that holds nothing out."""
-    return mfjax.Hparams.of(rank=task.rank, fold=-2, **changes)
+    return Hparams.of(rank=task.rank, fold=-2, **changes)
 
 
 def compiled(function: Callable, *arguments: Any, **jit: Any) -> tuple[Callable, Any, float]:
@@ -82,14 +103,14 @@ def compiled(function: Callable, *arguments: Any, **jit: Any) -> tuple[Callable,
 
 def gradient(task: Task) -> dict:
     """One full gradient of both sides and the loss, by the variant of the option `variant`."""
-    make = chosen(mfjax.GRADIENTS, task.options["variant"])
+    make = chosen(GRADIENTS, task.options["variant"])
     plain = spec(task, bias=False, reg_by="row")
     whole = shared_out(task, plain, GRADIENT_OVERHEAD)
     variant = make(whole)
     began = time.perf_counter()
     layout = variant.prepare(ratings(task))
     prepared = time.perf_counter() - began
-    factors = mfjax.Factors(*starting_factors(task.data, task.rank))
+    factors = Factors(*starting_factors(task.data, task.rank))
     setting = hparams(task, reg=REG)
     program, arguments, seconds = compiled(variant.value_and_grad, factors, layout, setting)
 
@@ -107,9 +128,9 @@ class Fit:
     def __init__(
         self,
         task: Task,
-        method: mfjax.Method,
-        setting: mfjax.Hparams,
-        seen: mfjax.Ratings | None = None,
+        method: Method,
+        setting: Hparams,
+        seen: Ratings | None = None,
     ):
         began = time.perf_counter()
         self.task = task
@@ -121,7 +142,7 @@ class Fit:
         self.state, self.layout, self.setting, _ = placed
         self.setup_seconds = time.perf_counter() - began
 
-    def started(self, layout: Any, setting: mfjax.Hparams):
+    def started(self, layout: Any, setting: Hparams):
         """The state before the first epoch."""
         return jax.jit(self.method.init)(jax.random.key(0), layout, setting)
 
@@ -131,7 +152,7 @@ class Fit:
         self.state, _ = jax.block_until_ready(after)
         self.epoch += 1
 
-    def restart(self, setting: mfjax.Hparams) -> None:
+    def restart(self, setting: Hparams) -> None:
         """Begin again at another setting, without compiling."""
         of_state, of_layout, of_setting, *_ = self.program.input_shardings[0]
         self.state = jax.device_put(self.started(self.layout, setting), of_state)
@@ -150,7 +171,7 @@ def sgd(task: Task) -> dict:
     """One epoch of SGD, its order included."""
     setting = hparams(task, learning_rate=0.03, reg=0.1, reg_bias=0.02)
     batch, threads = int(task.options["batch"]), int(task.options["threads"])
-    whole = spec(task, tiling=mfjax.Tiling(shards=threads))
+    whole = spec(task, tiling=Tiling(shards=threads))
     fit = Fit(task, descending(task, whole), setting)
     fit.step()
     seconds = median_seconds(fit.step, task.quick)
@@ -170,12 +191,12 @@ def als(task: Task) -> dict:
 
     With the option `curve`, the test error by sweep at the best λ too.
     """
-    make = chosen(mfjax.METHODS, task.options["method"])
+    make = chosen(METHODS, task.options["method"])
 
-    def method(spec: mfjax.Spec) -> mfjax.Method:
+    def method(spec: Spec) -> Method:
         return make(spec, kernel=kernel(task, spec))
 
-    def setting(reg: float) -> mfjax.Hparams:
+    def setting(reg: float) -> Hparams:
         return hparams(task, reg=reg, reg_bias=BIAS_REG)
 
     def curve(reg: float) -> dict[int, float]:
@@ -200,14 +221,14 @@ def gibbs(task: Task) -> dict:
     """
     data = task.data
     nothing = np.zeros(len(data.test_value))
-    asked = mfjax.Ratings.of(data.test_user, data.test_item, nothing, nothing)
-    seen = mfjax.Ratings(*map(lambda *both: np.concatenate(both), ratings(task), asked))
-    rated = (mfjax.BAGS["rated"],)
-    whole = spec(task, tiling=mfjax.Tiling(shards=THREADS))
-    method = chosen(mfjax.METHODS, "gibbs")(
+    asked = Ratings.of(data.test_user, data.test_item, nothing, nothing)
+    seen = Ratings(*map(lambda *both: np.concatenate(both), ratings(task), asked))
+    rated = (BAGS["rated"],)
+    whole = spec(task, tiling=Tiling(shards=THREADS))
+    method = chosen(METHODS, "gibbs")(
         whole,
         kernel=kernel(task, whole),
-        bags=mfjax.Sides(rated, rated),
+        bags=Sides(rated, rated),
         noise=task.options["noise"],
     )
     setting = hparams(task)
@@ -240,18 +261,18 @@ def sweep(task: Task) -> dict:
     jax.config.update("jax_compilation_cache_dir", os.environ["MFJAX_PEERS_CACHE"])
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     began = time.perf_counter()
-    plan = mfjax.Plan(
+    plan = Plan(
         spec=spec(task),
         method=partial(descending, task),
         problems={(0, 0): tested_as_validation(task.data)},
-        schedule=mfjax.Schedule(epochs=EPOCHS, eval_every=EPOCHS, epochs_per_call=EPOCHS),
+        schedule=Schedule(epochs=EPOCHS, eval_every=EPOCHS, epochs_per_call=EPOCHS),
     )
-    base = mfjax.Hparams(rank=task.rank, reg_bias=0.02)
+    base = Hparams(rank=task.rank, reg_bias=0.02)
     lanes = [
-        mfjax.Lane(base._replace(learning_rate=rate, reg=reg), EPOCHS)
+        Lane(base._replace(learning_rate=rate, reg=reg), EPOCHS)
         for rate, reg in settings(RATES, REGS, task.quick)
     ]
-    trainer = mfjax.Sweep(plan, lanes_per_program=len(lanes))
+    trainer = Sweep(plan, lanes_per_program=len(lanes))
     errors = [fit.at_best("validation_rmse") for fit in trainer.train(lanes)]
     return sweep_result(
         began,
@@ -261,33 +282,33 @@ def sweep(task: Task) -> dict:
     )
 
 
-def descending(task: Task, spec: mfjax.Spec) -> mfjax.Method:
+def descending(task: Task, spec: Spec) -> Method:
     """Plain SGD, in batches of the option `batch`."""
-    return chosen(mfjax.METHODS, "sgd")(
+    return chosen(METHODS, "sgd")(
         spec,
         kernel=kernel(task, spec),
-        optimizer=mfjax.optimizer("sgd"),
+        optimizer=optimizer("sgd"),
         batch_size=int(task.options["batch"]),
     )
 
 
-def kernel(task: Task, spec: mfjax.Spec) -> mfjax.Kernel:
+def kernel(task: Task, spec: Spec) -> Kernel:
     """The kernel of the option `kernel`."""
-    return chosen(mfjax.KERNELS, task.options["kernel"])(spec)
+    return chosen(KERNELS, task.options["kernel"])(spec)
 
 
-def tested_as_validation(data: Data) -> mfjax.Problem:
+def tested_as_validation(data: Data) -> Problem:
     """The test ratings as the fold that is held out."""
     sizes = [len(data.value), len(data.test_value)]
-    return mfjax.Problem(
-        ratings=mfjax.Ratings.of(
+    return Problem(
+        ratings=Ratings.of(
             np.concatenate([data.user, data.test_user]),
             np.concatenate([data.item, data.test_item]),
             np.concatenate([data.value, data.test_value]),
             fold=np.repeat(np.int32([-1, 0]), sizes),
         ),
-        test=mfjax.Ratings.of([], [], []),
-        bounds=mfjax.Bounds(float(data.value.min()), float(data.value.max())),
+        test=Ratings.of([], [], []),
+        bounds=Bounds(float(data.value.min()), float(data.value.max())),
     )
 
 
