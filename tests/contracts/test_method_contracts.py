@@ -37,7 +37,7 @@ def optimizers_of(make):
     return OPTIMIZERS if "optimizer" in inspect.signature(make).parameters else ["none"]
 
 
-OFTEN = [  # with the best kernel that is available; the others are slow tests
+OFTEN = [  # every second check, with the best kernel that is available; the others are slow tests
     ("als", "none"),
     ("descent", "sgd"),
     ("gibbs", "none"),
@@ -63,16 +63,18 @@ CASES = {
     f"{name}, {opt}, {kernel}: {what}": pytest.param(
         check,
         marks=[]
-        if (name, opt) in OFTEN and kernel == kernels_of(make, opt)[-1]
+        if (name, opt) in OFTEN and kernel == kernels_of(make, opt)[-1] and n % 2 == 0
         else pytest.mark.slow,
     )
     for name, make in METHODS.items()
     for opt in optimizers_of(make)
     for kernel in kernels_of(make, opt)
-    for what, check in method_checks(
-        partial(made, make, opt, kernel),
-        alternates=name in ALTERNATING,
-    ).items()
+    for n, (what, check) in enumerate(
+        method_checks(
+            partial(made, make, opt, kernel),
+            alternates=name in ALTERNATING,
+        ).items()
+    )
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 from helpers import method_of
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from marks import often
 
 from mfjax import GRADIENTS, KERNELS, Bounds, Hparams, InputError, Ratings, Spec, Tiling, optimizer
 from mfjax.kernels.kernel import ITEM, USER
@@ -61,7 +62,7 @@ def epoch_of(spec, ratings, opt=None, **own):
     return method, method.init(jax.random.key(0), layout, HPARAMS), layout
 
 
-@pytest.mark.parametrize("missing", ["ignore", "zero"])
+@pytest.mark.parametrize("missing", often(["ignore", "zero"], one_of=2))
 def test_any_number_of_threads_gives_the_same_bits(ratings, missing):
     def results(threads):
         spec = replace(with_threads(threads), missing=missing)

@@ -60,9 +60,8 @@ def first_value(override) -> str:
 
 
 def marked(page, line):
-    """A test of a command; those that neither the README nor a tutorial states are slow tests."""
-    is_often = page == PAGES[0] or page.parent.name == "tutorials"
-    marks = () if is_often else pytest.mark.slow
+    """A test of a command; those that the README does not state are slow tests."""
+    marks = () if page == PAGES[0] else pytest.mark.slow
     return pytest.param(page, line, id=f"{name(page)}: {line}", marks=marks)
 
 

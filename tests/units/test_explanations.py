@@ -2,10 +2,12 @@
 
 import re
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
 from by_hand import ORACLE, POINT, gradient, loss, planted, wraps
+from marks import often
 
 from mfjax import GRADIENTS, Hparams
 from mfjax.checks.compare import gradient_at
@@ -151,8 +153,10 @@ EXPLAINED = {
 }
 
 
-@pytest.mark.parametrize("of", ["their loss", "our loss"])
-@pytest.mark.parametrize("name", EXPLANATIONS)
+LOSSES_OF = ("their loss", "our loss")
+
+
+@pytest.mark.parametrize("name, of", often(product(EXPLANATIONS, LOSSES_OF), one_of=3))
 def test_every_mistake_is_explained(name, of):
     wrong, point = MISTAKES[name]
     own = loss if of == "their loss" else own_loss(point)

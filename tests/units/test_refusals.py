@@ -52,12 +52,12 @@ UNKNOWN = {
 }
 
 
-@pytest.mark.parametrize("line", UNKNOWN)
+@pytest.mark.parametrize("line", often(UNKNOWN, one_of=2))
 def test_what_is_no_key_or_file_is_refused_with_what_is(line):
     assert_says(refusal(*line.split(" "), until=composed), UNKNOWN[line])
 
 
-@pytest.mark.parametrize("old", RENAMED)
+@pytest.mark.parametrize("old", often(RENAMED, one_of=3))
 def test_an_old_key_is_refused_with_its_new_name(old):
     value = "[1]" if old.startswith("sweep.") else "1"
     assert_says(refusal(f"{old}={value}", until=composed), f"it is now {RENAMED[old]}")
@@ -153,7 +153,7 @@ VALUES_OF = {"bool": "true", "str": "x", "list": "[1]"}  # and 1 of a number
 def others_keys(section):
     """(section, a row of its table, a key that others take and it does not, a value of it).
 
-    One key of every other row is tried often, another of the next; the others are slow tests.
+    One key of every third row is tried often, another of the next; the others are slow tests.
     """
     table = TABLES[section]
     kinds = {key: kind for function in table.values() for key, kind in keywords(function).items()}
@@ -162,7 +162,7 @@ def others_keys(section):
         for key in others:
             kind = getattr(kinds[key], "__name__", str(kinds[key])).split(" ")[0]
             choices = CHOICES.get(f"{section}.{key}", [VALUES_OF.get(kind, "1")])
-            is_often = nth % 2 == 0 and key == others[nth % len(others)]
+            is_often = nth % 3 == 0 and key == others[nth % len(others)]
             marks = () if is_often else pytest.mark.slow
             yield pytest.param(section, name, key, next(iter(choices)), marks=marks)
 
@@ -407,7 +407,7 @@ WRONG_FILES = {
 }
 
 
-@pytest.mark.parametrize("given", WRONG_FILES)
+@pytest.mark.parametrize("given", often(WRONG_FILES, one_of=3))
 def test_a_wrong_file_is_refused(tmp_path, monkeypatch, given):
     monkeypatch.chdir(tmp_path)
     for name, data in FILES.items():

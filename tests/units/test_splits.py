@@ -203,11 +203,11 @@ def outcome_of(data, split, choose="overall"):
     return tune(Sweep(plan, lanes_per_program=len(lanes)), lanes, refit=True), plan
 
 
-SOME = ("kfold", "time")  # of which each cuts in another way
+OFTEN = "kfold"  # the others are slow tests
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in SOME else pytest.mark.slow) for name in SPLITS]
+    "name", [pytest.param(name, marks=() if name == OFTEN else pytest.mark.slow) for name in SPLITS]
 )
 def test_poisoned_test_ratings_change_nothing_before_the_test(name):
     split = SPLITS[name](DATA, 0)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from configs import TINY, built, composed, refusal
+from marks import often
 
 import mfjax
 from mfjax import InputError, Lane
@@ -12,7 +13,7 @@ from mfjax.app.identity import flat
 SLOWLY = ("hparams.rank=2", "hparams.learning_rate=1e-12")  # a start that stays where it is
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["bias", "no bias"])
+@pytest.fixture(scope="module", params=often([True, False], one_of=2), ids=["bias", "no bias"])
 def saved(request, tmp_path_factory):
     """A folder with a model of the tiny ratings, the model, and what is said of biases."""
     data = build_dataset(composed(*TINY))
