@@ -63,10 +63,10 @@ PLUGINS: dict[str, dict[str, Extra | None]] = {
 
 def groups() -> dict[str, list[str]]:
     """The groups of the config by name, each with its choices, but for those of Hydra."""
-    found = {"job": _stems(PACKAGE / "app" / "jobs", "[!_]*.py")}
+    found = {"job": _names(PACKAGE / "app" / "jobs", "[!_]*.py")}
     for folder in CONF.iterdir():
         if folder.is_dir() and folder.name != "hydra":
-            found[folder.name] = _stems(folder, "*.yaml")
+            found[folder.name] = _names(folder, "**/*.yaml")
     for group in found.keys() & OF_TABLES.keys():
         found[group] |= set(rows_of(OF_TABLES[group]))
     return {group: sorted(names) for group, names in sorted(found.items())}
@@ -77,8 +77,9 @@ def all_choices() -> dict[str, list[str]]:
     return groups() | {key: rows_of(table) for key, table in OF_KEYS.items()}
 
 
-def _stems(folder: Path, pattern: str) -> set[str]:
-    return {path.stem for path in folder.glob(pattern)}
+def _names(folder: Path, pattern: str) -> set[str]:
+    paths = folder.glob(pattern)
+    return {path.relative_to(folder).with_suffix("").as_posix() for path in paths}
 
 
 def rows_of(table: str) -> list[str]:
@@ -122,7 +123,7 @@ def wrong_name(arguments: Sequence[str]) -> str | None:
 
 def _choices(argument: str) -> list[tuple[str, str]]:
     """The group and each of the names of `group=name,name`; none of another argument."""
-    chosen = re.fullmatch(r"\+{0,2}([\w/]+)=([\w,-]+)", argument)
+    chosen = re.fullmatch(r"\+{0,2}([\w/]+)=([\w,/-]+)", argument)
     if not chosen:
         return []
     group, names = chosen.groups()

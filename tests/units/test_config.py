@@ -100,7 +100,9 @@ def test_help_lists_every_group_with_its_choices():
     for group, files in itertools.groupby(GROUPS, key=lambda pair: pair[0]):
         named = {name for _, name in files} | set(PUBLISHED if group == "data" else ())
         assert f"{group}: {', '.join(sorted(named))}" in text
-    assert f"exp: {', '.join(path.stem for path in EXPERIMENTS)}" in text
+    stated = [path.relative_to(CONF / "exp") for path in (CONF / "exp").rglob("*.yaml")]
+    named = sorted(path.with_suffix("").as_posix() for path in stated)
+    assert f"exp: {', '.join(named)}" in text
     assert f"job: {', '.join(sorted(JOBS))}" in text
     assert f"gradient: {', '.join(GRADIENTS)}" in text
     assert max(map(len, help.help_text().splitlines())) < 80

@@ -101,6 +101,7 @@ def known(group):
         ("method=alss", "als"),
         ("gradient=tils", "tiles"),
         ("+exp=movielense", "movielens"),
+        ("+exp=baselines/bmf_flp", "baselines/bmf_flip"),
         ("optimizer=adamm", "adam"),
         ("hydra/launcher=jobib", "joblib"),
     ],
