@@ -149,8 +149,7 @@ def _known_plugins() -> set[str]:
 
 def _wrong(group: str, name: str, known: Mapping[str, Sequence[str]]) -> str | None:
     names = known.get(group, [])
-    is_there = name in names or (CONF / group / f"{name}.yaml").is_file()
-    if names and not is_there and name.lower() != "null":
+    if names and name not in names and name.lower() != "null":
         close = difflib.get_close_matches(name, names, n=1)
         suggestion = f"; did you mean {close[0]}?" if close else ""
         if group in own.GROUPS and not close:

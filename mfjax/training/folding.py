@@ -162,6 +162,9 @@ def columns_of_user(rank: int, spec: Spec) -> list[int]:
     Args:
       rank: of the lane, at most that of its program.
       spec: of which `bias` is read.
+
+    Returns:
+      The latent ones, and after them the user's bias where there is one.
     """
     return [*range(rank), -2] if spec.bias else [*range(rank)]
 
