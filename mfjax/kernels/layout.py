@@ -292,11 +292,12 @@ def _slots(
 
 
 def order_by(position: np.ndarray, num_positions: int) -> np.ndarray:
-    """The stable order of ratings by position: SciPy counts them, five times faster than a sort."""
-    from scipy.sparse import coo_array  # which a method without a layout need not wait for
+    """The stable order of ratings by position, 16 bits at a time: NumPy counts numbers of so many.
 
-    n = len(position)
-    shape = (num_positions, max(n, 1))
-    places = (position, np.arange(n))
-    marks = np.ones(n, np.int8)
-    return coo_array((marks, places), shape).tocsr().indices
+    Five times faster than a sort.
+    """
+    digit = position.astype(np.uint16)  # the lowest bits
+    order = np.argsort(digit, kind="stable")
+    if num_positions <= 2**16:
+        return order
+    return order[order_by(position[order] >> 16, -(-num_positions // 2**16))]
