@@ -36,8 +36,10 @@ g(μ) is the mean training rating. A pinned column, and a column beyond a lane's
 has no gradient.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
@@ -300,6 +302,7 @@ def columns(hparams: Hparams, spec: Spec) -> Sides:
     return Sides(user=side((1, 0)), item=side((0, 1)))
 
 
+@partial(jax.jit, static_argnames="spec")  # traced once a program, which asks for it thrice
 def lane_terms(sums: FoldSums, hparams: Hparams, spec: Spec) -> LaneTerms:
     """The constants of the lane that `hparams` describes, from its own training ratings.
 
