@@ -17,6 +17,7 @@ REG_BY = ("row", "count", "total")
 CONVENTIONS = {"missing": MISSING, "loss_scale": LOSS_SCALE, "reg_by": REG_BY}  # of the objective
 WIDTHS = (8, 16, 32, 64)  # of tiles
 NO_FOLD = -2  # a lane with this fold holds nothing out
+ENDED = -1  # in place of an epoch, of a lane that trains no more
 ASKED = -4  # the fold of a pair to be tested, which has weight 0 and no value
 AnyArray = Array | np.ndarray
 Cut = tuple[int, int]  # a split, by its split_seed, and one of its test folds
@@ -521,6 +522,8 @@ class Method(NamedTuple):
       rated: `(embeddings) -> [items, columns]`, what each item adds to the rows of the users who
         rated it, over the root of how many they rated; None: nothing.
       transductive: whether its bags have the pairs to be tested, which `prepare` then takes too.
+      abreast: lanes of one split that are trained faster together, under `vmap`; an epoch of
+        `ENDED` leaves a lane as it is, where they are more than one.
     """
 
     prepare: PrepareFn
@@ -537,6 +540,7 @@ class Method(NamedTuple):
     burn_in: int = 0
     rated: Callable[[Sides], Float[AnyArray, "items columns"]] | None = None
     transductive: bool = False
+    abreast: int = 1
 
 
 @runtime_checkable

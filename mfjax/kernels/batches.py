@@ -75,7 +75,7 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
         return State(after, memory), info
 
     lay_out = partial(prepare, spec=spec, batch_size=batch_size)
-    return Visitor(lay_out, init, partial(visit_towards, towards=None), visit_towards)
+    return Visitor(lay_out, init, partial(visit_towards, towards=None), visit_towards=visit_towards)
 
 
 def prepare(ratings: Ratings, spec: Spec, batch_size: int) -> Listed:

@@ -162,12 +162,15 @@ class Visitor(NamedTuple):
       prepare: the layout of the ratings, on the host.
       init: `(factors, layout, hparams) -> State` before the first epoch.
       visit: one epoch.
+      abreast: lanes that `vmap` had better take together, a power of 2; of more than one, an epoch
+        below 0 leaves a lane as it is.
       visit_towards: one whose rows decay towards others in place of 0; None: there is no such form.
     """
 
     prepare: PrepareFn
     init: Callable[[Factors, Any, Hparams], State]
     visit: VisitFn
+    abreast: int = 1
     visit_towards: VisitTowardsFn | None = None
 
 

@@ -78,6 +78,7 @@ def sgd(
         step=step,
         reads=(*optimizer.reads, "split_seed"),
         errors=kernel.errors,
+        abreast=visitor.abreast,
     )
 
 

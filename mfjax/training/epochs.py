@@ -5,22 +5,26 @@ A scan over epochs, with evaluation, the best so far and patience inside.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Shaped, UInt32
 
 from mfjax.errors import InputError
 from mfjax.metrics import columns, metric_of
 from mfjax.metrics.evaluation import evaluate
 from mfjax.metrics.lists import ListRule, Lists, list_metrics
 from mfjax.objective import AnyArray, LaneTerms, lane_terms
-from mfjax.types import Bounds, Factors, Hparams, Method, Ratings, Run, Spec, State
+from mfjax.types import ENDED, Bounds, Factors, Hparams, Method, Ratings, Run, Spec, State
 
 # by column; a value an epoch, NaN where the lane was not evaluated or had stopped
 History = Mapping[str, Float[AnyArray, "..."]]
 Advance = Callable[..., tuple[Run, History]]
+T = TypeVar("T", bound=Any)
+Place = UInt32[Array, ""]  # among lanes; unsigned, so that it is not looked at for being negative
 
 
 def history_columns(chooses: str) -> list[str]:
@@ -29,6 +33,7 @@ def history_columns(chooses: str) -> list[str]:
 
 
 CHOOSE = ("overall", "per_split")
+SCALARS = ("best_score", "best_epoch", "epoch", "alive", "died_at")  # of a Run
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,12 @@ class Data(NamedTuple):
 
 
 def start(method: Method, data: Data, hparams: Hparams) -> Run:
-    """A run before its first epoch. Every random number comes from `hparams.init_seed`."""
+    """A run before its first epoch. Every random number comes from `hparams.init_seed`.
+
+    Of several lanes, `[lanes]`, one after another: `vmap` would round them otherwise.
+    """
+    if jnp.ndim(hparams.init_seed):
+        return jax.lax.map(partial(start, method, data), hparams)
     key = jax.random.key(hparams.init_seed)
     state = method.init(key, data.layout, hparams, data.warm)
     zero = jnp.zeros((), jnp.int32)
@@ -107,12 +117,12 @@ def epochs(method: Method, spec: Spec, schedule: Schedule) -> Advance:
     """`advance(run, data, hparams, last_epoch) -> (Run, History)`, a pure function.
 
     It trains a lane for `schedule.epochs_per_call` epochs more, and for none after its
-    `last_epoch`. The History is of `[epochs_per_call]`.
+    `last_epoch`. The History is of `[epochs_per_call]`. All but the data may be of several lanes,
+    `[lanes, …]`, at most `method.abreast`, which then take each epoch together.
     """
     nan = jnp.full((), jnp.nan, spec.dtype)
     chooses = schedule.choose_by
     unmeasured = dict.fromkeys(columns("train", "validation", chooses=chooses), nan)
-    untrained = dict.fromkeys(history_columns(chooses), nan)
     sign = metric_of(chooses).sign
 
     def measure(state: State, data: Data, lane: LaneTerms) -> dict[str, Array]:
@@ -132,47 +142,117 @@ def epochs(method: Method, spec: Spec, schedule: Schedule) -> Advance:
         run: Run,
         data: Data,
         hparams: Hparams,
-        last_epoch: Int[Array, ""],
+        last_epoch: Int[Array, "*lanes"],
     ) -> tuple[Run, History]:
-        lane = lane_terms(data.layout.sums, hparams, spec)
+        together = jax.vmap if last_epoch.ndim else lambda function: function
+        lane = together(lambda hparams: lane_terms(data.layout.sums, hparams, spec))(hparams)
+        step = together(lambda state, *own: method.step(state, data.layout, *own))
+        untrained = jnp.full(last_epoch.shape, nan)
 
-        def one_epoch(run: Run) -> tuple[Run, History]:
-            state, info = method.step(run.state, data.layout, hparams, run.epoch)
+        def one_epoch(run: Run, live: Bool[Array, "*lanes"]) -> tuple[Run, History]:
+            state, info = step(run.state, hparams, jnp.where(live, run.epoch, ENDED))
             finite = jnp.isfinite(info.loss) & jnp.isfinite(info.update_norm)
-            due = finite & is_due(run.epoch + 1, schedule, last_epoch)
-            metrics = jax.lax.cond(
-                due,
-                lambda: measure(state, data, lane),
-                lambda: unmeasured,
+            due = live & finite & is_due(run.epoch + 1, schedule, last_epoch)
+            metrics = where_due(
+                due, lambda state, lane: measure(state, data, lane), (state, lane), unmeasured
             )
             score = sign * metrics[chooses]
             after = after_epoch(
                 run, state, finite, due, score, is_better=method.averages is not None
             )
-            return after, {"loss": info.loss, "update_norm": info.update_norm, **metrics}
+            found = {"loss": info.loss, "update_norm": info.update_norm, **metrics}
+            lasting = {name: getattr(run, name) for name in SCALARS}
+            scalars = {
+                name: jnp.where(live, getattr(after, name), kept) for name, kept in lasting.items()
+            }
+            history = {column: jnp.where(live, value, nan) for column, value in found.items()}
+            return after._replace(**scalars), history
 
-        def no_epoch(run: Run) -> tuple[Run, History]:
-            return run, untrained
+        def no_epoch(run: Run, live: Bool[Array, "*lanes"]) -> tuple[Run, History]:
+            return run, dict.fromkeys(history_columns(chooses), untrained)
 
         def body(run: Run, _) -> tuple[Run, History]:
             live = is_live(run, schedule, last_epoch)
-            return jax.lax.cond(live, one_epoch, no_epoch, run)
+            return jax.lax.cond(live.any(), one_epoch, no_epoch, run, live)
 
-        return jax.lax.scan(body, run, length=schedule.epochs_per_call)
+        run, history = jax.lax.scan(body, run, length=schedule.epochs_per_call)
+        return run, jax.tree.map(lambda column: jnp.moveaxis(column, 0, -1), history)
 
     return advance
+
+
+def where_due(
+    due: Bool[Array, "*lanes"], function: Callable, operands: Any, otherwise: dict[str, Array]
+) -> dict[str, Array]:
+    """What a function is of each lane's operands where it is due, one lane after another."""
+
+    if not due.ndim:
+        return jax.lax.cond(due, lambda: function(*operands), lambda: otherwise)
+
+    def of_lane(turn: tuple[Place, Bool[Array, ""]]) -> dict[str, Array]:
+        place, due = turn
+        return jax.lax.cond(due, lambda: function(*taken(operands, place)), lambda: otherwise)
+
+    return jax.lax.map(of_lane, (places_of(due), due))
+
+
+def best_of(better: Bool[Array, "*lanes"], new: Any, best: Any) -> Any:
+    """The new trees of lanes that are better, and the best so far of the others, in place."""
+    if not better.ndim:
+        return jax.lax.cond(better, lambda: new, lambda: best)
+
+    def with_lane(best: Any, turn: tuple[Place, Bool[Array, ""]]) -> tuple[Any, None]:
+        place, better = turn
+        return jax.lax.cond(
+            better, lambda best: put(best, place, taken(new, place)), lambda best: best, best
+        ), None
+
+    best, _ = jax.lax.scan(with_lane, best, (places_of(better), better))
+    return best
+
+
+# lanes among others, in place
+
+
+def places_of(lanes: Shaped[Array, "places ..."]) -> UInt32[Array, " places"]:
+    """The place of each."""
+    return jnp.arange(len(lanes), dtype=jnp.uint32)
+
+
+def taken(trees: T, place: Place) -> T:
+    """The tree at a place of arrays `[places, …]`."""
+
+    def of(array: Array) -> Array:
+        one = jax.lax.dynamic_slice(array, _first(place, array), (1, *array.shape[1:]))
+        return jax.lax.squeeze(one, (0,))
+
+    return jax.tree.map(of, trees)
+
+
+def put(trees: T, place: Place, one: T) -> T:
+    """Arrays `[places, …]` with another tree at a place."""
+
+    def with_own(array: Array, own: Array) -> Array:
+        return jax.lax.dynamic_update_slice(array, own[None], _first(place, array))
+
+    return jax.tree.map(with_own, trees, one)
+
+
+def _first(place: Place, array: Array) -> list[Place | np.uint32]:
+    """Where the tree of a place begins: `array[place]` takes three times as long to trace."""
+    return [place, *[np.uint32(0)] * (array.ndim - 1)]
 
 
 def after_epoch(
     run: Run,
     state: State,
-    finite: Bool[Array, ""],
-    evaluated: Bool[Array, ""],
-    score: Float[Array, ""],
+    finite: Bool[Array, "*lanes"],
+    evaluated: Bool[Array, "*lanes"],
+    score: Float[Array, "*lanes"],
     *,
     is_better: bool = False,
 ) -> Run:
-    """The run after one epoch more: its best so far, and whether it is alive.
+    """The run after one epoch more: its best so far, and whether it is alive; of several lanes too.
 
     Args:
       run: the run before.
@@ -187,10 +267,8 @@ def after_epoch(
     # a lane that holds nothing out has no metric to choose by: its last epoch is its best
     better = evaluated & (is_better | ~(score >= run.best_score))
     measured = better & ~jnp.isnan(score)
-    best, best_embeddings = jax.lax.cond(
-        better,
-        lambda: (state.factors, state.embeddings),
-        lambda: (run.best, run.best_embeddings),
+    best, best_embeddings = best_of(
+        better, (state.factors, state.embeddings), (run.best, run.best_embeddings)
     )
     return Run(
         state=state,

@@ -1,6 +1,7 @@
 """The nouns of a sweep: its plan, its lanes, how far they have come, and what came of them."""
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -8,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from mfjax.data.problem import Problem
 from mfjax.errors import InputError
@@ -259,22 +260,67 @@ def unstacked(tree: T, places: Iterable[int]) -> list[T]:
 
 
 class Places(NamedTuple):
-    """Where the lanes of a block lie: so many places, shared by devices.
+    """Where the lanes of a block lie: in so many groups, shared by devices.
 
-    Neighbours in a grid take alike long, so they go to the devices in turn.
+    A group has places for lanes of one split, `abreast` of them. Neighbours in a grid take alike
+    long, so they train together, and the groups go to the devices in turn.
     """
 
-    lanes: int
+    groups: int
     devices: int
+    abreast: int = 1
+
+    @classmethod
+    def of(cls, lanes: int, devices: int, splits: int, most_abreast: int) -> "Places":
+        """Places for any so many lanes of so many splits.
+
+        No more of them abreast than leave something for each device.
+        """
+        splits = min(splits, lanes)
+        abreast = min(most_abreast, -(-lanes // max(devices, splits)))
+        groups = splits + (lanes - splits) // abreast  # each split may leave one unfilled
+        return cls(-(-groups // devices) * devices, devices, abreast)
 
     @property
-    def of_lanes(self) -> Int[np.ndarray, " lanes"]:
-        """The place of each lane."""
-        by_device = np.arange(self.lanes).reshape(self.devices, -1)
-        return by_device.ravel("F")
+    def lanes(self) -> int:
+        """All places."""
+        return self.groups * self.abreast
 
-    def dealt(self, of_lanes: Sequence[T], padding: T) -> list[T]:
+    def of_lanes(self, splits: Sequence[int]) -> list[int]:
+        """The place of each lane, given its split."""
+        by_device = np.arange(self.groups).reshape(self.devices, -1).ravel("F").tolist()
+        seen: Counter[int] = Counter()
+        groups: dict[tuple[int, int], int] = {}
+        places = []
+        for split in splits:
+            turn, within = divmod(seen[split], self.abreast)
+            seen[split] += 1
+            group = groups.setdefault((split, turn), len(groups))
+            places.append(by_device[group] * self.abreast + within)
+        return places
+
+    def dealt(self, of_lanes: Sequence[T], places: Sequence[int], padding: T) -> list[T]:
         """What is of each place; `padding` where there is no lane."""
-        places_left = self.lanes - len(of_lanes)
-        padded = [*of_lanes, *[padding] * places_left]
-        return [padded[lane] for lane in np.argsort(self.of_lanes)]
+        dealt = [padding] * self.lanes
+        for place, of_lane in zip(places, of_lanes, strict=True):
+            dealt[place] = of_lane
+        return dealt
+
+    def in_groups(self, of_places: T) -> T:
+        """Arrays of each place as those of each group, `[groups, abreast, …]`.
+
+        Where it is one place, `[groups, …]`.
+        """
+        if self.abreast == 1:
+            return of_places
+
+        def grouped(array: Any) -> Any:
+            return array.reshape(self.groups, self.abreast, *array.shape[1:])
+
+        return jax.tree.map(grouped, of_places)
+
+    def apart(self, of_groups: Iterable[Any]) -> list[Any]:
+        """What is of each place, of what is of each group."""
+        if self.abreast == 1:
+            return list(of_groups)
+        return [of_place for of_group in of_groups for of_place in of_group]

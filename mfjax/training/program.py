@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import jax
@@ -12,11 +11,22 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, UInt32
 
 from mfjax.kernels.shards import placement
 from mfjax.metrics import metric_of
-from mfjax.training.epochs import Data, History, epochs, is_live, start
+from mfjax.training.epochs import (
+    SCALARS,
+    Data,
+    History,
+    Place,
+    epochs,
+    is_live,
+    places_of,
+    put,
+    start,
+    taken,
+)
 from mfjax.training.fitting import (
     Weight,
     in_memory,
@@ -39,25 +49,25 @@ from mfjax.training.prepared import blank_run, padded_together, prepared
 from mfjax.types import Hparams, Run
 
 VISITED = 7  # columns of what a lane visits: the order, and in it rows, values, weights and shares
-SCALARS = ("best_score", "best_epoch", "epoch", "alive", "died_at")  # of a Run
 
 
 class Lanes(NamedTuple):
-    """The lanes of a block as arrays, `[lanes]` each.
+    """The lanes of a block as arrays, `[groups]` each; of lanes abreast, `[groups, abreast]`.
 
-    `split` says whose data a lane trains on: the place of its problem in the plan.
+    `split`, always `[groups]`, says whose data a group trains on: the place of its problem in the
+    plan.
     """
 
     hparams: Hparams
-    split: Int[Array, " lanes"]
-    last_epoch: Int[Array, " lanes"]
+    split: UInt32[Array, " groups"]
+    last_epoch: Int[Array, "groups *abreast"]
 
 
 class Program:
     """One compiled program: lanes of one rank group, `schedule.epochs_per_call` epochs a call.
 
-    The devices share the lanes. A lane that is alone shares its rows out over them instead, where
-    its method can.
+    The devices share the lanes, in groups of those that train abreast. A lane that is alone shares
+    its rows out over them instead, where its method can.
 
     Args:
       plan: what is trained.
@@ -78,8 +88,8 @@ class Program:
         self.by_row = shards > 1 and self.method.shares_rows
         sharing = np.array(devices[:lanes_per_program])
         self.mesh = Mesh(sharing, ("lane",))
-        lanes_per_device = -(-lanes_per_program // len(sharing))
-        self.places = Places(lanes_per_device * len(sharing), len(sharing))
+        most_abreast = self.method.abreast if plan.lane_batch is None else 1
+        self.places = Places.of(lanes_per_program, len(sharing), len(plan.problems), most_abreast)
         data = prepared(plan, self.method, self.spec)
         self._blank = blank_run(self.method, data[0], self.spec)
         self.lane_batch = self._fitting(data)
@@ -97,16 +107,19 @@ class Program:
         tracks: Sequence[Track],
         on_chunk: OnChunk,
     ) -> list[Track]:
-        """Train at most `places.lanes` lanes, from their tracks to the last of their epochs.
+        """Train at most `lanes_per_program` lanes, from their tracks to the last of their epochs.
 
         The tracks have histories of one length, the epochs of the longest lane or more.
         """
         schedule = self.plan.schedule
         chunk = schedule.epochs_per_call
-        arrays = self._arrays(lanes)
+        cuts = list(self.plan.problems)
+        splits = [cuts.index(lane.hparams.cut) for lane in lanes]
+        places = self.places.of_lanes(splits)
+        arrays = self._arrays(lanes, splits, places)
         last_epoch = np.asarray(arrays.last_epoch)
         blank = self.blank_track(len(tracks[0].history["loss"]))
-        runs, history = stacked(self.places.dealt(tracks, blank))
+        runs, history = self.places.in_groups(stacked(self.places.dealt(tracks, places, blank)))
         history = jax.tree.map(np.copy, history)  # which is written to
         epoch = int(runs.epoch.max())
         if not self.by_row:
@@ -120,8 +133,8 @@ class Program:
             write_chunk(history, latest, epoch)
             epoch += chunk
             progress = self._progress(on_host(runs), latest, last_epoch)
-            on_chunk(progress, partial(self._tracks, len(lanes), runs, history))
-        return self._tracks(len(lanes), runs, history)
+            on_chunk(progress, partial(self._tracks, places, runs, history))
+        return self._tracks(places, runs, history)
 
     @property
     def _name(self) -> str:
@@ -159,21 +172,19 @@ class Program:
 
     # calls
 
-    def _arrays(self, lanes: Sequence[Lane]) -> Lanes:
+    def _arrays(self, lanes: Sequence[Lane], splits: list[int], places: list[int]) -> Lanes:
         """The lanes in their places, and lanes without an epoch in the places left."""
-        cuts = list(self.plan.problems)
-
-        def arrays_of(lane: Lane) -> Lanes:
-            hparams = lane.hparams
-            split = cuts.index(hparams.cut)
-            return Lanes(
-                hparams=Hparams.of(self.spec.dtype, **hparams._asdict()),
-                split=np.asarray(split, np.int32),
-                last_epoch=np.asarray(lane.epochs, np.int32),
-            )
-
         untrained = lanes[0]._replace(epochs=0)
-        return stacked(map(arrays_of, self.places.dealt(lanes, untrained)))
+        dealt = self.places.dealt(lanes, places, untrained)
+        split_at = dict(zip(places, splits, strict=True))
+        firsts = range(0, self.places.lanes, self.places.abreast)  # of each group
+        return Lanes(
+            hparams=self.places.in_groups(
+                stacked(Hparams.of(self.spec.dtype, **lane.hparams._asdict()) for lane in dealt)
+            ),
+            split=np.array([split_at.get(place, 0) for place in firsts], np.uint32),
+            last_epoch=self.places.in_groups(np.array([lane.epochs for lane in dealt], np.int32)),
+        )
 
     def _call(self, *args: Any) -> tuple[Run, History]:
         """What `_train_chunk` is of the same arguments, which are compiled for once."""
@@ -203,61 +214,64 @@ class Program:
         """A chunk of epochs more of every lane.
 
         Args:
-          runs: `[lanes, …]`.
+          runs: `[groups, …]`.
           data: `[splits, …]`.
-          lanes: `[lanes, …]`.
+          lanes: `[groups, …]`.
         """
-        of_lane = partial(self._train_lane, data)
+        of_group = partial(self._train_group, data)
         if self.lane_batch > 1:
-            return jax.lax.map(lambda of: of_lane(*of), (runs, lanes), batch_size=self.lane_batch)
+            return jax.lax.map(lambda of: of_group(*of), (runs, lanes), batch_size=self.lane_batch)
 
-        def in_place(runs: Run, turn: tuple[Int[Array, ""], Lanes]) -> tuple[Run, History]:
-            place, lane = turn
-            run, history = of_lane(jax.tree.map(itemgetter(place), runs), lane)
-            return jax.tree.map(lambda all, one: all.at[place].set(one), runs, run), history
+        def in_place(runs: Run, turn: tuple[Place, Lanes]) -> tuple[Run, History]:
+            place, group = turn
+            run, history = of_group(taken(runs, place), group)
+            return put(runs, place, run), history
 
         # `map` would write every lane's factors to a new place, those of ended lanes too
-        places = jnp.arange(len(lanes.split))
-        return jax.lax.scan(in_place, runs, (places, lanes))
+        return jax.lax.scan(in_place, runs, (places_of(lanes.split), lanes))
 
-    def _train_lane(self, data: Data, run: Run, lane: Lanes) -> tuple[Run, History]:
-        """As `_train_chunk`, of one lane; of one that has ended nothing is read."""
+    def _train_group(self, data: Data, run: Run, lanes: Lanes) -> tuple[Run, History]:
+        """As `_train_chunk`, of one group; of one that has ended nothing is read."""
         schedule = self.plan.schedule
-        begins = (run.epoch == 0) & (lane.last_epoch > 0)
+        begins = (run.epoch == 0) & (lanes.last_epoch > 0)
 
         def trained(run: Run) -> tuple[Run, History]:
-            own_data = jax.tree.map(itemgetter(lane.split), data)
-            run = jax.lax.cond(
-                begins,
-                lambda run: start(self.method, own_data, lane.hparams),
-                lambda run: run,
-                run,
-            )
+            own_data = taken(data, lanes.split)
+            run = jax.lax.cond(begins.any(), partial(begun, own_data), lambda run: run, run)
             advance = epochs(self.method, self.spec, schedule)
-            return advance(run, own_data, lane.hparams, lane.last_epoch)
+            return advance(run, own_data, lanes.hparams, lanes.last_epoch)
+
+        def begun(own_data: Data, run: Run) -> Run:
+            started = start(self.method, own_data, lanes.hparams)
+
+            def where_begins(new: Array, old: Array) -> Array:
+                return jnp.where(jnp.expand_dims(begins, range(begins.ndim, new.ndim)), new, old)
+
+            return started if not begins.ndim else jax.tree.map(where_begins, started, run)
 
         def ended(run: Run) -> tuple[Run, History]:
             history = blank_history(self.plan, schedule.epochs_per_call)
-            return run, jax.tree.map(jnp.asarray, history)
+            shape = lanes.last_epoch.shape
+            return run, jax.tree.map(lambda a: jnp.broadcast_to(a, (*shape, *a.shape)), history)
 
-        goes_on = begins | is_live(run, schedule, lane.last_epoch)
-        return jax.lax.cond(goes_on, trained, ended, run)
+        goes_on = begins | is_live(run, schedule, lanes.last_epoch)
+        return jax.lax.cond(goes_on.any(), trained, ended, run)
 
-    def _tracks(self, lanes: int, runs: Run, history: History) -> list[Track]:
-        """The tracks of the first so many lanes, in their order."""
+    def _tracks(self, places: Sequence[int], runs: Run, history: History) -> list[Track]:
+        """The tracks of the lanes in these places."""
         leaves, tree = jax.tree.flatten(runs)
-        by_place = list(map(rows_on_host, leaves))
-        history = jax.tree.map(np.copy, history)  # which the next chunk is written to
-        return [
-            Track(
-                run=tree.unflatten([rows[place] for rows in by_place]),
-                history=jax.tree.map(itemgetter(place), history),
-            )
-            for place in self.places.of_lanes[:lanes].tolist()
-        ]
+        rows = [self.places.apart(rows_on_host(leaf)) for leaf in leaves]
+        # which the next chunk is written to
+        histories = {name: self.places.apart(np.copy(column)) for name, column in history.items()}
+
+        def at(place: int) -> Track:
+            run = tree.unflatten([of_places[place] for of_places in rows])
+            return Track(run, {name: columns[place] for name, columns in histories.items()})
+
+        return list(map(at, places))
 
     def _progress(
-        self, runs: Run, latest: History, last_epoch: Int[np.ndarray, " lanes"]
+        self, runs: Run, latest: History, last_epoch: Int[np.ndarray, "groups *abreast"]
     ) -> Progress:
         """How far the block has come; `total` is its sweep's to say."""
         live = is_live(runs, self.plan.schedule, last_epoch)
@@ -290,8 +304,8 @@ def rows_on_host(array: jax.Array) -> list[np.ndarray | np.generic]:
 
 
 def write_chunk(history: History, latest: History, epoch: int) -> None:
-    """Write a chunk's `[lanes, chunk]` into a block's history, from the epoch after `epoch` on."""
+    """Write a chunk's `[…, chunk]` into a block's history, from the epoch after `epoch` on."""
     for column, values in history.items():
         chunk = latest[column]
-        to_come = values[:, epoch : epoch + chunk.shape[1]]
-        to_come[:] = chunk[:, : to_come.shape[1]]
+        to_come = values[..., epoch : epoch + chunk.shape[-1]]
+        to_come[:] = chunk[..., : to_come.shape[-1]]

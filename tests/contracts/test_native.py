@@ -133,18 +133,17 @@ def visited(n):
     lane = lane_terms(layout.sums, HPARAMS, spec)
     factors = jax.device_put(random_factors(spec))
     one = jnp.ones((), jnp.float32)
-    *_, places = calls.epoch(
+    block, *ratings, _ = layout
+    *_, places = calls.pairs(
         factors,
-        [],
-        layout[:-1],
+        block,
+        ratings,
         [one[None], one[None]],
         lane,
         rates=jnp.zeros(n, "float32"),
-        options=jnp.zeros(4, "float32"),
-        updates=jnp.int32(0),
         split_seed=3,
         number=11,
-        attributes=calls.attributes(spec, strata=1, slices=1, batch_size=1, rule=0, moments=0),
+        attributes=calls.attributes(spec, strata=1, slices=1, abreast=1),
     )
     return np.asarray(places)
 

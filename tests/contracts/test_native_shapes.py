@@ -152,7 +152,7 @@ def test_the_sums_of_errors(case):
     products = (user[ratings.user] * item[ratings.item]).sum(1)
     error = np.clip(products + float(case.lane.centre), *bounds) - ratings.value
     is_held_out = ratings.fold == 1
-    found = calls.errors(case.factors, jax.device_put(ratings), case.lane, bounds, threads=2)
+    found = calls.errors(case.factors, jax.device_put(ratings), case.lane, bounds, case.spec)
     for of_part, is_of in zip(found, (~is_held_out, is_held_out), strict=True):
         weight = ratings.weight * is_of
         sums = (weight * error**2).sum(), (weight * abs(error)).sum(), weight.sum()

@@ -5,6 +5,7 @@ error of XLA's with the name of the operand, and is not read.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -147,16 +148,16 @@ def errors(
     ratings: Ratings,
     lane: LaneTerms,
     bounds: Bounds,
-    threads: int = 1,
+    spec: Spec,
 ) -> tuple[ErrorSums, ErrorSums]:
     """The sums of a lane's errors on its training ratings and on those that it holds out.
 
     Args:
-      factors: of the lane.
+      factors: of the lane, pinned.
       ratings: of its problem.
       lane: the constants of L.
       bounds: to which predictions are clipped.
-      threads: that share the ratings.
+      spec: of which the rank and the threads are read.
 
     Returns:
       Those of training, and those of validation.
@@ -172,12 +173,12 @@ def errors(
         ratings.fold,
         jnp.asarray(lane.fold, jnp.int32),
         jnp.stack([jnp.asarray(scalar, dtype) for scalar in (lane.centre, *bounds)]),
-        threads=np.int64(threads),
+        **attributes(spec),
     )
     return ErrorSums(*sums[0]), ErrorSums(*sums[1])
 
 
-def epoch(
+def batches(
     factors: Factors,
     moments: Sequence[Factors],
     ratings: Sequence[Array],
@@ -190,24 +191,23 @@ def epoch(
     split_seed: Int[AnyArray, ""] | int,
     number: Int[AnyArray, ""] | int,
     attributes: dict[str, np.int64],
-) -> tuple[Factors, list[Factors], Info, Int[Array, " n"]]:
-    """An epoch of stochastic gradient descent.
+) -> tuple[Factors, list[Factors], Info]:
+    """An epoch of stochastic gradient descent in batches.
 
     Args:
       factors: pinned; moved in place.
       moments: tables of their shapes, as many as the rule has; moved in place.
-      ratings: those of `mfjax.kernels.native.visits.Visited`, without the sums.
+      ratings: those of `mfjax.kernels.native.visits.Visited`, without the blocks and the sums.
       shares: of users and of items, by place.
       lane: the constants of L.
       rates: the learning rate of each batch, or one for all.
       options: of the rule.
       updates: batches before this epoch.
       split_seed, number: of the order, the latter the epochs before this one.
-      attributes: those of `attributes`, with strata, batch_size, rule and moments.
+      attributes: those of `attributes`, with batch_size, rule and moments.
 
     Returns:
-      The factors and the moments after it, its Info, and the order in which it visited the
-      ratings, of each block its own places.
+      The factors and the moments after it, and its Info.
     """
     tables = [*factors, *(side for moment in moments for side in moment)]
     scalars = (updates, split_seed, number)
@@ -224,22 +224,126 @@ def epoch(
         *(jnp.asarray(scalar, jnp.int32) for scalar in scalars),
     ]
     first = len(operands)  # of the moments
-    order = jax.ShapeDtypeStruct(ratings[0].shape, jnp.int32)
     user, item, *of_moments = map(_like, tables)
     sums = jax.ShapeDtypeStruct((2,), factors.user.dtype)
     is_apart = not moments  # the biases, from the columns that a visit moves
-    columns = attributes["rank"] if is_apart else factors.user.shape[1]
-    rooms = [_on_whole_lines(table, int(columns)) for table in tables]
+    columns = int(attributes["rank"]) if is_apart else factors.user.shape[1]
+    wide = _on_whole_lines(columns, factors.user.dtype)
+    rooms = [jax.ShapeDtypeStruct((len(table), wide), table.dtype) for table in tables]
     call = _call(
         "mfjax_epoch",
-        (user, item, sums, *of_moments, order, *rooms),
+        (user, item, sums, *of_moments, _order(ratings), *rooms),
         input_output_aliases={0: 0, 1: 1, **{first + i: 3 + i for i in range(len(of_moments))}},
     )
     user, item, (loss, squares), *rest = call(*operands, *tables[2:], **attributes)
-    moved, visits = rest[: len(of_moments)], rest[len(of_moments)]
+    moved = rest[: len(of_moments)]
     pairs = zip(moved[::2], moved[1::2], strict=True)
     info = Info(loss, jnp.sqrt(squares))
-    return Factors(user, item), [Factors(*pair) for pair in pairs], info, visits
+    return Factors(user, item), [Factors(*pair) for pair in pairs], info
+
+
+def pairs(
+    factors: Factors,
+    block: Int[Array, " bounds"],
+    ratings: Sequence[Array],
+    shares: Sequence[Array],
+    lane: LaneTerms,
+    *,
+    rates: Float[Array, " rates"],
+    split_seed: Int[AnyArray, ""] | int,
+    number: Int[AnyArray, ""] | int,
+    attributes: dict[str, np.int64],
+) -> tuple[Factors, Info, Int[Array, " n"]]:
+    """An epoch of plain stochastic gradient descent one pair at a time.
+
+    Under `vmap` lanes of the same ratings and the same order go side by side, to the same bits.
+
+    Args:
+      factors: pinned; moved in place.
+      block: of `mfjax.kernels.native.visits.Visited`.
+      ratings: of the same, without the blocks and the sums.
+      shares: of users and of items.
+      lane: the constants of L.
+      rates: the learning rate of each visit, or one for all.
+      split_seed, number: of the order, the latter the epochs before this one; below 0: the lane
+        stays as it is.
+      attributes: those of `attributes`, with strata, slices and abreast, the most lanes to go side
+        by side.
+
+    Returns:
+      The factors after it, its Info, and the order in which it visited the ratings, of each block
+      its own places.
+    """
+    user, item = factors
+    of_lane = (
+        user,
+        item,
+        lane.row_reg.user,
+        shares[0],
+        lane.row_reg.item,
+        shares[1],
+        *lane.columns.user,
+        *lane.columns.item,
+        *_lane(lane),
+        rates,
+        *(jnp.asarray(scalar, jnp.int32) for scalar in (split_seed, number)),
+    )
+    epoch = jax.custom_batching.custom_vmap(partial(_pairs, lanes=0, attributes=attributes))
+    epoch.def_vmap(partial(_pairs_under_vmap, attributes=attributes))
+    user, item, (loss, squares), visits = epoch((block, *ratings), of_lane)
+    return Factors(user, item), Info(loss, jnp.sqrt(squares)), visits
+
+
+def _pairs_under_vmap(
+    size: int, is_batched: Any, data: Sequence[Array], of_lane: Sequence[Array], **options: Any
+) -> tuple[list[Array], list[bool]]:
+    """The rule of `vmap`: lanes of other ratings than each other's follow one another."""
+    data_is, lane_is = is_batched
+
+    def each(arrays: Sequence[Array], are: Sequence[bool]) -> list[Array]:
+        whole = zip(arrays, are, strict=True)
+        return [
+            a if is_of_lane else jnp.broadcast_to(a, (size, *a.shape)) for a, is_of_lane in whole
+        ]
+
+    lanes = each(of_lane, lane_is)
+    if not any(data_is):
+        return _pairs(data, lanes, size, **options), [True, True, True, False]
+    one = partial(_pairs, lanes=0, **options)
+    return jax.lax.map(lambda both: one(*both), (each(data, data_is), lanes)), [True] * 4
+
+
+def _pairs(
+    data: Sequence[Array], operands: Sequence[Array], lanes: int, attributes: dict[str, np.int64]
+) -> list[Array]:
+    """Both tables, their loss and squared change, and the order.
+
+    The operands, and what comes of them but the order, are of so many lanes, `[lanes, …]`; of one,
+    without that axis, where `lanes` is 0. (A table to which XLA adds an axis is copied.)
+    """
+    user, item, *rest = operands
+    abreast = min(int(attributes["abreast"]), 1 << max(lanes - 1, 0).bit_length())
+    rooms = [_rooms(table, int(attributes["rank"]), abreast) for table in (user, item)]
+    sums = jax.ShapeDtypeStruct((*user.shape[:-2], 2), user.dtype)
+    call = _call(
+        "mfjax_pairs",
+        (_like(user), _like(item), sums, _order(data[1:]), *rooms),
+        input_output_aliases={0: 0, 1: 1},
+    )
+    attributes = attributes | {"lanes": np.int64(lanes), "abreast": np.int64(abreast)}
+    *results, _, _ = call(user, item, *data, *rest, **attributes)
+    return results
+
+
+def _rooms(tables: Array, columns: int, abreast: int) -> jax.ShapeDtypeStruct:
+    """`Abreast` of `src/abreast.h`: latent columns on whole cache lines, biases and shares."""
+    rows = tables.shape[-2]
+    numbers = rows * abreast * (_on_whole_lines(columns, tables.dtype) + 2)
+    return jax.ShapeDtypeStruct((numbers,), tables.dtype)
+
+
+def _order(ratings: Sequence[Array]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(ratings[0].shape, jnp.int32)
 
 
 def _call(name: str, results: Any, **options: Any) -> Callable:
@@ -250,16 +354,15 @@ def _like(rows: Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(rows.shape, rows.dtype)
 
 
-def _on_whole_lines(rows: Array, columns: int) -> jax.ShapeDtypeStruct:
-    """A table of so many columns whose rows stand on whole cache lines."""
-    of_line = LINE // rows.dtype.itemsize
-    lines = max(-(-columns // of_line), 1)
-    return jax.ShapeDtypeStruct((rows.shape[0], lines * of_line), rows.dtype)
+def _on_whole_lines(columns: int, dtype: np.dtype) -> int:
+    """The columns of as many whole cache lines, one at least."""
+    of_line = LINE // dtype.itemsize
+    return max(-(-columns // of_line), 1) * of_line
 
 
 def _room(rows: Array, spec: Spec) -> jax.ShapeDtypeStruct:
     """`Latent` of `src/operands.h`: latent columns on whole cache lines, then biases."""
-    wide = _on_whole_lines(rows, spec.max_rank).shape[1]
+    wide = _on_whole_lines(spec.max_rank, rows.dtype)
     return jax.ShapeDtypeStruct((rows.shape[0] * (wide + 1),), rows.dtype)
 
 

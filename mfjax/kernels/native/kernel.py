@@ -49,7 +49,7 @@ def native_kernel(spec: Spec) -> Kernel:
         usual_batch_size=usual_batch_size,
         work_bytes=0,
         shares_rows=False,
-        errors=partial(calls.errors, threads=spec.tiling.shards),
+        errors=partial(calls.errors, spec=spec),
     )
 
 

@@ -24,6 +24,8 @@ STRATA = 8  # of each side
 SLICES = 2  # of a block, each visited in a turn of its own
 STRATA_FROM = 50_000  # ratings; the blocks of fewer are too small to be worth a thread
 
+ABREAST = 4  # lanes
+
 
 class Visited(NamedTuple):
     """The ratings by strata, and the sums of the folds.
@@ -34,9 +36,9 @@ class Visited(NamedTuple):
     `block[p · strata + q]` up to the next.
     """
 
+    block: Int[Array, " bounds"]
     fold: Int[Array, " n"]
     rated: Int[Array, "n words"]
-    block: Int[Array, " bounds"]
     user: Int[Array, " users"]
     item: Int[Array, " items"]
     sums: FoldSums
@@ -110,11 +112,20 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
       InputError: the kernel does not know the optimiser.
     """
     moves = moves_of(optimizer)
-    strata = STRATA if batch_size == 1 and moves is PLAIN else 1
+    by_pair = batch_size == 1 and moves is PLAIN
+    lay_out = partial(prepare, spec=spec, batch_size=batch_size, strata=STRATA if by_pair else 1)
 
     def init(factors: Factors, layout: Visited, hparams: Hparams) -> State:
         batches = len(layout.fold) // batch_size
         return State(factors, optimizer.make(hparams, batches).init(factors))
+
+    if by_pair:
+        return Visitor(
+            lay_out,
+            init,
+            partial(_visit_pairs, spec=spec, rule=optimizer.rule),
+            lanes_abreast(spec),
+        )
 
     def visit(
         state: State,
@@ -125,32 +136,26 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
     ) -> tuple[State, Info]:
         memory = state.optimizer
         batches = len(layout.fold) // batch_size
-        strata = isqrt(len(layout.block) - 1)
         moments = [optax.tree.get(memory, name) for name in moves.moments]
         counts = [count for _, count in optax.tree.get_all_with_path(memory, "count")]
         updates = counts[0] if counts else jnp.zeros((), jnp.int32)
-        rates = _rates(optimizer.rule, hparams, batches, updates, spec)
-        factors, moments, info, _ = calls.epoch(
+        _, *ratings, _ = layout
+        factors, moments, info = calls.batches(
             state.factors,
             moments,
-            layout[:-1],
+            ratings,
             [
                 share[row]
                 for share, row in zip(shares(lane), (layout.user, layout.item), strict=True)
             ],
             lane,
-            rates=rates,
+            rates=_rates(optimizer.rule, hparams, batches, updates, spec),
             options=_options(moves, optimizer.rule, hparams, spec),
             updates=updates,
             split_seed=hparams.split_seed,
             number=epoch,
             attributes=calls.attributes(
-                spec,
-                strata=strata,
-                slices=SLICES if strata > 1 else 1,
-                batch_size=batch_size,
-                rule=moves.code,
-                moments=len(moments),
+                spec, batch_size=batch_size, rule=moves.code, moments=len(moments)
             ),
         )
         fields = dict(zip(moves.moments, moments, strict=True))
@@ -158,8 +163,48 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
             fields["count"] = updates + batches
         return State(factors, optax.tree.set(memory, **fields)), info
 
-    lay_out = partial(prepare, spec=spec, batch_size=batch_size, strata=strata)
     return Visitor(lay_out, init, visit)
+
+
+def _visit_pairs(
+    state: State,
+    layout: Visited,
+    hparams: Hparams,
+    lane: LaneTerms,
+    epoch: Int[Array, ""] | int,
+    spec: Spec,
+    rule: Rule | None,
+) -> tuple[State, Info]:
+    memory = state.optimizer
+    counts = [count for _, count in optax.tree.get_all_with_path(memory, "count")]
+    updates = counts[0] if counts else jnp.zeros((), jnp.int32)
+    strata = isqrt(len(layout.block) - 1)
+    block, *ratings, _ = layout
+    visits = len(layout.fold)
+    factors, info, _ = calls.pairs(
+        state.factors,
+        block,
+        ratings,
+        shares(lane),
+        lane,
+        rates=_rates(rule, hparams, visits, updates, spec),
+        split_seed=hparams.split_seed,
+        number=epoch,
+        attributes=calls.attributes(
+            spec,
+            strata=strata,
+            slices=SLICES if strata > 1 else 1,
+            abreast=lanes_abreast(spec),
+        ),
+    )
+    counted = {"count": updates + jnp.where(epoch < 0, 0, visits)} if counts else {}
+    return State(factors, optax.tree.set(memory, **counted)), info
+
+
+def lanes_abreast(spec: Spec) -> int:
+    """The lanes to visit pairs side by side, where that is worth it: rows of one cache line."""
+    row = spec.max_rank * np.dtype(spec.dtype).itemsize
+    return ABREAST if row <= calls.LINE else 1
 
 
 def prepare(ratings: Ratings, spec: Spec, batch_size: int, strata: int) -> Visited:
@@ -188,9 +233,9 @@ def prepare(ratings: Ratings, spec: Spec, batch_size: int, strata: int) -> Visit
         rated[name] = getattr(in_blocks, name)
     words = record.itemsize // 4
     return Visited(
+        block=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
         fold=in_blocks.fold.astype(np.int32),
         rated=rated.view(np.int32).reshape(-1, words),
-        block=np.concatenate([[0], np.cumsum(counts)]).astype(np.int32),
         user=user,
         item=item,
         sums=fold_sums(padded, spec),

@@ -20,7 +20,7 @@ std::string listed(const std::vector<std::string>& axes) {
   return text.append("]");
 }
 
-std::string shape_of(Axes expected) {
+std::string shape_of(const Axes& expected) {
   std::vector<std::string> axes;
   for (const Axis& axis : expected) {
     axes.emplace_back(axis.name);
@@ -35,7 +35,7 @@ std::string shape_of(const Array& array) {
   return listed(axes);
 }
 
-bool fits(const Array& array, Axes axes) {
+bool fits(const Array& array, const Axes& axes) {
   if (array.rank != static_cast<int64_t>(axes.size())) return false;
   const int64_t* length = array.shape;
   for (const Axis& axis : axes) {
@@ -104,7 +104,7 @@ const Array& Call::array(const Operands& operands, int64_t i, const char* kind) 
 }
 
 const Array& Call::checked(const Operands& operands, int64_t i, const char* kind, const char* name,
-                           ElementType type, Axes axes) {
+                           ElementType type, const Axes& axes) {
   const Array& found = array(operands, i, kind);
   if (found.type == type && fits(found, axes)) return found;
   throw Refusal(std::string(kind) + " " + std::to_string(i) + " (" + name + "): expected " +

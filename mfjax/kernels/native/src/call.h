@@ -22,11 +22,11 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
-#include <initializer_list>
 #include <new>
 #include <stdexcept>
 #include <string>
 #include <type_traits>
+#include <vector>
 
 #include "ffi.h"
 
@@ -72,7 +72,7 @@ struct Axis {
   int64_t length;
 };
 
-using Axes = std::initializer_list<Axis>;
+using Axes = std::vector<Axis>;
 
 template <typename T> struct Buffer {
   T* data;
@@ -97,16 +97,17 @@ class Call {
 
   ElementType input_type(int64_t i) const { return array(frame_.inputs, i, "argument").type; }
 
-  template <typename T> Buffer<const T> input(int64_t i, const char* name, Axes axes) const {
+  template <typename T> Buffer<const T> input(int64_t i, const char* name, const Axes& axes) const {
     return view<const T>(frame_.inputs, i, "argument", name, axes);
   }
 
-  template <typename T> Buffer<T> output(int64_t i, const char* name, Axes axes) const {
+  template <typename T> Buffer<T> output(int64_t i, const char* name, const Axes& axes) const {
     return view<T>(frame_.outputs, i, "result", name, axes);
   }
 
   // Output `o`, which holds input `i`: in place where XLA gave both the same memory, else a copy.
-  template <typename T> Buffer<T> updated(int64_t i, int64_t o, const char* name, Axes axes) const {
+  template <typename T>
+  Buffer<T> updated(int64_t i, int64_t o, const char* name, const Axes& axes) const {
     const Buffer<const T> from = input<T>(i, name, axes);
     const Buffer<T> to = output<T>(o, name, axes);
     if (from.size != to.size) throw Refusal(std::string(name) + ": changes its size in place");
@@ -130,11 +131,11 @@ class Call {
   static const Array& array(const Operands& operands, int64_t i, const char* kind);
 
   static const Array& checked(const Operands& operands, int64_t i, const char* kind,
-                              const char* name, ElementType type, Axes axes);
+                              const char* name, ElementType type, const Axes& axes);
 
   template <typename T>
   static Buffer<T> view(const Operands& operands, int64_t i, const char* kind, const char* name,
-                        Axes axes) {
+                        const Axes& axes) {
     constexpr ElementType type = ElementOf<std::remove_const_t<T>>::type;
     const Array& found = checked(operands, i, kind, name, type, axes);
     int64_t size = 1;

@@ -21,17 +21,26 @@ template <typename T> struct Part {
   }
 };
 
-// u_i·v_j of `count` ratings from n on, at most a register; of those after them, that of the last.
+// x and zeros.
+template <typename T> MFJAX_INLINE Vector<T> first_lane(T x) {
+  Vector<T> lanes = {};
+  lanes[0] = x;
+  return lanes;
+}
+
+// u_i·v_j and both biases of `count` ratings from n on, at most a register; of those after them, of the last.
 template <typename T, int C>
 MFJAX_INLINE Vector<T> predictions(const Scored<T>& scored, const Row<T, C>& shape, int64_t n,
                                    int count) {
+  const bool has_bias = scored.rank < scored.user.columns;
   Vector<T> partial[LANES<T>];
 #pragma GCC unroll 16
   for (int b = 0; b < LANES<T>; b++) {
     const int64_t at = n + (b < count ? b : count - 1);
     const T *u = scored.user.row(scored.user_of[at]), *v = scored.item.row(scored.item_of[at]);
-    partial[b] = shape.get(u, 0) * shape.get(v, 0);
-    for (int64_t c = 1; c < shape.vectors(); c++) partial[b] += shape.get(u, c) * shape.get(v, c);
+    partial[b] = first_lane(has_bias ? u[scored.rank] + v[scored.rank + 1] : T(0));
+    for (int64_t c = 0; c < shape.vectors(); c++)
+      partial[b] = multiply_add<T>(shape.get(u, c), shape.get(v, c), partial[b]);
   }
   return sums<T, LANES<T>>(partial);
 }
@@ -41,7 +50,7 @@ template <typename T, int C>
 std::pair<ErrorSums, ErrorSums> errors_of(const Scored<T>& scored, int64_t first, int64_t last) {
   using Whole = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
   constexpr int N = LANES<T>;
-  const Row<T, C> shape(scored.user.columns);
+  const Row<T, C> shape(scored.rank);
   const Vector<T> nothing = {};
   Part<T> train = {}, held_out = {};
   for (int64_t n = first; n < last; n += N) {

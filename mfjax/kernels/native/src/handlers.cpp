@@ -4,6 +4,7 @@
 namespace mfjax {
 
 void epoch(Call& call);  // of epochs.cpp
+void pairs(Call& call);  // of pairs.cpp
 
 namespace {
 
@@ -160,6 +161,7 @@ template <typename T> void errors_of(Call& call) {
   Scored<T> scored;
   scored.user = table<T>(operands, "user");
   scored.item = table<T>(operands, "item", Axis("columns", scored.user.columns));
+  scored.rank = rank_of(call, scored.user.columns);
   auto user_of = operands.next<int32_t>("user of each rating", {Axis("ratings")});
   const int64_t count = user_of.size;
   const Axes axes = {Axis("ratings", count)};
@@ -214,10 +216,15 @@ void errors(Call& call) {
                                                   : errors_of<float>(call);
 }
 constexpr ffi::NamedHandler HANDLERS[] = {
-    {"mfjax_gradient", ffi::entry<gradient>}, {"mfjax_loss", ffi::entry<loss>},
-    {"mfjax_rows", ffi::entry<rows>},         {"mfjax_draw", ffi::entry<draw>},
-    {"mfjax_sums", ffi::entry<sums>},         {"mfjax_errors", ffi::entry<errors>},
-    {"mfjax_epoch", ffi::entry<epoch>},       {nullptr, nullptr},
+    {"mfjax_gradient", ffi::entry<gradient>},
+    {"mfjax_loss", ffi::entry<loss>},
+    {"mfjax_rows", ffi::entry<rows>},
+    {"mfjax_draw", ffi::entry<draw>},
+    {"mfjax_sums", ffi::entry<sums>},
+    {"mfjax_errors", ffi::entry<errors>},
+    {"mfjax_epoch", ffi::entry<epoch>},
+    {"mfjax_pairs", ffi::entry<pairs>},
+    {nullptr, nullptr},
 };
 
 }  // namespace

@@ -31,7 +31,7 @@ class Operands {
  public:
   explicit Operands(const Call& call) : call_(call) {}
 
-  template <typename T> Buffer<const T> next(const char* name, Axes axes) {
+  template <typename T> Buffer<const T> next(const char* name, const Axes& axes) {
     return call_.input<T>(at_++, name, axes);
   }
   template <typename T> T scalar(const char* name) { return *next<T>(name, {}).data; }

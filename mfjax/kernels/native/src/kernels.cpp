@@ -8,6 +8,7 @@
 #include "moments.h"
 #include "order.h"
 #include "pairs.h"
+#include "plain.h"
 #include "solve.h"
 #include "sums.h"
 
@@ -87,20 +88,31 @@ void sums(const Ratings<T>& ratings, int32_t held_out, const Table<const T>& oth
 
 template <typename T>
 std::pair<ErrorSums, ErrorSums> errors(const Scored<T>& scored, int64_t first, int64_t last) {
-  return by_columns<T, 16, 18, 64, 66>(scored.user.columns, [&](auto columns) {
-    return errors_of<T, columns()>(scored, first, last);
-  });
+  return by_columns<T, 16, 32, 64, 128>(
+      scored.rank, [&](auto columns) { return errors_of<T, columns()>(scored, first, last); });
 }
 
 void order(uint32_t split_seed, uint32_t epoch, int64_t count, int32_t* places) {
   Permutation(split_seed, epoch, count).write(places);
 }
 
-template <typename T> double visit(const Epoch<T>& epoch) {
+// Of N lanes; more than one have rows of a line.
+template <typename T, int N, int... KNOWN> void visit_lanes(const Pairs<T>& epoch, double* losses) {
+  if constexpr (N <= most_abreast<T>)
+    by_columns<T, KNOWN...>(epoch.user.columns,
+                            [&](auto columns) { visit_pairs<T, columns(), N>(epoch, losses); });
+}
+
+template <typename T> void visit_pairs_of(const Pairs<T>& epoch, double* losses) {
+  if (epoch.lanes == 1) visit_lanes<T, 1, 16, 32, 64, 128>(epoch, losses);
+  if (epoch.lanes == 2) visit_lanes<T, 2, 16>(epoch, losses);
+  if (epoch.lanes == 4) visit_lanes<T, 4, 16>(epoch, losses);
+}
+
+template <typename T> double visit_batches_of(const Epoch<T>& epoch) {
   return by_columns<T, 16, 32, 64, 128>(epoch.user.columns, [&](auto columns) {
     if (epoch.rule != Rule::sgd) return visit_batches<T, columns()>(epoch);
-    if (epoch.batch_size > 1) return visit_plain_batches<T, columns()>(epoch);
-    return visit_pairs<T, columns()>(epoch);
+    return visit_plain_batches<T, columns()>(epoch);
   });
 }
 
@@ -118,7 +130,9 @@ template <typename T> const Kernels<T>& kernels() {
       sums<T>,
       errors<T>,
       order,
-      visit<T>,
+      most_abreast<T>,
+      visit_pairs_of<T>,
+      visit_batches_of<T>,
       change_of<T>,
   };
   return table;

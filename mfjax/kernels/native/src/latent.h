@@ -8,10 +8,11 @@ namespace mfjax {
 
 constexpr int64_t LINE = 64;  // bytes that a processor moves at once
 
+template <typename T> constexpr int64_t OF_LINE = LINE / sizeof(T);
+
 // The columns of as many whole lines, one at least.
 template <typename T> constexpr int64_t on_whole_lines(int64_t columns) {
-  constexpr int64_t OF_LINE = LINE / sizeof(T);
-  return columns > 0 ? (columns + OF_LINE - 1) / OF_LINE * OF_LINE : OF_LINE;
+  return columns > 0 ? (columns + OF_LINE<T> - 1) / OF_LINE<T> * OF_LINE<T> : OF_LINE<T>;
 }
 
 // `Columns` of a row on whole lines: the first `kept`, and zeros.

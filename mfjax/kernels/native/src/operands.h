@@ -89,7 +89,8 @@ template <typename T> struct Prior {
 
 // The ratings that a lane is measured on, and the range to which its predictions are clipped.
 template <typename T> struct Scored {
-  Table<const T> user, item;
+  Table<const T> user, item;  // pinned
+  int64_t rank;
   const int32_t* user_of;
   const int32_t* item_of;
   const T* value;
@@ -130,7 +131,7 @@ template <typename T> struct Rates {
   T operator[](int64_t batch) const { return data[batch * step]; }
 };
 
-// An epoch of `sgd` over both tables, moved in place.
+// An epoch of `sgd` in batches over both tables, moved in place.
 template <typename T> struct Epoch {
   Table<T> user, item;
   Biases<T> bias;
@@ -149,6 +150,29 @@ template <typename T> struct Epoch {
   int64_t updates;    // before this epoch
   Table<T> first[2];  // moments of users and of items, where the rule has them
   Table<T> second[2];
+  bool* is_out_of_range;  // set where a rating is of no row
+};
+
+constexpr int MOST_ABREAST = 4;  // lanes
+
+// An epoch of `sgd` one pair at a time, of 1, 2 or 4 lanes side by side, which visit the same ratings in the
+// same order: what each has of a row stands beside what the others have of it, [rows, lanes, columns] of latent
+// columns on whole lines, and [rows, lanes] of the rest.
+template <typename T> struct Pairs {
+  int64_t lanes;
+  Table<T> user, item;               // their `columns` are those of one lane
+  T *user_bias, *item_bias;          // null where there are none
+  const T *user_share, *item_share;  // ρ_i / n_i and σ_j / m_j
+  int32_t held_out[MOST_ABREAST];
+  bool is_one_fold;  // whether all hold the same out
+  T centre[MOST_ABREAST], scale[MOST_ABREAST];
+  T user_reg[MOST_ABREAST], item_reg[MOST_ABREAST], user_bias_reg[MOST_ABREAST],
+      item_bias_reg[MOST_ABREAST];
+  Rates<T> rates[MOST_ABREAST];
+  const Rated<T>* ratings;
+  const int32_t* fold;
+  const int32_t* order;  // of the visits, places in `ratings`
+  int64_t visits;
   bool* is_out_of_range;  // set where a rating is of no row
 };
 
@@ -183,7 +207,9 @@ template <typename T> struct Kernels {
                int64_t first, int64_t last, T* found);
   std::pair<ErrorSums, ErrorSums> (*errors)(const Scored<T>& scored, int64_t first, int64_t last);
   void (*order)(uint32_t split_seed, uint32_t epoch, int64_t count, int32_t* places);
-  double (*visit)(const Epoch<T>& epoch);
+  int most_abreast;  // lanes
+  void (*visit_pairs)(const Pairs<T>& epoch, double* losses);
+  double (*visit_batches)(const Epoch<T>& epoch);
   Change (*change)(const Moved<T>& side, int64_t first, int64_t last);
 };
 

@@ -1,140 +1,130 @@
-// Plain stochastic gradient descent, x ← x − rate ∂: one pair at a time, and in batches.
+// Plain stochastic gradient descent one pair at a time, x ← x − rate ∂: each visit sees the rows as the last one
+// left them. Of lanes side by side a visit reads its rating once, and its rows where they stand together.
+//
+// A row decays and steps at once, u ← (1 − rate s ρ_i/n_i λ) u − rate s e v, as `visits.h` has it. What is pinned
+// of the latent columns is 0 in both tables, and so stays 0.
 #pragma once
 #include "visits.h"
 
 namespace mfjax::MFJAX_ISA {
 
-// A column's `free` and `reg` of one side, in registers where a row's columns are known.
-template <typename T, int C> class Kept {
+// Lanes side by side, whose sums a register holds.
+template <typename T>
+constexpr int most_abreast = LANES<T> < MOST_ABREAST ? LANES<T> : MOST_ABREAST;
+
+// The same as numbers.
+template <typename T, int N> struct Numbered {
+  T of[N];
+  explicit Numbered(Each<T, N> x) { __builtin_memcpy(of, &x, sizeof of); }
+};
+
+// Which of N lanes do not hold a rating of this fold out; a lane alone has seen to that.
+template <typename T, int N> class Taking {
  public:
-  Kept(const Row<T, C>& shape, const T* values) : shape_(shape), values_(values) {
-    if constexpr (C > 0)
-      for (int v = 0; v < VECTORS; v++) kept_[v] = shape.get(values, v);
+  Taking(Each<int32_t, N> held_out, int32_t fold) {
+    using Whole = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+    if constexpr (N > 1)
+      is_out_ = __builtin_convertvector((held_out == fold) & (held_out >= 0), Few<Whole, N>);
   }
-  inline __attribute__((always_inline)) Vector<T> operator[](int64_t v) const {
-    if constexpr (C > 0) return kept_[v];
-    return shape_.get(values_, v);
+  // x, and 0 of lanes that hold it out.
+  Each<T, N> operator()(Each<T, N> x) const {
+    if constexpr (N > 1)
+      return is_out_ ? Each<T, N>{} : x;
+    else
+      return x;
   }
 
  private:
-  static constexpr int VECTORS = C ? (C + LANES<T> - 1) / LANES<T> : 1;
-  const Row<T, C> shape_;
-  const T* values_;
-  Vector<T> kept_[VECTORS];
+  using Whole = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+  Each<Whole, N> is_out_ = {};
 };
 
-// A number of a user and one of an item.
-template <typename T> struct Pair {
-  T user, item;
-};
-
-template <typename T>
-MFJAX_INLINE Pair<T> biases_of(const Epoch<T>& epoch, const Rated<T>& rating) {
-  if (!epoch.bias.user) return {T(0), T(0)};
-  return {epoch.bias.user[rating.user], epoch.bias.item[rating.item]};
+// u·v of N lanes, each in two chains, to the same bits with any N.
+template <typename T, int N>
+MFJAX_INLINE Each<T, N> products(const T* user, const T* item, int64_t vectors) {
+  Vector<T> sum[N];
+  for (int lane = 0; lane < N; lane++) {
+    const int64_t first = lane * vectors;
+    auto u = [&](int64_t v) { return load(user + (first + v) * LANES<T>); };
+    auto w = [&](int64_t v) { return load(item + (first + v) * LANES<T>); };
+    Vector<T> even = u(0) * w(0), odd = vectors > 1 ? u(1) * w(1) : Vector<T>{};
+    for (int64_t v = 2; v < vectors; v += 2) even = multiply_add<T>(u(v), w(v), even);
+    for (int64_t v = 3; v < vectors; v += 2) odd = multiply_add<T>(u(v), w(v), odd);
+    sum[lane] = even + odd;
+  }
+  return even_sums<T, N>(sum);
 }
 
-// Takes a step off both biases of a rating, and what decays of them, given what they were.
-template <typename T>
-MFJAX_INLINE void move_biases(const Epoch<T>& epoch, const Rated<T>& rating, Pair<T> before, T step,
-                              Pair<T> decay) {
-  if (!epoch.bias.user) return;
-  epoch.bias.user[rating.user] -= step + decay.user * epoch.bias.user_reg * before.user;
-  epoch.bias.item[rating.item] -= step + decay.item * epoch.bias.item_reg * before.item;
-}
-
-// One pair at a time, x ← x − rate ∂: each visit sees the rows as the last one left them. The epoch is a
-// copy, so that the compiler knows that no row lies in it.
-template <typename T, int C> double visit_pairs(const Epoch<T> epoch) {
-  const Row<T, C> shape(epoch.user.columns);
-  const Kept<T, C> user_free(shape, epoch.user_columns.free),
-      user_reg(shape, epoch.user_columns.reg);
-  const Kept<T, C> item_free(shape, epoch.item_columns.free),
-      item_reg(shape, epoch.item_columns.reg);
-  double loss = 0;
-  over_visits(epoch, shape, 0, epoch.visits,
-              [&](int64_t visit, const Rated<T>& rating, T weight) __attribute__((always_inline)) {
-                T* user = epoch.user.data + rating.user * shape.columns();
-                T* item = epoch.item.data + rating.item * shape.columns();
-                const Pair<T> bias = biases_of(epoch, rating);
-                T residual = product(shape, user, item) + bias.user + bias.item;
-                residual -= rating.value - epoch.lane.centre;
-                T error = weight * residual;
-                loss += double(error) * double(residual);
-                T rate = epoch.rates[visit] * epoch.lane.scale;
-                const Pair<T> decay = {rate * epoch.user_share[rating.user],
-                                       rate * epoch.item_share[rating.item]};
-                move_biases(epoch, rating, bias, rate * error, decay);
-                Vector<T> step = all(rate * error);
-                Vector<T> user_decay = all(decay.user), item_decay = all(decay.item);
-                for (int64_t v = 0; v < shape.vectors(); v++) {
-                  Vector<T> u = shape.get(user, v), w = shape.get(item, v);
-                  Vector<T> of_user = step * w + user_decay * user_reg[v] * u;
-                  Vector<T> of_item = step * u + item_decay * item_reg[v] * w;
-                  shape.set(user, v, u - of_user * user_free[v]);
-                  shape.set(item, v, w - of_item * item_free[v]);
-                }
-              });
-  return loss / 2;
-}
-
-// A visit that waits for the end of its batch.
-template <typename T> struct Waiting {
-  Rated<T> rating;
-  Pair<T> bias, decay;
-  T step;
-};
-
-// Batches by x ← x − rate ∂: the rows of a batch are copied before any of them moves.
-template <typename T, int C> double visit_plain_batches(const Epoch<T> epoch) {
-  const Row<T, C> shape(epoch.user.columns);
-  const Kept<T, C> user_free(shape, epoch.user_columns.free),
-      user_reg(shape, epoch.user_columns.reg);
-  const Kept<T, C> item_free(shape, epoch.item_columns.free),
-      item_reg(shape, epoch.item_columns.reg);
-  const int64_t vectors = shape.vectors();
-  Room<T, 1> before(2 * epoch.batch_size * vectors);
-  Memory<Waiting<T>> waiting(epoch.batch_size);
-  double loss = 0;
-  for (int64_t begin = 0; begin < epoch.visits; begin += epoch.batch_size) {
-    int64_t end = begin + epoch.batch_size < epoch.visits ? begin + epoch.batch_size : epoch.visits;
-    T rate = epoch.rates[begin / epoch.batch_size] * epoch.lane.scale;
-    int64_t count = 0;
-    over_visits(epoch, shape, begin, end,
-                [&](int64_t, const Rated<T>& rating, T weight) __attribute__((always_inline)) {
-                  T* user = epoch.user.data + rating.user * shape.columns();
-                  T* item = epoch.item.data + rating.item * shape.columns();
-                  Vector<T>*u = before[0] + 2 * count * vectors, *w = u + vectors;
-                  Vector<T> products = {};
-                  for (int64_t v = 0; v < vectors; v++) {
-                    u[v] = shape.get(user, v);
-                    w[v] = shape.get(item, v);
-                    products += u[v] * w[v];
-                  }
-                  const Pair<T> bias = biases_of(epoch, rating);
-                  T residual = lane_sum<T>(products) + bias.user + bias.item;
-                  residual -= rating.value - epoch.lane.centre;
-                  T error = weight * residual;
-                  loss += double(error) * double(residual);
-                  const Pair<T> decay = {rate * epoch.user_share[rating.user],
-                                         rate * epoch.item_share[rating.item]};
-                  waiting[count++] = {rating, bias, decay, rate * error};
-                });
-    for (int64_t nth = 0; nth < count; nth++) {
-      const Waiting<T> one = waiting[nth];
-      const Vector<T>*u = before[0] + 2 * nth * vectors, *w = u + vectors;
-      T* user = epoch.user.data + one.rating.user * shape.columns();
-      T* item = epoch.item.data + one.rating.item * shape.columns();
-      move_biases(epoch, one.rating, one.bias, one.step, one.decay);
-      for (int64_t v = 0; v < vectors; v++) {
-        Vector<T> of_user = all(one.step) * w[v] + all(one.decay.user) * user_reg[v] * u[v];
-        Vector<T> of_item = all(one.step) * u[v] + all(one.decay.item) * item_reg[v] * w[v];
-        shape.set(user, v, shape.get(user, v) - of_user * user_free[v]);
-        shape.set(item, v, shape.get(item, v) - of_item * item_free[v]);
-      }
+// Both rows of a rating in N lanes: x ← keep x − step y.
+template <typename T, int N>
+MFJAX_INLINE void move_rows(T* user, T* item, int64_t vectors, Each<T, N> step,
+                            Each<T, N> keep_user, Each<T, N> keep_item) {
+  const Numbered<T, N> steps(-step), keep_users(keep_user), keep_items(keep_item);
+  for (int lane = 0; lane < N; lane++) {
+    const Vector<T> back = all(steps.of[lane]);
+    const Vector<T> keep_u = all(keep_users.of[lane]), keep_w = all(keep_items.of[lane]);
+    for (int64_t v = 0; v < vectors; v++) {
+      const int64_t at = (lane * vectors + v) * LANES<T>;
+      const Vector<T> u = load(user + at), w = load(item + at);
+      store(user + at, multiply_add<T>(back, w, keep_u * u));
+      store(item + at, multiply_add<T>(back, u, keep_w * w));
     }
   }
-  return loss / 2;
+}
+
+// losses[lane] += Σ w e² of each lane. The epoch is a copy, so that the compiler knows that no row lies in it.
+template <typename T, int C, int N> void visit_pairs(const Pairs<T> epoch, double* losses) {
+  const int64_t columns = C ? C : epoch.user.columns, vectors = columns / LANES<T>;
+  const Each<int32_t, N> held_out = load_each<N>(epoch.held_out);
+  const Each<T, N> centre = load_each<N>(epoch.centre), scale = load_each<N>(epoch.scale);
+  const Each<T, N> user_reg = load_each<N>(epoch.user_reg), item_reg = load_each<N>(epoch.item_reg);
+  const Each<T, N> user_bias_reg = load_each<N>(epoch.user_bias_reg);
+  const Each<T, N> item_bias_reg = load_each<N>(epoch.item_bias_reg);
+  auto rates_of = [&](int64_t visit) __attribute__((always_inline)) {
+    T rates[N];
+    for (int lane = 0; lane < N; lane++) rates[lane] = epoch.rates[lane][visit];
+    return load_each<N>(rates) * scale;
+  };
+  const bool is_one_rate = epoch.rates[0].step == 0;
+  const Each<T, N> first_rates = rates_of(0);
+  double loss[N] = {};
+  for (int64_t visit = 0; visit < epoch.visits; visit++) {
+    fetch_ahead(epoch, N * columns, visit);
+    const int64_t place = epoch.order[visit];
+    const Rated<T> rating = epoch.ratings[place];
+    const int32_t fold = epoch.fold[place];
+    if (rating.weight == 0) continue;
+    if (epoch.is_one_fold && fold >= 0 && fold == epoch.held_out[0]) continue;
+    if (!is_of_rows(epoch, rating)) return;
+    const Taking<T, N> taking(held_out, fold);
+    T *user = epoch.user.data + rating.user * N * columns,
+      *item = epoch.item.data + rating.item * N * columns;
+    Each<T, N> residual = products<T, N>(user, item, vectors);
+    Each<T, N> user_bias = {}, item_bias = {};
+    if (epoch.user_bias) {
+      user_bias = load_each<N>(epoch.user_bias + rating.user * N);
+      item_bias = load_each<N>(epoch.item_bias + rating.item * N);
+      residual += user_bias + item_bias;
+    }
+    residual -= rating.value - centre;
+    const Each<T, N> error = taking(rating.weight * residual);
+    const Numbered<T, N> errors(error), residuals(residual);
+    for (int lane = 0; lane < N; lane++)
+      loss[lane] += double(errors.of[lane]) * double(residuals.of[lane]);
+    const Each<T, N> rate = taking(is_one_rate ? first_rates : rates_of(visit));
+    const Each<T, N> step = rate * error;
+    const Each<T, N> user_decay = rate * load_each<N>(epoch.user_share + rating.user * N);
+    const Each<T, N> item_decay = rate * load_each<N>(epoch.item_share + rating.item * N);
+    if (epoch.user_bias) {
+      user_bias -= step + user_decay * user_bias_reg * user_bias;
+      item_bias -= step + item_decay * item_bias_reg * item_bias;
+      __builtin_memcpy(epoch.user_bias + rating.user * N, &user_bias, sizeof user_bias);
+      __builtin_memcpy(epoch.item_bias + rating.item * N, &item_bias, sizeof item_bias);
+    }
+    move_rows<T, N>(user, item, vectors, step, 1 - user_decay * user_reg,
+                    1 - item_decay * item_reg);
+  }
+  for (int lane = 0; lane < N; lane++) losses[lane] += loss[lane];
 }
 
 }  // namespace mfjax::MFJAX_ISA

@@ -52,6 +52,23 @@ template <typename T> MFJAX_INLINE void store(T* to, Vector<T> x) {
 
 template <typename T> MFJAX_INLINE Vector<T> all(T x) { return x - Vector<T>{}; }
 
+// a b + c, rounded once where the instruction set can.
+template <typename T> MFJAX_INLINE Vector<T> multiply_add(Vector<T> a, Vector<T> b, Vector<T> c) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(T) == 4)
+    return _mm512_fmadd_ps(a, b, c);
+  else
+    return _mm512_fmadd_pd(a, b, c);
+#elif defined(__AVX2__)
+  if constexpr (sizeof(T) == 4)
+    return _mm256_fmadd_ps(a, b, c);
+  else
+    return _mm256_fmadd_pd(a, b, c);
+#else
+  return a * b + c;
+#endif
+}
+
 MFJAX_INLINE float root(float x) { return __builtin_sqrtf(x); }
 MFJAX_INLINE double root(double x) { return __builtin_sqrt(x); }
 
@@ -166,6 +183,35 @@ MFJAX_INLINE Few<T, N> close(Vector<T> x, std::integer_sequence<int, I...>) {
 }
 template <typename T, int N> MFJAX_INLINE Few<T, N> few_sums(Vector<T>* x) {
   return close<T, N>(sums<T, N>(x), std::make_integer_sequence<int, N>{});
+}
+
+template <typename T, int APART, int DISTANCE = 1>
+MFJAX_INLINE Vector<T> neighbours_first(Vector<T> x) {
+  if constexpr (DISTANCE < APART)
+    return neighbours_first<T, APART, 2 * DISTANCE>(
+        with_partner<T, DISTANCE>(x, std::make_integer_sequence<int, LANES<T>>{}));
+  else
+    return x;
+}
+
+// A number of each of N: one number, or a vector of them, which of one the compiler would keep in memory.
+template <typename T, int N> using Each = std::conditional_t<N == 1, T, Few<T, N>>;
+
+template <int N, typename T> MFJAX_INLINE Each<T, N> load_each(const T* from) {
+  Each<T, N> x;
+  __builtin_memcpy(&x, from, sizeof x);
+  return x;
+}
+
+// The sums of N registers, neighbours first all the way: the bits of one do not depend on N.
+template <typename T, int N> MFJAX_INLINE Each<T, N> even_sums(Vector<T>* x) {
+  for (int left = N; left > 1; left /= 2)
+    for (int i = 0; i < left / 2; i++) x[i] = pair_sums<T>(x[2 * i], x[2 * i + 1]);
+  const Vector<T> sums = neighbours_first<T, LANES<T> / N>(x[0]);
+  if constexpr (N == 1)
+    return sums[0];
+  else
+    return close<T, N>(sums, std::make_integer_sequence<int, N>{});
 }
 
 // The registers of a row of C columns where that is known to the compiler, else (C = 0) of any number.

@@ -21,24 +21,31 @@ template <typename T> MFJAX_INLINE T weight_of(const Epoch<T>& epoch, int64_t pl
   return fold >= 0 && fold == epoch.lane.fold ? T(0) : epoch.ratings[place].weight;
 }
 
-template <typename T> MFJAX_INLINE bool is_of_rows(const Epoch<T>& epoch, const Rated<T>& rating) {
+// Of an Epoch, or of Pairs.
+template <typename E, typename T>
+MFJAX_INLINE bool is_of_rows(const E& epoch, const Rated<T>& rating) {
   bool is_out = uint32_t(rating.user) >= uint64_t(epoch.user.rows) ||
                 uint32_t(rating.item) >= uint64_t(epoch.item.rows);
   if (is_out) *epoch.is_out_of_range = true;
   return !is_out;
 }
 
-template <typename T, int C>
-MFJAX_INLINE void fetch_ahead(const Epoch<T>& epoch, const Row<T, C>& shape, int64_t visit) {
+// `columns` are those of a row, of all lanes.
+template <typename E>
+MFJAX_INLINE void fetch_ahead(const E& epoch, int64_t columns, int64_t visit) {
   if (visit + RATING_AHEAD < epoch.visits) {
     int64_t place = epoch.order[visit + RATING_AHEAD];
     __builtin_prefetch(epoch.ratings + place);
     __builtin_prefetch(epoch.fold + place);
   }
   if (visit + ROWS_AHEAD < epoch.visits) {
-    const Rated<T>& rating = epoch.ratings[epoch.order[visit + ROWS_AHEAD]];
-    prefetch<T, C>(shape, epoch.user.data + rating.user * shape.columns());
-    prefetch<T, C>(shape, epoch.item.data + rating.item * shape.columns());
+    const auto& rating = epoch.ratings[epoch.order[visit + ROWS_AHEAD]];
+    const auto *user = epoch.user.data + rating.user * columns,
+               *item = epoch.item.data + rating.item * columns;
+    for (int64_t c = 0; c < columns; c += 64 / int64_t(sizeof *user)) {
+      __builtin_prefetch(user + c);
+      __builtin_prefetch(item + c);
+    }
   }
 }
 
@@ -48,7 +55,7 @@ template <typename T, int C, typename Move>
 MFJAX_INLINE void over_visits(const Epoch<T>& epoch, const Row<T, C>& shape, int64_t begin,
                               int64_t end, const Move& move) {
   for (int64_t visit = begin; visit < end; visit++) {
-    fetch_ahead(epoch, shape, visit);
+    fetch_ahead(epoch, shape.columns(), visit);
     int64_t place = epoch.order[visit];
     T weight = weight_of(epoch, place);
     if (weight == 0) continue;
