@@ -43,6 +43,7 @@ TITLES = {
     "als": "One sweep of ALS, biased factorisation",
     "gibbs": "One sweep of Gibbs sampling, bags of both sides",
     "sweep": f"Sweep of 32 settings, {EPOCHS} epochs each",
+    "thousand": f"Sweep of 1,000 settings, {EPOCHS} epochs each",
 }
 UNITS = {
     "gradient": "a gradient",
@@ -50,7 +51,9 @@ UNITS = {
     "als": "a sweep",
     "gibbs": "a sweep",
     "sweep": "a setting",
+    "thousand": "a setting",
 }
+SWEEPS = ("sweep", "thousand")
 OURS = BLUE
 PEERS = VERMILLION
 MARKERS = {16: "o", 64: "s", 128: "^"}
@@ -121,7 +124,7 @@ def summarise(rows: list[Row], ours: Mapping[str, str], ratings: Mapping[str, in
     for case in dict.fromkeys(tuple(row[key] for key in CASE) for row in rows):
         of_case = [row for row in rows if tuple(row[key] for key in CASE) == case]
         job, data, _ = case
-        visits = ratings.get(data, 0) * (EPOCHS if job == "sweep" else 1)
+        visits = ratings.get(data, 0) * (EPOCHS if job in SWEEPS else 1)
         baseline = _seconds_of_rounds(of_case, ours[job])
         for name in _unique(of_case, "contestant"):
             own = [row for row in of_case if row["contestant"] == name]
@@ -231,7 +234,7 @@ def _table(job: str, rows: list[Row]) -> str:
     }
     if job in ("als", "gibbs"):
         columns["seconds_to_rmse"] = "s to RMSE"
-    if job == "sweep":
+    if job in SWEEPS:
         columns["wall_seconds"] = "s in all"
     columns |= {"peak_mb": "peak MB", "setup_seconds": "set-up s", "note": "note"}
     lines = [list(columns.values()), ["---"] * len(columns)]

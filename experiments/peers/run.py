@@ -54,6 +54,7 @@ SHAPES = {  # users, items and ratings of the synthetic sets, those of ml-1m and
     "1M": (6040, 3706, 1_000_000),
     "10M": (71_567, 10_681, 10_000_000),
 }
+THOUSAND = "grid=40x25"  # settings
 JOBS = {
     "gradient": Job(
         data=BOTH,
@@ -114,6 +115,15 @@ JOBS = {
             peer("libmf AVX", "libmf", "libmf_avx"),
             peer("torch Adam loop", "torch"),
             ours("Sweep, XLA", "kernel=xla", "batch=256"),
+        ),
+    ),
+    "thousand": Job(
+        data=("100k",),
+        ranks=(16,),
+        contestants=(
+            ours("Sweep", "kernel=native", "batch=1", THOUSAND),
+            peer("Surprise SVD", "surprise", None, THOUSAND),
+            peer("libmf AVX", "libmf", "libmf_avx", THOUSAND),
         ),
     ),
 }

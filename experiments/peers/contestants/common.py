@@ -89,7 +89,7 @@ def main(jobs: dict[str, Callable[[Task], dict[str, Any]]]) -> None:
     job, path, rank, *options = sys.argv[1:]
     chosen = dict(option.split("=", 1) for option in options)
     task = Task(path, int(rank), chosen)
-    processes = THREADS if job in ("sweep", "folds") else 0
+    processes = THREADS if job in ("sweep", "thousand", "folds") else 0
     result = {"seconds": None, "setup_seconds": None, "rmse": None, "note": ""}
     result |= jobs[job](task)
     result["peak_mb"] = peak_mb(processes)
@@ -243,13 +243,18 @@ def best_curve(
 # the sweep
 
 
-def settings(
-    learning_rates: Sequence[float], regs: Sequence[float], quick: bool = False
-) -> list[Setting]:
-    """The grid of the sweep: 8 learning rates by 4 λ."""
-    grid = [(learning_rate, reg) for learning_rate in learning_rates for reg in regs]
-    assert len(grid) == 32
-    return grid[::8] if quick else grid
+def settings(learning_rates: Sequence[float], regs: Sequence[float], task: Task) -> list[Setting]:
+    """The grid of a sweep, 8 learning rates by 4 λ; or as many by as many as the task asks for.
+
+    Those are within the same ranges, each a factor from the next.
+    """
+    axes = [learning_rates, regs]
+    if counts := task.options.get("grid"):
+        sizes = map(int, counts.split("x"))
+        ranges = zip(axes, sizes, strict=True)
+        axes = [np.geomspace(min(axis), max(axis), size).tolist() for axis, size in ranges]
+    grid = list(itertools.product(*axes))
+    return grid[::8] if task.quick else grid
 
 
 def pooled(fit: Callable[[Any], float], grid: Sequence[Any]) -> list[float]:

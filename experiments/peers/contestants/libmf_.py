@@ -97,7 +97,7 @@ def sweep(task: Task) -> dict:
     def one(setting: Setting) -> float:
         return test_error(task.data, fit(rows, task.rank, 1, **at(setting, EPOCHS)))
 
-    errors = pooled(one, settings(RATES, REGS, task.quick))
+    errors = pooled(one, settings(RATES, REGS, task))
     return sweep_result(began, errors, note="no biases; 2 processes")
 
 
@@ -110,4 +110,4 @@ def folds(task: Task) -> dict:
     return best_on_folds(task, error)
 
 
-main({"sgd": sgd, "sweep": sweep, "folds": folds})
+main({"sgd": sgd, "sweep": sweep, "thousand": sweep, "folds": folds})

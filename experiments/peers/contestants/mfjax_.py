@@ -253,7 +253,7 @@ def gibbs(task: Task) -> dict:
 
 
 def sweep(task: Task) -> dict:
-    """32 settings as one compiled program, its lanes shared out over the devices.
+    """The settings as one compiled program, its lanes shared out over the devices.
 
     Compiling is part of the wall time. Programs are kept from run to run, as mfjax's command keeps
     them: the first round compiles, and later ones read.
@@ -270,7 +270,7 @@ def sweep(task: Task) -> dict:
     base = Hparams(rank=task.rank, reg_bias=0.02)
     lanes = [
         Lane(base._replace(learning_rate=rate, reg=reg), EPOCHS)
-        for rate, reg in settings(RATES, REGS, task.quick)
+        for rate, reg in settings(RATES, REGS, task)
     ]
     trainer = Sweep(plan, lanes_per_program=len(lanes))
     errors = [fit.at_best("validation_rmse") for fit in trainer.train(lanes)]
@@ -313,4 +313,13 @@ def tested_as_validation(data: Data) -> Problem:
 
 
 jax.config.update("jax_num_cpu_devices", THREADS)
-main({"gradient": gradient, "sgd": sgd, "als": als, "gibbs": gibbs, "sweep": sweep})
+main(
+    {
+        "gradient": gradient,
+        "sgd": sgd,
+        "als": als,
+        "gibbs": gibbs,
+        "sweep": sweep,
+        "thousand": sweep,
+    }
+)

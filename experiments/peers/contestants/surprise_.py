@@ -83,14 +83,14 @@ def sgd(task: Task) -> dict:
 
 
 def sweep(task: Task) -> dict:
-    """32 settings over 2 processes."""
+    """The settings over 2 processes."""
     began = time.perf_counter()
     train = trainset(task.data)
 
     def error(setting: Setting) -> float:
         return test_error(task, fitted(train, task.rank, EPOCHS, setting))
 
-    errors = pooled(error, settings(RATES, REGS, task.quick))
+    errors = pooled(error, settings(RATES, REGS, task))
     return sweep_result(began, errors, note="2 processes")
 
 
@@ -107,4 +107,4 @@ def folds(task: Task) -> dict:
     return best_on_folds(task, error)
 
 
-main({"sgd": sgd, "sweep": sweep, "folds": folds})
+main({"sgd": sgd, "sweep": sweep, "thousand": sweep, "folds": folds})

@@ -111,7 +111,7 @@ def sweep(task: Task) -> dict:
                 optimizer.step()
         return tables.rmse(task, mean)
 
-    errors = pooled(error, settings(RATES, REGS, task.quick))
+    errors = pooled(error, settings(RATES, REGS, task))
     return sweep_result(began, errors, note=f"Adam, batch {BATCH}, 2 processes")
 
 
