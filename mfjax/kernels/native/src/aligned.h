@@ -18,33 +18,14 @@ template <typename T> class Aligned {
 
   const Table<T>& rows() const { return room_; }
 
-  // What has changed since `read`, before `write`.
-  Change change(const T* row_reg, const Columns<T>& kept, T bias_reg, int64_t first,
-                int64_t last) const {
-    Moved<T> side = {of_const(table_), of_const(room_), row_at_, kept_, row_reg, kept.reg};
-    Change sum = kernels<T>().change(side, first, last);
-    for (int64_t p = first; p < last && bias_column_ >= 0; p++) {
-      const double now = bias[size_t(p)], by = now - table_.row(row_at_[p])[bias_column_];
-      sum.squares += by * by;
-      sum.regularised += double(row_reg[row_at_[p]] * bias_reg) * now * now / 2;
-    }
-    return sum;
+  void read() {
+    if (kept_ < room_.columns) std::fill(room_.row(0), room_.row(room_.rows), T(0));
+    kernels<T>().fetch(moved(nullptr, nullptr, T(0)), 0, room_.rows);
   }
 
-  void read(int64_t first, int64_t last) {
-    for (int64_t p = first; p < last; p++) {
-      const T* row = table_.row(row_at_[p]);
-      for (int64_t c = 0; c < kept_; c++) room_.row(p)[c] = row[c];
-      for (int64_t c = kept_; c < room_.columns; c++) room_.row(p)[c] = 0;
-      if (bias_column_ >= 0) bias[size_t(p)] = row[bias_column_];
-    }
-  }
-  void write(int64_t first, int64_t last) {
-    for (int64_t p = first; p < last; p++) {
-      T* row = table_.row(row_at_[p]);
-      for (int64_t c = 0; c < kept_; c++) row[c] = room_.row(p)[c];
-      if (bias_column_ >= 0) row[bias_column_] = bias[size_t(p)];
-    }
+  // Puts the rows back, and says what has changed of them.
+  Change write(const T* row_reg, const Columns<T>& kept, T bias_reg) {
+    return kernels<T>().put_back(moved(row_reg, kept.reg, bias_reg), 0, room_.rows);
   }
 
  private:
@@ -53,8 +34,9 @@ template <typename T> class Aligned {
   Table<T> room_;
   int64_t kept_, bias_column_;
 
-  static Table<const T> of_const(const Table<T>& table) {
-    return {table.data, table.rows, table.columns};
+  Moved<T> moved(const T* row_reg, const T* reg, T bias_reg) {
+    return {table_, room_,        row_at_, kept_, bias.empty() ? nullptr : bias.data(),
+            1,      bias_column_, row_reg, reg,   bias_reg};
   }
 };
 

@@ -55,7 +55,7 @@ template <typename T> class EpochOfBatches {
   }
 
   void run() {
-    for (Aligned<T>& table : tables_) table.read(0, table.rows().rows);
+    for (Aligned<T>& table : tables_) table.read();
     kernels<T>().order(split_seed_, number_, epoch_.visits, order_);
     bool is_out = false;
     epoch_.is_out_of_range = &is_out;
@@ -113,10 +113,9 @@ template <typename T> class EpochOfBatches {
 
   // The tables of one side as they are now, and what has changed of the first, its factors.
   Change write(size_t side, const Columns<T>& kept, T bias_reg) {
-    Aligned<T>& factors = tables_[side];
-    const int64_t rows = factors.rows().rows;
-    const Change change = factors.change(row_reg_[side], kept, bias_reg, 0, rows);
-    for (size_t nth = side; nth < tables_.size(); nth += 2) tables_[nth].write(0, rows);
+    const Change change = tables_[side].write(row_reg_[side], kept, bias_reg);
+    for (size_t nth = side + 2; nth < tables_.size(); nth += 2)
+      tables_[nth].write(row_reg_[side], kept, bias_reg);
     return change;
   }
 };

@@ -116,6 +116,16 @@ template <typename T> double visit_batches_of(const Epoch<T>& epoch) {
   });
 }
 
+template <typename T> void fetch(const Moved<T>& side, int64_t first, int64_t last) {
+  by_columns<T, 16, 64>(side.kept,
+                        [&](auto columns) { fetch_rows<T, columns()>(side, first, last); });
+}
+
+template <typename T> Change put_back(const Moved<T>& side, int64_t first, int64_t last) {
+  return by_columns<T, 16, 64>(
+      side.kept, [&](auto columns) { return put_rows_back<T, columns()>(side, first, last); });
+}
+
 #define MFJAX_TEXT(name) #name
 #define MFJAX_NAME(name) MFJAX_TEXT(name)
 
@@ -133,7 +143,8 @@ template <typename T> const Kernels<T>& kernels() {
       most_abreast<T>,
       visit_pairs_of<T>,
       visit_batches_of<T>,
-      change_of<T>,
+      fetch<T>,
+      put_back<T>,
   };
   return table;
 }

@@ -176,14 +176,19 @@ template <typename T> struct Pairs {
   bool* is_out_of_range;  // set where a rating is of no row
 };
 
-// The rows of one side after an epoch, and before it: place p of `now` was row `row_at[p]` of `before`, of
-// which it has the first `kept` columns.
+// The rows of one side, as XLA has them, and in the room where an epoch moves them: place p there is row
+// `row_at[p]` of the table, of which it has the first `kept` columns. A bias stands apart in `bias`, every
+// `abreast` numbers; null where none does.
 template <typename T> struct Moved {
-  Table<const T> before, now;
+  Table<T> table, room;
   const int32_t* row_at;
   int64_t kept;
-  const T* row_reg;  // ρ or σ, by row
-  const T* reg;      // λ, by column
+  T* bias;
+  int64_t abreast;
+  int64_t bias_column;  // of the table
+  const T* row_reg;     // ρ or σ, by row
+  const T* reg;         // λ, by column
+  T bias_reg;
 };
 
 // Σ (x − x₀)² of what moved from x₀ to x, and the regulariser ½ Σ ρ λ x² of where it is.
@@ -210,7 +215,8 @@ template <typename T> struct Kernels {
   int most_abreast;  // lanes
   void (*visit_pairs)(const Pairs<T>& epoch, double* losses);
   double (*visit_batches)(const Epoch<T>& epoch);
-  Change (*change)(const Moved<T>& side, int64_t first, int64_t last);
+  void (*fetch)(const Moved<T>& side, int64_t first, int64_t last);
+  Change (*put_back)(const Moved<T>& side, int64_t first, int64_t last);
 };
 
 }  // namespace mfjax
