@@ -161,9 +161,8 @@ def epochs(method: Method, spec: Spec, schedule: Schedule) -> Advance:
                 run, state, finite, due, score, is_better=method.averages is not None
             )
             found = {"loss": info.loss, "update_norm": info.update_norm, **metrics}
-            lasting = {name: getattr(run, name) for name in SCALARS}
             scalars = {
-                name: jnp.where(live, getattr(after, name), kept) for name, kept in lasting.items()
+                name: jnp.where(live, getattr(after, name), getattr(run, name)) for name in SCALARS
             }
             history = {column: jnp.where(live, value, nan) for column, value in found.items()}
             return after._replace(**scalars), history
@@ -185,7 +184,6 @@ def where_due(
     due: Bool[Array, "*lanes"], function: Callable, operands: Any, otherwise: dict[str, Array]
 ) -> dict[str, Array]:
     """What a function is of each lane's operands where it is due, one lane after another."""
-
     if not due.ndim:
         return jax.lax.cond(due, lambda: function(*operands), lambda: otherwise)
 

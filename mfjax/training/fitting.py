@@ -58,7 +58,7 @@ def lanes_at_once(
     if on_cpu:  # the data as they are laid out and put together, the histories and a copy
         standing += 2 * weight.data + 2 * lanes * weight.history
     at_once = asked or 1
-    needed = standing + sharing * at_once * weight.work
+    needed = standing + sharing * max(at_once, places.abreast) * weight.work
     refuse_beyond_memory(needed, what, SMALLER_HINT)
     if asked is not None or on_cpu:
         return min(at_once, places.lanes)

@@ -34,8 +34,8 @@ class Plan:
       problems: by (split_seed, test_fold); those with fewer ratings are padded with weight 0.
       schedule: how long to train, and what chooses.
       lane_batch: lanes that run at once under `vmap`; the batches run one after another under
-        `lax.map`. None: 1 on a CPU, where the data of one lane stay in cache; elsewhere as many as
-        half of the memory holds, by estimate.
+        `lax.map`. None: on a CPU, where the data of one lane stay in cache, 1, or those that the
+        method trains abreast; elsewhere as many as half of the memory holds, by estimate.
       warm: factors `[num_users, k]` and `[num_items, k]` to start every lane from; further columns
         start at 0.
     """

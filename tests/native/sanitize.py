@@ -18,7 +18,7 @@ from mfjax.kernels.native import build, library
 
 HERE = Path(__file__).parent
 REPO = HERE.parents[1]
-TESTS = ("tests/contracts/test_native.py", "tests/contracts/test_native_shapes.py")
+TESTS = tuple(f"tests/contracts/test_{name}.py" for name in ("native", "native_shapes", "abreast"))
 RECORDING = ("-p", "native.recording")
 FLAGS = ("-std=c++17", "-fPIC", "-pthread", "-w")  # warnings are the install's
 SANITIZERS = {

@@ -59,6 +59,7 @@ template <typename T> class EpochOfPairs {
     std::vector<int64_t> left;
     for (int64_t lane = 0; lane < all(); lane++)
       if (epoch_[lane] >= 0) left.push_back(lane);
+    if (left.empty()) std::fill(order_, order_ + fold_.size, 0);
     while (!left.empty()) {
       const int64_t first = left[0];
       std::vector<int64_t> same, rest;
