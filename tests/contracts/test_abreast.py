@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from helpers import assert_bitwise, method_of
+from marks import often
 
 from mfjax import Bounds, Hparams, Lane, Plan, Problem, Ratings, Schedule, Spec, Sweep, optimizer
 from mfjax.kernels.native.library import Missing, library
@@ -73,9 +74,12 @@ def lanes_of(spec, count):
 @native
 @pytest.mark.parametrize(
     "rank, dtype, bias",
-    [(7, "float32", True), (16, "float32", True), (3, "float64", True), (8, "float64", False)],
+    often(
+        [(7, "float32", True), (16, "float32", True), (3, "float64", True), (8, "float64", False)],
+        one_of=2,
+    ),
 )
-@pytest.mark.parametrize("count", [2, 3, 7])
+@pytest.mark.parametrize("count", often([7, 2, 3], one_of=3))
 def test_lanes_side_by_side_are_those_alone(count, rank, dtype, bias):
     spec = replace(SPEC, max_rank=rank, dtype=dtype, bias=bias)
     method, epochs = epochs_of(spec)
