@@ -150,6 +150,9 @@ def main() -> None:
             report.write(path, rows)
     except KeyboardInterrupt:
         print("\nstopped: the results are of the rounds so far")
+    for name in dict.fromkeys(row["data"] for row in rows):  # their sizes make seconds a speed
+        if not (arguments.environments / f"{name}.npz").exists():
+            files[name] = write_data(name, arguments.environments)
     write_report(arguments.output, files, pythons)
 
 
