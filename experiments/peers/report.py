@@ -278,7 +278,7 @@ def draw(results: list[Row], folder: Path) -> None:
         _panel(axes, job, [row for row in fast if row["job"] == job])
     for axes in figure.axes[len(jobs) :]:
         axes.set_axis_off()
-    figure.suptitle("mfjax and its peers, each panel on one machine: more is faster")
+    figure.suptitle("mfjax and its peers, each case on one machine: more is faster")
     figure.legend(handles=_legend(fast), loc=BELOW, ncols=8)
     mfjax.plots.save(figure, folder, "peers")
 
