@@ -43,8 +43,8 @@ def at(place, trees):
     return jax.tree.map(lambda array: array[place], trees)
 
 
-def epochs_of(spec, opt="sgd"):
-    method = method_of("sgd", spec, kernel="native", opt=optimizer(opt), batch_size=1)
+def epochs_of(spec):
+    method = method_of("sgd", spec, kernel="native", opt=optimizer("sgd"), batch_size=1)
 
     def epochs(state, layout, hparams, numbers):
         def one(state, number):

@@ -2,7 +2,7 @@
 
 from functools import partial
 from math import isqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -137,8 +137,7 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
         memory = state.optimizer
         batches = len(layout.fold) // batch_size
         moments = [optax.tree.get(memory, name) for name in moves.moments]
-        counts = [count for _, count in optax.tree.get_all_with_path(memory, "count")]
-        updates = counts[0] if counts else jnp.zeros((), jnp.int32)
+        updates, are_counted = _updates(memory)
         _, *ratings, _ = layout
         factors, moments, info = calls.batches(
             state.factors,
@@ -159,7 +158,7 @@ def visitor(spec: Spec, optimizer: Optimizer, batch_size: int) -> Visitor:
             ),
         )
         fields = dict(zip(moves.moments, moments, strict=True))
-        if counts:
+        if are_counted:
             fields["count"] = updates + batches
         return State(factors, optax.tree.set(memory, **fields)), info
 
@@ -176,8 +175,7 @@ def _visit_pairs(
     rule: Rule | None,
 ) -> tuple[State, Info]:
     memory = state.optimizer
-    counts = [count for _, count in optax.tree.get_all_with_path(memory, "count")]
-    updates = counts[0] if counts else jnp.zeros((), jnp.int32)
+    updates, are_counted = _updates(memory)
     strata = isqrt(len(layout.block) - 1)
     block, *ratings, _ = layout
     visits = len(layout.fold)
@@ -197,7 +195,7 @@ def _visit_pairs(
             abreast=lanes_abreast(spec),
         ),
     )
-    counted = {"count": updates + jnp.where(epoch < 0, 0, visits)} if counts else {}
+    counted = {"count": updates + jnp.where(epoch < 0, 0, visits)} if are_counted else {}
     return State(factors, optax.tree.set(memory, **counted)), info
 
 
@@ -254,6 +252,12 @@ def _dealt(row: np.ndarray, num_rows: int, strata: int) -> tuple[np.ndarray, np.
 
 
 # the optimiser, as optax keeps it
+
+
+def _updates(memory: Any) -> tuple[Int[Array, ""], bool]:
+    """The updates so far, and whether the optimiser counts them; 0 where it does not."""
+    counts = [count for _, count in optax.tree.get_all_with_path(memory, "count")]
+    return (counts[0], True) if counts else (jnp.zeros((), jnp.int32), False)
 
 
 def _rates(

@@ -18,12 +18,11 @@ MFJAX_INLINE void fetch_row_ahead(const Moved<T>& side, const Row<T, C>& shape, 
 // Places `first` up to, and not, `last`, into the room, with zeros after what is kept.
 template <typename T, int C> void fetch_rows(const Moved<T>& side, int64_t first, int64_t last) {
   const Row<T, C> shape(side.kept);
-  const int64_t wide = (side.kept + LANES<T> - 1) / LANES<T>;
   for (int64_t p = first; p < last; p++) {
     fetch_row_ahead(side, shape, p, last);
     const T* from = side.table.row(side.row_at[p]);
     T* to = side.room.row(p);
-    for (int64_t v = 0; v < wide; v++) store(to + v * LANES<T>, shape.get(from, v));
+    for (int64_t v = 0; v < shape.vectors(); v++) store(to + v * LANES<T>, shape.get(from, v));
     if (side.bias) side.bias[p * side.abreast] = from[side.bias_column];
   }
 }

@@ -20,9 +20,10 @@ template <typename T, int N> struct Numbered {
 
 // Which of N lanes do not hold a rating of this fold out; a lane alone has seen to that.
 template <typename T, int N> class Taking {
+  using Whole = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
+
  public:
   Taking(Each<int32_t, N> held_out, int32_t fold) {
-    using Whole = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
     if constexpr (N > 1)
       is_out_ = __builtin_convertvector((held_out == fold) & (held_out >= 0), Few<Whole, N>);
   }
@@ -35,7 +36,6 @@ template <typename T, int N> class Taking {
   }
 
  private:
-  using Whole = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
   Each<Whole, N> is_out_ = {};
 };
 
