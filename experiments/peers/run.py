@@ -29,13 +29,14 @@ class Case(NamedTuple):
 class Job(NamedTuple):
     """What is compared: the data, the ranks, and the contestants, mfjax's own entry first.
 
-    Those of `large` run on LARGE too, at its rank.
+    Those of `large` run on LARGE too, at its rank. `task` is what they call it; None: by its name.
     """
 
     data: tuple[str, ...]
     ranks: tuple[int, ...]
     contestants: tuple[Contestant, ...]
     large: tuple[str, ...] = ()
+    task: str | None = None
 
     @property
     def ours(self) -> str:
@@ -125,6 +126,7 @@ JOBS = {
             peer("Surprise SVD", "surprise", None, THOUSAND),
             peer("libmf AVX", "libmf", "libmf_avx", THOUSAND),
         ),
+        task="sweep",
     ),
 }
 
@@ -232,7 +234,7 @@ def rounds(
     for case in cases:
         for number in range(1, count + 1):
             options = [f"quick={arguments.quick:d}", f"curve={number == 1:d}"]
-            words = [case.job, str(files[case.data]), str(case.rank)]
+            words = [JOBS[case.job].task or case.job, str(files[case.data]), str(case.rank)]
             for contestant in contestants_of(case):
                 python = pythons[contestant.environment]
                 row = case._asdict() | {"contestant": contestant.name, "round": number}

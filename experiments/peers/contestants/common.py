@@ -89,7 +89,7 @@ def main(jobs: dict[str, Callable[[Task], dict[str, Any]]]) -> None:
     job, path, rank, *options = sys.argv[1:]
     chosen = dict(option.split("=", 1) for option in options)
     task = Task(path, int(rank), chosen)
-    processes = THREADS if job in ("sweep", "thousand", "folds") else 0
+    processes = THREADS if job in ("sweep", "folds") else 0
     result = {"seconds": None, "setup_seconds": None, "rmse": None, "note": ""}
     result |= jobs[job](task)
     result["peak_mb"] = peak_mb(processes)

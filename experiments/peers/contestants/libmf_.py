@@ -110,4 +110,4 @@ def folds(task: Task) -> dict:
     return best_on_folds(task, error)
 
 
-main({"sgd": sgd, "sweep": sweep, "thousand": sweep, "folds": folds})
+main({"sgd": sgd, "sweep": sweep, "folds": folds})

@@ -313,13 +313,4 @@ def tested_as_validation(data: Data) -> Problem:
 
 
 jax.config.update("jax_num_cpu_devices", THREADS)
-main(
-    {
-        "gradient": gradient,
-        "sgd": sgd,
-        "als": als,
-        "gibbs": gibbs,
-        "sweep": sweep,
-        "thousand": sweep,
-    }
-)
+main({"gradient": gradient, "sgd": sgd, "als": als, "gibbs": gibbs, "sweep": sweep})
