@@ -1,6 +1,7 @@
 // What `Call` reads of a call frame, and the errors of XLA's that it returns.
 #include "call.h"
 
+#include <limits>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -79,11 +80,19 @@ std::string name_of(ElementType type) {
   return "type " + std::to_string(static_cast<uint32_t>(type));
 }
 
+bool are_indices(const int32_t* index, int64_t count, int64_t limit) {
+  const int64_t most = std::numeric_limits<int32_t>::max();
+  const uint32_t last = static_cast<uint32_t>(limit <= most ? limit - 1 : most);
+  uint32_t signs = 0;  // of each and of what it is short of the last; 16 bytes at a time, no exit
+  for (int64_t i = 0; i < count; i++) {
+    const uint32_t one = static_cast<uint32_t>(index[i]);
+    signs |= one | (last - one);
+  }
+  return signs >> 31 == 0;
+}
+
 void check_indices(const Buffer<const int32_t>& index, int64_t limit, const char* name) {
-  bool all = true;  // of every index: a loop without an exit is one of vectors
-  for (int64_t i = 0; i < index.size; i++)
-    all &= static_cast<uint32_t>(index[i]) < static_cast<uint64_t>(limit);
-  if (all) return;
+  if (are_indices(index.data, index.size, limit)) return;
   int64_t first = 0;
   while (index[first] >= 0 && index[first] < limit) first++;
   throw Refusal(std::string(name) + ": expected indices of 0 to " + std::to_string(limit - 1) +

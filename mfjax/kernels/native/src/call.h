@@ -83,7 +83,8 @@ template <typename T> struct Buffer {
   T& operator[](int64_t i) const { return data[i]; }
 };
 
-// Refuses an index that is not of 0 … limit - 1.
+// Whether all are of 0 … limit - 1; and what refuses one that is not.
+bool are_indices(const int32_t* index, int64_t count, int64_t limit);
 void check_indices(const Buffer<const int32_t>& index, int64_t limit, const char* name);
 
 // The call

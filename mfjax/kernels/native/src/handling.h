@@ -96,10 +96,8 @@ template <typename T> Lane<T> lane(Operands& operands, const Call& call) {
 
 // Whether the ratings of some rows are of rows that the other side has; asked by who reads them.
 template <typename T> bool are_of_rows(const Side<T>& side, int64_t first, int64_t last) {
-  bool are = true;
-  for (int32_t n = side.ratings.start[first]; n < side.ratings.start[last]; n++)
-    are &= uint32_t(side.ratings.col[n]) < uint64_t(side.other_rows);
-  return are;
+  const int32_t begin = side.ratings.start[first], end = side.ratings.start[last];
+  return ffi::are_indices(side.ratings.col + begin, end - begin, side.other_rows);
 }
 
 // function(chunk, first row, last row) for each chunk of a side; refuses ratings of no row.
