@@ -36,19 +36,18 @@ void add_missing(const Side<T>& side, const Missing<T>& missing, int64_t i, bool
     image.bias -= missing.target[side.own_bias()] + own * missing.sum[side.own_bias()];
 }
 
-// image = (Σ E v + ρ reg ∘ row [+ G row − h]) ∘ free: with `of_values` the gradient of L in a row, without
-// s; else the product of its matrix with a direction, which is 0 in pinned columns.
-template <typename T, int C, bool MISSING>
+// image = (Σ E v + ρ reg ∘ row [+ G row − h]) ∘ free: with OF_VALUES the gradient of L in a row, without s;
+// else the product of its matrix with a direction, which is 0 in pinned columns.
+template <typename T, int C, bool MISSING, bool OF_VALUES>
 MFJAX_INLINE void image_of(const Side<T>& side, const Missing<T>& missing, const Row<T, C>& shape,
-                           int64_t i, bool of_values, const Direction<T>& row,
-                           Direction<T>& image) {
+                           int64_t i, const Direction<T>& row, Direction<T>& image) {
   for (int64_t v = 0; v < shape.vectors(); v++) image.latent[v] = Vector<T>{};
   const Operand<T, C> at{shape, row.latent, row.bias};
-  const Sums<T> sums = sum_row<T, C, MISSING, true>(side, at, i, of_values, image.latent);
+  const Sums<T> sums = sum_row<T, C, MISSING, true, OF_VALUES>(side, at, i, image.latent);
   image.bias = sums.error + side.row_reg[i] * side.bias_reg * row.bias;
   for (int64_t v = 0; v < shape.vectors(); v++)
     image.latent[v] += all(side.row_reg[i]) * shape.get(side.latent.reg, v) * row.latent[v];
-  if constexpr (MISSING) add_missing(side, missing, i, of_values, row, image);
+  if constexpr (MISSING) add_missing(side, missing, i, OF_VALUES, row, image);
   for (int64_t v = 0; v < shape.vectors(); v++) image.latent[v] *= shape.get(side.latent.free, v);
   if (!side.has_bias()) image.bias = 0;
 }
@@ -78,13 +77,13 @@ void approach_rows(const Side<T>& side, const Missing<T>& missing, int64_t steps
   };
   for (int64_t i = first; i < last; i++) {
     x.bias = own_row(side, shape, latent, i, x.latent).bias;
-    image_of<T, C, MISSING>(side, missing, shape, i, true, x, image);
+    image_of<T, C, MISSING, true>(side, missing, shape, i, x, image);
     for (int64_t v = 0; v < vectors; v++) residual.latent[v] = -image.latent[v];
     for (int64_t v = 0; v < vectors; v++) direction.latent[v] = -image.latent[v];
     residual.bias = direction.bias = -image.bias;
     T square = dot(residual, residual, vectors);
     for (int64_t step = 0; step < steps; step++) {
-      image_of<T, C, MISSING>(side, missing, shape, i, false, direction, image);
+      image_of<T, C, MISSING, false>(side, missing, shape, i, direction, image);
       const T length = ratio(square, dot(direction, image, vectors));
       add(x, length, direction);
       add(residual, -length, image);

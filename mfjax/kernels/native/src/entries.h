@@ -15,6 +15,13 @@ template <typename X> struct Entries {
   X background;  // b, less the centre and the other row's bias
 };
 
+// Whether each of N numbers is among the first `count`.
+template <typename Whole, int N> MFJAX_INLINE auto first_of(int count) {
+  Few<Whole, N> place = {};
+  for (int b = 0; b < N; b++) place[b] = Whole(b);
+  return place < Few<Whole, N>{} + Whole(count);
+}
+
 // The `count` ratings from n on, of a row; those up to N after them weigh nothing. Ratings that a lane holds
 // out, and missing entries that the layout lists, are b of weight α where missing entries cost, and weigh
 // nothing where they do not.
@@ -23,12 +30,18 @@ MFJAX_INLINE Entries<Few<T, N>> read(const Side<T>& side, int64_t row, int64_t n
   using Whole = std::conditional_t<sizeof(T) == 4, int32_t, int64_t>;
   const Ratings<T>& ratings = side.ratings;
   const Lane<T>& lane = side.lane;
+  const Few<T, N> nothing = {};
   Few<T, N> value = {}, weight = {}, background = {}, bias = {};
   Few<int32_t, N> fold = {};
-  if (count == N) {
+  if (n + N <= ratings.start[side.own.rows]) {
     value = load_few<N>(ratings.value + n);
     weight = load_few<N>(ratings.weight + n);
     fold = load_few<N>(ratings.fold + n);
+    if (count < N) {
+      const auto is_of_row = first_of<Whole, N>(count);
+      value = is_of_row ? value : nothing;
+      weight = is_of_row ? weight : nothing;
+    }
   } else {
     for (int b = 0; b < count; b++) {
       value[b] = ratings.value[n + b];
@@ -36,8 +49,7 @@ MFJAX_INLINE Entries<Few<T, N>> read(const Side<T>& side, int64_t row, int64_t n
       fold[b] = ratings.fold[n + b];
     }
   }
-  for (int b = 0; b < count; b++) bias[b] = side.other.bias[ratings.col[n + b]];
-  const Few<T, N> nothing = {};
+  for (int b = 0; b < N; b++) bias[b] = side.other.bias[ratings.col[n + (b < count ? b : 0)]];
   Few<T, N> target = value - lane.centre - bias;
   Few<int32_t, N> is_out = (fold >= 0) & (fold == lane.fold);
   if constexpr (!MISSING) {

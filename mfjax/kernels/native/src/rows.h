@@ -6,7 +6,8 @@
 //     Σ_j E_j v_j,  Σ_j E_j        E_j of `entries.h`        equation (1) of `mfjax.objective`
 //
 // of latent columns, and of the bias. They are made by groups of ratings: their products u·v_j are summed over
-// columns together, and their rows, in cache by then, are added up a few columns at a time.
+// columns together, and their rows, in cache by then, are added up after the products of the next group, while
+// which E_j comes about.
 #pragma once
 #include "entries.h"
 #include "room.h"
@@ -15,13 +16,14 @@ namespace mfjax::MFJAX_ISA {
 
 // Ratings of a group.
 template <typename T, int C> constexpr int group_size() {
-  constexpr int vectors = (C + LANES<T> - 1) / LANES<T>;
-  return vectors <= 1 || LANES<T> <= 4 ? LANES<T> : 4;
+  constexpr int most = 0 < C && C <= LANES<T> ? 8 : 4;
+  return LANES<T> < most ? LANES<T> : most;
 }
 template <typename T>
 constexpr int FEW = LANES<T> < 4 ? LANES<T> : 4;  // ratings of the last groups of a row
 constexpr int ABREAST = 4;                        // registers that a sum is added up in
-constexpr int FETCHED = 16;                       // ratings by which a row is fetched ahead
+constexpr int64_t MOST_AHEAD = 16;                // ratings by which a row is fetched ahead
+constexpr int64_t LINES_AHEAD = 32;               // cache lines of rows that are on their way
 
 // A row: its registers and its bias.
 template <typename T, int C> struct Operand {
@@ -47,9 +49,18 @@ template <typename T, int N> struct Totals {
   }
 };
 
+constexpr int64_t LINE_BYTES = 64;
+
 template <typename T, int C> MFJAX_INLINE void prefetch(const Row<T, C>& shape, const T* row) {
-  for (int64_t c = 0; c < shape.columns(); c += 64 / int64_t(sizeof(T)))
+  for (int64_t c = 0; c < shape.columns(); c += LINE_BYTES / int64_t(sizeof(T)))
     __builtin_prefetch(row + c);
+}
+
+// Ratings by which rows are fetched ahead, a group of N at least.
+template <typename T, int C, int N> MFJAX_INLINE int64_t ahead(const Row<T, C>& shape) {
+  const int64_t lines = shape.columns() * int64_t(sizeof(T)) / LINE_BYTES;
+  if (lines * MOST_AHEAD <= LINES_AHEAD) return MOST_AHEAD;
+  return lines * N >= LINES_AHEAD ? N : LINES_AHEAD / lines;
 }
 
 template <typename T, int C, int N>
@@ -88,46 +99,84 @@ MFJAX_INLINE void add_up(const Row<T, C>& shape, const T* const* rows, const T* 
   for (int64_t v = whole; v < vectors; v++) add_up<T, C, N, 1>(shape, rows, error, v, sum);
 }
 
-// Ratings n to n + count of a row, at most N.
-template <typename T, int C, int N, bool MISSING, bool ADDS>
-MFJAX_INLINE void add_group(const Side<T>& side, const Operand<T, C>& at, int64_t row, int64_t n,
-                            int count, bool of_values, Vector<T>* sum, Totals<T, N>& totals) {
-  const T* rows[N];
+// The rows of ratings n to n + count, and the first for those up to N. `data` is the other side's.
+template <typename T, int C, int N>
+MFJAX_INLINE void find_rows(const Side<T>& side, const Row<T, C>& shape, const T* data, int64_t n,
+                            int count, const T** rows) {
   for (int b = 0; b < N; b++)
-    rows[b] = side.other.data + side.ratings.col[n + (b < count ? b : 0)] * at.shape.columns();
-  Entries<Few<T, N>> entries = read<T, MISSING, N>(side, row, n, count);
-  if (!of_values) entries = without_values(entries);
-  Few<T, N> errors = error_of<MISSING>(products<T, C, N>(at, rows), entries, totals.loss);
-  totals.error += errors;
-  if constexpr (ADDS) {
-    T error[N];
-    __builtin_memcpy(error, &errors, sizeof error);
-    add_up<T, C, N>(at.shape, rows, error, sum);
-  }
+    rows[b] = data + side.ratings.col[n + (b < count ? b : 0)] * shape.columns();
 }
 
-// sum += Σ_j E_j v_j over the ratings of a row; without `of_values`, which has read the rows before, ratings, b
-// and the other rows' biases count as 0.
-template <typename T, int C, bool MISSING, bool ADDS>
+// E of ratings n to n + count of a row, at most N; without OF_VALUES ratings, b and the other rows' biases
+// count as 0.
+template <typename T, int C, int N, bool MISSING, bool OF_VALUES>
+MFJAX_INLINE Few<T, N> errors_of(const Side<T>& side, const Operand<T, C>& at, int64_t row,
+                                 int64_t n, int count, Totals<T, N>& totals) {
+  const T* rows[N];
+  find_rows<T, C, N>(side, at.shape, side.other.data, n, count, rows);
+  Entries<Few<T, N>> entries = read<T, MISSING, N>(side, row, n, count);
+  if constexpr (!OF_VALUES) entries = without_values(entries);
+  const Few<T, N> errors = error_of<MISSING>(products<T, C, N>(at, rows), entries, totals.loss);
+  totals.error += errors;
+  return errors;
+}
+
+// The same memory, of which the compiler no longer knows what it has read: it would keep rows in registers that
+// it does not have.
+template <typename T> MFJAX_INLINE const T* read_anew(const T* data) {
+  asm("" : "+r"(data));
+  return data;
+}
+
+// sum += Σ E v over ratings n to n + count.
+template <typename T, int C, int N>
+MFJAX_INLINE void add_group(const Side<T>& side, const Row<T, C>& shape, int64_t n, int count,
+                            const Few<T, N>& errors, Vector<T>* sum) {
+  const T* rows[N];
+  find_rows<T, C, N>(side, shape, read_anew(side.other.data), n, count, rows);
+  T error[N];
+  __builtin_memcpy(error, &errors, sizeof error);
+  add_up<T, C, N>(shape, rows, error, sum);
+}
+
+// sum += Σ_j E_j v_j over the ratings of a row, and their sums; where not ADDS the latter alone.
+template <typename T, int C, bool MISSING, bool ADDS, bool OF_VALUES>
 MFJAX_INLINE Sums<T> sum_row(const Side<T>& side, const Operand<T, C>& at, int64_t row,
-                             bool of_values, Vector<T>* sum) {
+                             Vector<T>* sum) {
   constexpr int N = group_size<T, C>();
-  int64_t n = side.ratings.start[row], end = side.ratings.start[row + 1];
-  int64_t last = side.ratings.start[side.own.rows];
+  constexpr int HELD = ADDS ? int(Row<T, C>::vectors(C)) : 0;  // of `sum`, kept in registers
+  Vector<T> held[HELD ? HELD : 1];
+  for (int v = 0; v < HELD; v++) held[v] = sum[v];
+  Vector<T>* const to = HELD ? held : sum;
+  const int64_t end = side.ratings.start[row + 1], all = side.ratings.start[side.own.rows];
+  const int64_t fetched = ahead<T, C, N>(at.shape);
   Totals<T, N> totals = {};
   Totals<T, FEW<T>> few = {};
-  for (; n + N <= end; n += N) {
-    if (of_values && n + FETCHED + N <= last)
-      for (int b = 0; b < N; b++)
-        prefetch(at.shape,
-                 side.other.data + side.ratings.col[n + FETCHED + b] * at.shape.columns());
-    add_group<T, C, N, MISSING, ADDS>(side, at, row, n, N, of_values, sum, totals);
+  int64_t n = side.ratings.start[row];
+  auto next_errors = [&]() __attribute__((always_inline)) {
+    if (n + fetched + N <= all) {
+      const T* rows[N];
+      find_rows<T, C, N>(side, at.shape, side.other.data, n + fetched, N, rows);
+      for (int b = 0; b < N; b++) prefetch(at.shape, rows[b]);
+    }
+    return errors_of<T, C, N, MISSING, OF_VALUES>(side, at, row, n, N, totals);
+  };
+  if (n + N <= end) {
+    auto errors = next_errors();
+    for (n += N; n + N <= end; n += N) {
+      const auto next = next_errors();
+      if (ADDS) add_group<T, C, N>(side, at.shape, n - N, N, errors, to);
+      errors = next;
+    }
+    if (ADDS) add_group<T, C, N>(side, at.shape, n - N, N, errors, to);
   }
   for (; n < end; n += FEW<T>) {
-    int count = end - n < FEW<T> ? int(end - n) : FEW<T>;
-    add_group<T, C, FEW<T>, MISSING, ADDS>(side, at, row, n, count, of_values, sum, few);
+    const int count = end - n < FEW<T> ? int(end - n) : FEW<T>;
+    const auto errors = errors_of<T, C, FEW<T>, MISSING, OF_VALUES>(side, at, row, n, count, few);
+    if (ADDS) add_group<T, C, FEW<T>>(side, at.shape, n, count, errors, to);
   }
-  Sums<T> most = totals.sums(), rest = few.sums();
+  for (int v = 0; v < HELD; v++) sum[v] = held[v];
+  const Sums<T> most = totals.sums(), rest = few.sums();
   return {most.error + rest.error, most.loss + rest.loss};
 }
 
@@ -166,7 +215,7 @@ double gradient_rows(const Side<T>& side, int64_t first, int64_t last, T* grad) 
   for (int64_t i = first; i < last; i++) {
     const Operand<T, C> at = own_row(side, shape, latent, i, u);
     for (int64_t v = 0; v < vectors; v++) sum[v] = Vector<T>{};
-    const Sums<T> sums = sum_row<T, C, MISSING, true>(side, at, i, true, sum);
+    const Sums<T> sums = sum_row<T, C, MISSING, true, true>(side, at, i, sum);
     Vector<T> ridge = {};
     for (int64_t v = 0; v < vectors; v++) {
       const Vector<T> decay = all(side.row_reg[i]) * shape.get(side.latent.reg, v) * u[v];
@@ -190,7 +239,7 @@ double loss_rows(const Side<T>& side, int64_t first, int64_t last) {
   double loss = 0;
   for (int64_t i = first; i < last; i++) {
     const Operand<T, C> at = own_row(side, shape, latent, i, room[0]);
-    loss += sum_row<T, C, MISSING, false>(side, at, i, true, nullptr).loss;
+    loss += sum_row<T, C, MISSING, false, true>(side, at, i, nullptr).loss;
   }
   return loss;
 }
