@@ -20,6 +20,7 @@ from mfjax.types import AnyArray, Bounds, ErrorSums, Factors, Info, Ratings, Spe
 
 EXACT = -1  # steps of `rows`
 LINE = 64  # bytes of a cache line
+KNOWN = (16, 32, 64, 128)  # columns of float32 that the kernels are compiled for
 
 
 def gradient(
@@ -355,7 +356,9 @@ def _like(rows: Array) -> jax.ShapeDtypeStruct:
 
 
 def _on_whole_lines(columns: int, dtype: np.dtype) -> int:
-    """The columns of as many whole cache lines, one at least."""
+    """`on_whole_lines` of `src/latent.h`."""
+    if dtype == np.float32 and columns <= KNOWN[-1]:
+        return next(known for known in KNOWN if columns <= known)
     of_line = LINE // dtype.itemsize
     return max(-(-columns // of_line), 1) * of_line
 
