@@ -42,5 +42,7 @@ def regressed(
         return collect(bag, weight * spread(bag, table, lane), lane) + reg_bag * table
 
     residual = collect(bag, weight * rows, lane) - product(table)
-    nearer = conjugate_gradients(lambda columns: product(columns.T).T, table.T, residual.T, STEPS)
+    nearer, _ = conjugate_gradients(
+        lambda columns: product(columns.T).T, table.T, residual.T, STEPS
+    )
     return nearer.T

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mfjax.kernels.kernel import USER, OwnRows
+from mfjax.kernels.kernel import USER, Loss, OwnRows
 from mfjax.kernels.layout import Tiles
 from mfjax.kernels.tiles import error_sums, in_rows, tables, views
 from mfjax.objective import LaneTerms, off_ratings
@@ -15,8 +15,8 @@ from mfjax.types import Factors, Spec
 
 def approach_rows(
     factors: Factors, side: int, layout: Tiles, lane: LaneTerms, steps: int, spec: Spec
-) -> OwnRows:
-    """`steps` of conjugate gradients from where the rows are, so that L never rises.
+) -> tuple[OwnRows, Loss]:
+    """`steps` of conjugate gradients from where the rows are, so that L never rises; and L there.
 
     ∂L/∂u_i is linear in u_i; a product with its matrix is the gradient of this side without ratings
     and background, so that no k × k matrix is formed.
@@ -25,10 +25,11 @@ def approach_rows(
 
     def product(direction: OwnRows) -> OwnRows:
         at = _with_side(factors, side, direction)
-        return _side_gradient(at, side, layout, without_values, spec, of_values=False)
+        return _side_gradient(at, side, layout, without_values, spec, of_values=False)[1]
 
-    slope = _side_gradient(factors, side, layout, lane, spec)
-    return conjugate_gradients(product, factors[side], -slope, steps)
+    before, slope = _side_gradient(factors, side, layout, lane, spec)
+    rows, taken = conjugate_gradients(product, factors[side], -slope, steps)
+    return rows, lane.scale * (before - taken)
 
 
 def _side_gradient(
@@ -39,13 +40,13 @@ def _side_gradient(
     spec: Spec,
     *,
     of_values: bool = True,
-) -> OwnRows:
-    """The gradient of L in the rows of one side alone, without s."""
+) -> tuple[Loss, OwnRows]:
+    """L and its gradient in the rows of one side alone, without s."""
     view = views(tables(factors, lane, layout, spec), lane, layout, spec)[side]
-    _, sums = error_sums(view, lane, spec, of_values=of_values)
-    _, grad = off_ratings(factors, lane, spec)
+    loss, sums = error_sums(view, lane, spec, of_values=of_values)
+    rest, grad = off_ratings(factors, lane, spec)
     rows = grad[side] + in_rows(sums, view, spec)
-    return rows * lane.columns[side].free[None]
+    return loss + rest, rows * lane.columns[side].free[None]
 
 
 def _with_side(factors: Factors, side: int, rows: OwnRows) -> Factors:
@@ -57,8 +58,11 @@ def _with_side(factors: Factors, side: int, rows: OwnRows) -> Factors:
 
 def conjugate_gradients(
     product: Callable[[OwnRows], OwnRows], rows: OwnRows, residual: OwnRows, steps: int
-) -> OwnRows:
+) -> tuple[OwnRows, Loss]:
     """Rows nearer to where their `residual` is 0; all of them take their steps together.
+
+    With M the matrix of a row and r its residual, a step takes ½ · length · |r|² off ½ xᵀMx − cᵀx,
+    whose minimum is where r = c − Mx is 0.
 
     Args:
       product: multiplies the rows of a table by the matrix of each.
@@ -67,7 +71,8 @@ def conjugate_gradients(
       steps: how many.
 
     Returns:
-      `[rows, columns]`; a row whose residual is 0 stays.
+      `[rows, columns]`, of which a row whose residual is 0 stays; and what all steps took off, of
+      all rows.
     """
 
     def step(carry, _):
@@ -78,11 +83,11 @@ def conjugate_gradients(
         rows += length * direction
         residual -= length * image
         turn = _ratio(_dot(residual, residual), square)
-        return (rows, residual, residual + turn * direction), None
+        return (rows, residual, residual + turn * direction), (length * square).sum() / 2
 
     start = (rows, residual, residual)
-    (rows, _, _), _ = jax.lax.scan(step, start, length=steps)
-    return rows
+    (rows, _, _), taken = jax.lax.scan(step, start, length=steps)
+    return rows, taken.sum()
 
 
 def _dot(a: OwnRows, b: OwnRows) -> Float[Array, "rows 1"]:

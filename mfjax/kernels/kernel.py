@@ -55,11 +55,14 @@ class SolveRowsFn(Protocol):
 
 @runtime_checkable
 class ApproachRowsFn(Protocol):
-    """`(factors, side, layout, lane, steps=…) -> rows`: so many conjugate gradients nearer."""
+    """`(factors, side, layout, lane, steps=…) -> (rows, L)`: so many conjugate gradients nearer.
+
+    L is that of the factors with these rows.
+    """
 
     def __call__(
         self, factors: Factors, side: int, layout: Any, lane: LaneTerms, /, *, steps: int
-    ) -> OwnRows: ...
+    ) -> tuple[OwnRows, Loss]: ...
 
 
 class Prior(NamedTuple):
@@ -183,7 +186,7 @@ class Kernel(NamedTuple):
       gradient: the objective and its gradient.
       objective: `(factors, layout, lane) -> L`, of pinned factors.
       solve_rows: the rows of one side at their minimum.
-      approach_rows: the same nearer to it.
+      approach_rows: the same nearer to it, and L there.
       draw_rows: the rows of one side as a sample of their conditional.
       sums: what rows of the other side sum to, over the ratings of each row.
       less: the ratings of one side less what is known of them, so that its rows are solved around

@@ -1,5 +1,6 @@
 """Alternating least squares: each row at its minimum given the other side, or nearer to it."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,7 +23,7 @@ from mfjax.bags.tables import (
 from mfjax.errors import InputError
 from mfjax.kernels import Kernel
 from mfjax.kernels.choice import best_kernel
-from mfjax.kernels.kernel import ITEM, USER, SolveRowsFn, with_side
+from mfjax.kernels.kernel import ITEM, USER, with_side
 from mfjax.losses import require_squared
 from mfjax.methods.initial import initial_factors
 from mfjax.objective import LaneTerms, held_out, lane_terms, regulariser
@@ -69,7 +70,15 @@ def als(spec: Spec, *, kernel: Kernel | None = None, bags: Sources | None = None
     """
     _refuse_other_losses(spec, "als")
     kernel = kernel or best_kernel(spec)
-    method = _alternating(kernel.solve_rows, kernel, spec, bags)
+
+    def solved(
+        factors: Factors, side: int, layout: Any, lane: LaneTerms
+    ) -> tuple[Factors, Float[Array, ""]]:
+        rows = kernel.solve_rows(factors, side, layout, lane)
+        after = with_side(factors, side, rows)
+        return after, kernel.objective(after, layout, lane)
+
+    method = _alternating(solved, kernel, spec, bags)
     return method._replace(check=_refuse_undetermined(spec), solves_rows=True)
 
 
@@ -105,11 +114,22 @@ def als_cg(
     """
     _refuse_other_losses(spec, "als_cg")
     kernel = kernel or best_kernel(spec)
-    return _alternating(partial(kernel.approach_rows, steps=cg_steps), kernel, spec, bags)
+
+    def nearer(
+        factors: Factors, side: int, layout: Any, lane: LaneTerms
+    ) -> tuple[Factors, Float[Array, ""]]:
+        rows, loss = kernel.approach_rows(factors, side, layout, lane, steps=cg_steps)
+        return with_side(factors, side, rows), loss
+
+    return _alternating(nearer, kernel, spec, bags)
+
+
+# `(factors, side, layout, lane) -> (factors, L)`: one side moved, and what L is then
+_HalfSweepFn = Callable[[Factors, int, Any, LaneTerms], tuple[Factors, Float[Array, ""]]]
 
 
 def _alternating(
-    half_sweep: SolveRowsFn, kernel: Kernel, spec: Spec, bags: Sources | None
+    half_sweep: _HalfSweepFn, kernel: Kernel, spec: Spec, bags: Sources | None
 ) -> Method:
     """A method whose epoch moves the rows of the users, and then those of the items."""
     if bags is not None:
@@ -128,11 +148,9 @@ def _alternating(
         state: State, layout: Any, hparams: Hparams, epoch: Int[Array, ""] | int
     ) -> tuple[State, Info]:
         lane = lane_terms(layout.sums, hparams, spec)
-        before = state.factors
-        users_moved = before._replace(user=half_sweep(before, USER, layout, lane))
-        after = users_moved._replace(item=half_sweep(users_moved, ITEM, layout, lane))
-        loss = kernel.objective(after, layout, lane)
-        change = jax.tree.map(jnp.subtract, after, before)
+        users_moved, _ = half_sweep(state.factors, USER, layout, lane)
+        after, loss = half_sweep(users_moved, ITEM, layout, lane)
+        change = jax.tree.map(jnp.subtract, after, state.factors)
         return State(after, ()), Info(loss, optax.tree.norm(change))
 
     return Method(
@@ -149,7 +167,7 @@ def _alternating(
 
 
 def _alternating_with_bags(
-    half_sweep: SolveRowsFn, kernel: Kernel, spec: Spec, bags: Sources
+    half_sweep: _HalfSweepFn, kernel: Kernel, spec: Spec, bags: Sources
 ) -> Method:
     """As `_alternating`; the rows of a side are solved around the sums of their features.
 
@@ -175,12 +193,11 @@ def _alternating_with_bags(
     ) -> tuple[Factors, Embeddings]:
         bag = layout.bags[side]
         if bag is None:
-            rows = half_sweep(factors, side, layout.ratings, of.lane)
-            return with_side(factors, side, rows), embeddings
+            return half_sweep(factors, side, layout.ratings, of.lane)[0], embeddings
         mean = spread(bag, embeddings[side], of.lane)
         around = with_side(factors, side, factors[side] - mean)
         less = kernel.less(layout.ratings, side, mean, factors)
-        rows = half_sweep(around, side, less, of.lane) + mean
+        rows = half_sweep(around, side, less, of.lane)[0][side] + mean
         table = regressed(bag, embeddings[side], rows, of.lane, of.reg_bag)
         return with_side(factors, side, rows), with_side(embeddings, side, table)
 

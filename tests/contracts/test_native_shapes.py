@@ -137,8 +137,12 @@ def test_rows_at_their_minimum_have_no_gradient(case, side):
 @pytest.mark.parametrize("side", [USER, ITEM])
 def test_each_step_of_conjugate_gradients_is_lower(case, side):
     def after(steps):
-        rows = case.kernel.approach_rows(case.factors, side, case.layout, case.lane, steps=steps)
-        return by_hand(case, case.factors._replace(**{Factors._fields[side]: rows}))[0]
+        rows, loss = case.kernel.approach_rows(
+            case.factors, side, case.layout, case.lane, steps=steps
+        )
+        there = by_hand(case, case.factors._replace(**{Factors._fields[side]: rows}))[0]
+        assert float(loss) == pytest.approx(there, rel=TOLERANCE[case.spec.dtype])
+        return there
 
     rounding = TOLERANCE[case.spec.dtype] * after(0)
     assert after(0) == pytest.approx(by_hand(case, case.factors)[0], rel=1e-6)

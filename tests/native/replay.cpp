@@ -110,7 +110,8 @@ struct Manner {
 size_t results_of(const Recorded& call) {
   static const std::map<std::string, size_t> BEFORE_ROOM = {{"mfjax_gradient", 3},
                                                             {"mfjax_loss", 1},
-                                                            {"mfjax_rows", 1},
+                                                            {"mfjax_solve", 1},
+                                                            {"mfjax_approach", 2},
                                                             {"mfjax_draw", 1},
                                                             {"mfjax_pairs", 4}};
   const size_t all = call.outputs.size();

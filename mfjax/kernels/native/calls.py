@@ -18,7 +18,6 @@ from mfjax.kernels.native.layout import Compressed
 from mfjax.objective import LaneTerms
 from mfjax.types import AnyArray, Bounds, ErrorSums, Factors, Info, Ratings, Spec
 
-EXACT = -1  # steps of `rows`
 LINE = 64  # bytes of a cache line
 KNOWN = (16, 32, 64, 128)  # columns of float32 that the kernels are compiled for
 
@@ -62,15 +61,10 @@ def loss(factors: Factors, layout: Compressed, lane: LaneTerms, spec: Spec) -> L
     return found
 
 
-def rows(
-    factors: Factors,
-    side: int,
-    layout: Compressed,
-    lane: LaneTerms,
-    spec: Spec,
-    steps: int = EXACT,
+def solve(
+    factors: Factors, side: int, layout: Compressed, lane: LaneTerms, spec: Spec
 ) -> Float[Array, "rows columns"]:
-    """The rows of one side at their minimum, or so many steps of conjugate gradients nearer to it.
+    """The rows of one side at their minimum.
 
     Args:
       factors: of the lane; the other side's are pinned.
@@ -78,18 +72,43 @@ def rows(
       layout: the ratings.
       lane: the constants of L.
       spec: the conventions.
-      steps: of conjugate gradients; `EXACT`: the minimum.
 
     Returns:
       The rows, with their pins.
     """
-    call = _call("mfjax_rows", (_like(factors[side]), _room(factors[1 - side], spec)))
+    call = _call("mfjax_solve", (_like(factors[side]), _room(factors[1 - side], spec)))
     found, _ = call(
+        *_side(factors, side, layout, lane),
+        *_missing(factors, side, lane, spec),
+        **attributes(spec, is_item=side),
+    )
+    return found
+
+
+def approach(
+    factors: Factors, side: int, layout: Compressed, lane: LaneTerms, steps: int, spec: Spec
+) -> tuple[Float[Array, "rows columns"], Loss]:
+    """The same, so many steps of conjugate gradients nearer to it.
+
+    Args:
+      factors: of the lane; the other side's are pinned.
+      side: 0, users, or 1, items.
+      layout: the ratings.
+      lane: the constants of L.
+      steps: of conjugate gradients.
+      spec: the conventions.
+
+    Returns:
+      The rows, with their pins, and `loss` before, less what the steps take off L; without s.
+    """
+    room = _room(factors[1 - side], spec)
+    call = _call("mfjax_approach", (_like(factors[side]), _scalar(factors[side]), room))
+    found, loss, _ = call(
         *_side(factors, side, layout, lane),
         *_missing(factors, side, lane, spec),
         **attributes(spec, is_item=side, steps=steps),
     )
-    return found
+    return found, loss
 
 
 def draw(

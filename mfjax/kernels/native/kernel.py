@@ -3,7 +3,7 @@
 from functools import partial
 
 from mfjax.errors import InputError
-from mfjax.kernels.kernel import Kernel, Loss
+from mfjax.kernels.kernel import Kernel, Loss, OwnRows
 from mfjax.kernels.native import calls
 from mfjax.kernels.native.layout import Compressed, less, prepare
 from mfjax.kernels.native.visits import usual_batch_size, visitor
@@ -40,8 +40,8 @@ def native_kernel(spec: Spec) -> Kernel:
         prepare=partial(prepare, spec=spec),
         gradient=partial(_gradient, spec=spec),
         objective=partial(_objective, spec=spec),
-        solve_rows=partial(calls.rows, spec=spec),
-        approach_rows=partial(calls.rows, spec=spec),
+        solve_rows=partial(calls.solve, spec=spec),
+        approach_rows=partial(_approach_rows, spec=spec),
         draw_rows=partial(calls.draw, spec=spec),
         sums=partial(calls.sums, spec=spec),
         less=less,
@@ -67,3 +67,11 @@ def _gradient(
 def _objective(factors: Factors, layout: Compressed, lane: LaneTerms, spec: Spec) -> Loss:
     rest, _ = off_ratings(factors, lane, spec)
     return lane.scale * (calls.loss(factors, layout, lane, spec) + rest)
+
+
+def _approach_rows(
+    factors: Factors, side: int, layout: Compressed, lane: LaneTerms, *, steps: int, spec: Spec
+) -> tuple[OwnRows, Loss]:
+    rows, loss = calls.approach(factors, side, layout, lane, steps, spec)
+    rest, _ = off_ratings(factors, lane, spec)
+    return rows, lane.scale * (loss + rest)

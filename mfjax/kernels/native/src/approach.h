@@ -37,10 +37,11 @@ void add_missing(const Side<T>& side, const Missing<T>& missing, int64_t i, bool
 }
 
 // image = (Σ E v + ρ reg ∘ row [+ G row − h]) ∘ free: with OF_VALUES the gradient of L in a row, without s;
-// else the product of its matrix with a direction, which is 0 in pinned columns.
+// else the product of its matrix with a direction, which is 0 in pinned columns. Returns the loss of the
+// row's ratings.
 template <typename T, int C, bool MISSING, bool OF_VALUES>
-MFJAX_INLINE void image_of(const Side<T>& side, const Missing<T>& missing, const Row<T, C>& shape,
-                           int64_t i, const Direction<T>& row, Direction<T>& image) {
+MFJAX_INLINE double image_of(const Side<T>& side, const Missing<T>& missing, const Row<T, C>& shape,
+                             int64_t i, const Direction<T>& row, Direction<T>& image) {
   for (int64_t v = 0; v < shape.vectors(); v++) image.latent[v] = Vector<T>{};
   const Operand<T, C> at{shape, row.latent, row.bias};
   const Sums<T> sums = sum_row<T, C, MISSING, true, OF_VALUES>(side, at, i, image.latent);
@@ -50,6 +51,7 @@ MFJAX_INLINE void image_of(const Side<T>& side, const Missing<T>& missing, const
   if constexpr (MISSING) add_missing(side, missing, i, OF_VALUES, row, image);
   for (int64_t v = 0; v < shape.vectors(); v++) image.latent[v] *= shape.get(side.latent.free, v);
   if (!side.has_bias()) image.bias = 0;
+  return sums.loss;
 }
 
 template <typename T>
@@ -62,9 +64,11 @@ MFJAX_INLINE T dot(const Direction<T>& a, const Direction<T>& b, int64_t vectors
 // a / b, and 0 where b is 0: a row at its minimum stays there.
 template <typename T> MFJAX_INLINE T ratio(T a, T b) { return b > 0 ? a / b : T(0); }
 
+// A step takes ½ · length · |residual|² off L. Returns the loss of the ratings before, less all that: with what
+// L is beside it, of the rows before, L after.
 template <typename T, int C, bool MISSING>
-void approach_rows(const Side<T>& side, const Missing<T>& missing, int64_t steps, int64_t first,
-                   int64_t last, T* rows) {
+double approach_rows(const Side<T>& side, const Missing<T>& missing, int64_t steps, int64_t first,
+                     int64_t last, T* rows) {
   const Row<T, C> shape(side.other.columns);
   const Row<T, 0> latent(side.rank);
   const int64_t vectors = shape.vectors();
@@ -75,9 +79,10 @@ void approach_rows(const Side<T>& side, const Missing<T>& missing, int64_t steps
     for (int64_t v = 0; v < vectors; v++) a.latent[v] += all(times) * b.latent[v];
     a.bias += times * b.bias;
   };
+  double loss = 0;
   for (int64_t i = first; i < last; i++) {
     x.bias = own_row(side, shape, latent, i, x.latent).bias;
-    image_of<T, C, MISSING, true>(side, missing, shape, i, x, image);
+    loss += image_of<T, C, MISSING, true>(side, missing, shape, i, x, image);
     for (int64_t v = 0; v < vectors; v++) residual.latent[v] = -image.latent[v];
     for (int64_t v = 0; v < vectors; v++) direction.latent[v] = -image.latent[v];
     residual.bias = direction.bias = -image.bias;
@@ -85,6 +90,7 @@ void approach_rows(const Side<T>& side, const Missing<T>& missing, int64_t steps
     for (int64_t step = 0; step < steps; step++) {
       image_of<T, C, MISSING, false>(side, missing, shape, i, direction, image);
       const T length = ratio(square, dot(direction, image, vectors));
+      loss -= double(length * square) / 2;
       add(x, length, direction);
       add(residual, -length, image);
       const T next = dot(residual, residual, vectors);
@@ -96,6 +102,7 @@ void approach_rows(const Side<T>& side, const Missing<T>& missing, int64_t steps
     }
     put(side, latent, x.latent, x.bias, T(1), rows + i * side.own.columns);
   }
+  return loss;
 }
 
 }  // namespace mfjax::MFJAX_ISA

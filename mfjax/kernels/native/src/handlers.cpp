@@ -68,7 +68,7 @@ template <typename T> void gradient_of(Call& call) {
   loss[0] = T(total(parts));
 }
 
-// One side's rows, its ratings and its lane, of the handlers below, whose result 1 is room for the other's.
+// One side's rows, its ratings and its lane; of the results, `room` is that for the other side.
 template <typename T> struct OneSide {
   bool is_item;
   Table<const T> own, other;
@@ -78,14 +78,14 @@ template <typename T> struct OneSide {
   const T* background;
   Side<T> side;
 
-  OneSide(Operands& operands, const Call& call)
+  OneSide(Operands& operands, const Call& call, int64_t room = 1)
       : is_item(call.attribute("is_item") != 0), own(table<T>(operands, "own")),
         other(table<T>(operands, "other", Axis("columns", own.columns))), rows(operands, own.rows),
         row_reg(operands.next<T>("row_reg", {Axis("rows", own.rows)}).data),
         owns(operands, call, own, is_item), others(operands, call, other, !is_item),
         background(
             operands.next<T>("background", {Axis("items", is_item ? own.rows : other.rows)}).data),
-        side(side_of(owns, others.latent(call, 1), other.rows, rows.ratings, row_reg, background,
+        side(side_of(owns, others.latent(call, room), other.rows, rows.ratings, row_reg, background,
                      lane<T>(operands, call))) {}
 };
 
@@ -100,23 +100,42 @@ template <typename T> void loss_of(Call& call) {
   call.output<T>(0, "loss", {})[0] = T(total(parts));
 }
 
-template <typename T> void rows_of(Call& call) {
+template <typename T> Missing<T> missing(Operands& operands, int64_t columns) {
+  const Axis axis("columns", columns);
+  auto gram = operands.next<T>("gram", {axis, axis});
+  auto target = operands.next<T>("target", {axis});
+  auto sum = operands.next<T>("sum", {axis});
+  return {gram.data, target.data, sum.data};
+}
+
+template <typename T> T* rows_out(const Call& call, const OneSide<T>& one) {
+  const Axes axes = {Axis("rows", one.own.rows), Axis("columns", one.own.columns)};
+  return call.output<T>(0, "rows", axes).data;
+}
+
+template <typename T> void solve_of(Call& call) {
   call.expect(21, 2);
   Operands operands(call);
   OneSide<T> one(operands, call);
-  int64_t columns = one.own.columns;
-  auto gram = operands.next<T>("gram", {Axis("columns", columns), Axis("columns", columns)});
-  auto target = operands.next<T>("target", {Axis("columns", columns)});
-  auto sum = operands.next<T>("sum", {Axis("columns", columns)});
-  Missing<T> missing{gram.data, target.data, sum.data};
-  auto rows = call.output<T>(0, "rows", {Axis("rows", one.own.rows), Axis("columns", columns)});
-  int64_t steps = call.attribute("steps");
+  const Missing<T> all = missing<T>(operands, one.own.columns);
+  T* const rows = rows_out(call, one);
   by_chunk(call, one.rows, one.side, [&](int64_t, int64_t first, int64_t last) {
-    if (steps < 0)
-      kernels<T>().solve(one.side, missing, first, last, rows.data);
-    else
-      kernels<T>().approach(one.side, missing, steps, first, last, rows.data);
+    kernels<T>().solve(one.side, all, first, last, rows);
   });
+}
+
+template <typename T> void approach_of(Call& call) {
+  call.expect(21, 3);
+  Operands operands(call);
+  OneSide<T> one(operands, call, 2);
+  const Missing<T> all = missing<T>(operands, one.own.columns);
+  T* const rows = rows_out(call, one);
+  const int64_t steps = call.attribute("steps");
+  std::vector<double> parts(size_t(one.rows.chunks()));
+  by_chunk(call, one.rows, one.side, [&](int64_t chunk, int64_t first, int64_t last) {
+    parts[size_t(chunk)] = kernels<T>().approach(one.side, all, steps, first, last, rows);
+  });
+  call.output<T>(1, "loss", {})[0] = T(total(parts));
 }
 
 template <typename T> void draw_of(Call& call) {
@@ -132,9 +151,9 @@ template <typename T> void draw_of(Call& call) {
   prior.of_other = operands.next<T>("of_other", {Axis("other rows", one.other.rows)}).data;
   prior.noise = operands.next<T>("noise", {of_rows, of_columns}).data;
   prior.columns = columns;
-  auto drawn = call.output<T>(0, "rows", {of_rows, Axis("columns", one.own.columns)});
+  T* const drawn = rows_out(call, one);
   by_chunk(call, one.rows, one.side, [&](int64_t, int64_t first, int64_t last) {
-    kernels<T>().draw(one.side, prior, first, last, drawn.data);
+    kernels<T>().draw(one.side, prior, first, last, drawn);
   });
 }
 
@@ -195,33 +214,19 @@ template <typename T> void errors_of(Call& call) {
   for (int i = 0; i < 6; i++) out[i] = T(sums[i]);
 }
 
-void gradient(Call& call) {
-  call.input_type(0) == ffi::ElementType::float64 ? gradient_of<double>(call)
-                                                  : gradient_of<float>(call);
+// By the type of the first operand.
+template <void (*OF_DOUBLES)(Call&), void (*OF_FLOATS)(Call&)> void by_type(Call& call) {
+  call.input_type(0) == ffi::ElementType::float64 ? OF_DOUBLES(call) : OF_FLOATS(call);
 }
-void loss(Call& call) {
-  call.input_type(0) == ffi::ElementType::float64 ? loss_of<double>(call) : loss_of<float>(call);
-}
-void rows(Call& call) {
-  call.input_type(0) == ffi::ElementType::float64 ? rows_of<double>(call) : rows_of<float>(call);
-}
-void draw(Call& call) {
-  call.input_type(0) == ffi::ElementType::float64 ? draw_of<double>(call) : draw_of<float>(call);
-}
-void sums(Call& call) {
-  call.input_type(0) == ffi::ElementType::float64 ? sums_of<double>(call) : sums_of<float>(call);
-}
-void errors(Call& call) {
-  call.input_type(0) == ffi::ElementType::float64 ? errors_of<double>(call)
-                                                  : errors_of<float>(call);
-}
+
 constexpr ffi::NamedHandler HANDLERS[] = {
-    {"mfjax_gradient", ffi::entry<gradient>},
-    {"mfjax_loss", ffi::entry<loss>},
-    {"mfjax_rows", ffi::entry<rows>},
-    {"mfjax_draw", ffi::entry<draw>},
-    {"mfjax_sums", ffi::entry<sums>},
-    {"mfjax_errors", ffi::entry<errors>},
+    {"mfjax_gradient", ffi::entry<by_type<gradient_of<double>, gradient_of<float>>>},
+    {"mfjax_loss", ffi::entry<by_type<loss_of<double>, loss_of<float>>>},
+    {"mfjax_solve", ffi::entry<by_type<solve_of<double>, solve_of<float>>>},
+    {"mfjax_approach", ffi::entry<by_type<approach_of<double>, approach_of<float>>>},
+    {"mfjax_draw", ffi::entry<by_type<draw_of<double>, draw_of<float>>>},
+    {"mfjax_sums", ffi::entry<by_type<sums_of<double>, sums_of<float>>>},
+    {"mfjax_errors", ffi::entry<by_type<errors_of<double>, errors_of<float>>>},
     {"mfjax_epoch", ffi::entry<epoch>},
     {"mfjax_pairs", ffi::entry<pairs>},
     {nullptr, nullptr},

@@ -63,11 +63,11 @@ void solve(const Side<T>& side, const Missing<T>& all, int64_t first, int64_t la
 }
 
 template <typename T>
-void approach(const Side<T>& side, const Missing<T>& all, int64_t steps, int64_t first,
-              int64_t last, T* rows) {
-  by_columns<T, 16, 32, 64, 128>(side.other.columns, [&](auto columns) {
-    by_missing<T>(side.lane.missing, [&](auto missing) {
-      approach_rows<T, columns(), missing()>(side, all, steps, first, last, rows);
+double approach(const Side<T>& side, const Missing<T>& all, int64_t steps, int64_t first,
+                int64_t last, T* rows) {
+  return by_columns<T, 16, 32, 64, 128>(side.other.columns, [&](auto columns) {
+    return by_missing<T>(side.lane.missing, [&](auto missing) {
+      return approach_rows<T, columns(), missing()>(side, all, steps, first, last, rows);
     });
   });
 }

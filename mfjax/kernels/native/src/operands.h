@@ -205,8 +205,8 @@ template <typename T> struct Kernels {
   double (*loss)(const Side<T>& side, int64_t first, int64_t last);
   void (*solve)(const Side<T>& side, const Missing<T>& missing, int64_t first, int64_t last,
                 T* rows);
-  void (*approach)(const Side<T>& side, const Missing<T>& missing, int64_t steps, int64_t first,
-                   int64_t last, T* rows);
+  double (*approach)(const Side<T>& side, const Missing<T>& missing, int64_t steps, int64_t first,
+                     int64_t last, T* rows);
   void (*draw)(const Side<T>& side, const Prior<T>& prior, int64_t first, int64_t last, T* rows);
   void (*sums)(const Ratings<T>& ratings, int32_t held_out, const Table<const T>& other,
                int64_t first, int64_t last, T* found);
