@@ -108,12 +108,9 @@ struct Manner {
 
 // The results of a call. After them stands room for temporaries, of which nothing is asked.
 size_t results_of(const Recorded& call) {
-  static const std::map<std::string, size_t> BEFORE_ROOM = {{"mfjax_gradient", 3},
-                                                            {"mfjax_loss", 1},
-                                                            {"mfjax_solve", 1},
-                                                            {"mfjax_approach", 2},
-                                                            {"mfjax_draw", 1},
-                                                            {"mfjax_pairs", 4}};
+  static const std::map<std::string, size_t> BEFORE_ROOM = {
+      {"mfjax_gradient", 3}, {"mfjax_loss", 1}, {"mfjax_solve", 1},
+      {"mfjax_approach", 2}, {"mfjax_draw", 1}, {"mfjax_pairs", 4}};
   const size_t all = call.outputs.size();
   if (call.handler == "mfjax_epoch") return (all + 2) / 2;  // a room for each table
   const auto found = BEFORE_ROOM.find(call.handler);
