@@ -57,13 +57,15 @@ template <typename T> void gradient_of(Call& call) {
                                   {Axis("users", user.rows), Axis("columns", user.columns)});
   auto item_grad = call.output<T>(2, "gradient of items",
                                   {Axis("items", item.rows), Axis("columns", user.columns)});
-  std::vector<double> parts(size_t(by_user.chunks() + by_item.chunks()));
-  by_chunk(call, by_user, of_user, [&](int64_t chunk, int64_t first, int64_t last) {
-    parts[size_t(chunk)] = kernels<T>().gradient(of_user, first, last, user_grad.data);
-  });
-  by_chunk(call, by_item, of_item, [&](int64_t chunk, int64_t first, int64_t last) {
-    parts[size_t(by_user.chunks() + chunk)] =
-        kernels<T>().gradient(of_item, first, last, item_grad.data);
+  const int64_t of_users = by_user.chunks();
+  std::vector<double> parts(size_t(of_users + by_item.chunks()));
+  parallel(call, call.attribute("threads"), int64_t(parts.size()), [&](int64_t part) {
+    const bool is_item = part >= of_users;
+    const Side<T>& side = is_item ? of_item : of_user;
+    const int32_t* const row = is_item ? &by_item.chunk[part - of_users] : &by_user.chunk[part];
+    check_rows(side, row[0], row[1]);
+    parts[size_t(part)] =
+        kernels<T>().gradient(side, row[0], row[1], is_item ? item_grad.data : user_grad.data);
   });
   loss[0] = T(total(parts));
 }

@@ -94,26 +94,20 @@ template <typename T> Lane<T> lane(Operands& operands, const Call& call) {
   return {fold, scalars[0], scalars[1], scalars[2], scalars[3], call.attribute("missing") != 0};
 }
 
-// Whether the ratings of some rows are of rows that the other side has; asked by who reads them.
-template <typename T> bool are_of_rows(const Side<T>& side, int64_t first, int64_t last) {
+// Refuses ratings of rows that the other side has not.
+template <typename T> void check_rows(const Side<T>& side, int64_t first, int64_t last) {
   const int32_t begin = side.ratings.start[first], end = side.ratings.start[last];
-  return ffi::are_indices(side.ratings.col + begin, end - begin, side.other_rows);
+  if (!ffi::are_indices(side.ratings.col + begin, end - begin, side.other_rows))
+    throw Refusal("col: expected rows from 0 to " + std::to_string(side.other_rows - 1));
 }
 
-// function(chunk, first row, last row) for each chunk of a side; refuses ratings of no row.
+// function(chunk, first row, last row) for each chunk of a side, whose ratings are checked first.
 template <typename T, typename F>
 void by_chunk(const Call& call, const Rows<T>& rows, const Side<T>& side, const F& function) {
-  std::vector<char> are_fine(size_t(rows.chunks()), 1);
   parallel(call, call.attribute("threads"), rows.chunks(), [&](int64_t chunk) {
-    int64_t first = rows.chunk[chunk], last = rows.chunk[chunk + 1];
-    if (are_of_rows(side, first, last))
-      function(chunk, first, last);
-    else
-      are_fine[size_t(chunk)] = 0;
+    check_rows(side, rows.chunk[chunk], rows.chunk[chunk + 1]);
+    function(chunk, rows.chunk[chunk], rows.chunk[chunk + 1]);
   });
-  for (char is_fine : are_fine)
-    if (!is_fine)
-      throw Refusal("col: expected rows from 0 to " + std::to_string(side.other_rows - 1));
 }
 
 // The latent columns of a table: all, or all but the two of the biases.

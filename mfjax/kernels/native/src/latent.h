@@ -43,19 +43,21 @@ Latent<T> latent(const Call& call, int64_t output, const Table<const T>& table, 
   T* const data = call.output<T>(output, "room", {Axis("numbers", rows * (wide + 1))}).data;
   T* const bias = data + rows * wide;
   const int64_t of_bias = rank + is_item;
-  const bool is_latent = table.columns == wide && rank == wide &&
-                         std::all_of(free, free + rank, [](T one) { return one == T(1); });
+  if (table.columns == wide && rank == wide &&
+      std::all_of(free, free + rank, [](T one) { return one == T(1); })) {
+    std::fill(bias, bias + rows, T(0));
+    return {table.data, bias, wide};
+  }
   parallel(call, call.attribute("threads"), (rows + CHUNK - 1) / CHUNK, [&](int64_t chunk) {
     for (int64_t i = chunk * CHUNK; i < rows && i < (chunk + 1) * CHUNK; i++) {
       const T* from = table.row(i);
       T* to = data + i * wide;
       bias[i] = rank < table.columns ? free[of_bias] * from[of_bias] : T(0);
-      if (is_latent) continue;
       for (int64_t c = 0; c < rank; c++) to[c] = free[c] * from[c];
       for (int64_t c = rank; c < wide; c++) to[c] = 0;
     }
   });
-  return {is_latent ? table.data : data, bias, wide};
+  return {data, bias, wide};
 }
 
 }  // namespace mfjax
