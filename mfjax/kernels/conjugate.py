@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from mfjax.kernels.kernel import USER, Loss, OwnRows
+from mfjax.kernels.kernel import Loss, OwnRows, with_side
 from mfjax.kernels.layout import Tiles
 from mfjax.kernels.tiles import error_sums, in_rows, tables, views
 from mfjax.objective import LaneTerms, off_ratings
@@ -24,7 +24,7 @@ def approach_rows(
     without_values = lane._replace(background=jnp.zeros_like(lane.background))
 
     def product(direction: OwnRows) -> OwnRows:
-        at = _with_side(factors, side, direction)
+        at = with_side(factors, side, direction)
         return _side_gradient(at, side, layout, without_values, spec, of_values=False)[1]
 
     before, slope = _side_gradient(factors, side, layout, lane, spec)
@@ -47,13 +47,6 @@ def _side_gradient(
     rest, grad = off_ratings(factors, lane, spec)
     rows = grad[side] + in_rows(sums, view, spec)
     return loss + rest, rows * lane.columns[side].free[None]
-
-
-def _with_side(factors: Factors, side: int, rows: OwnRows) -> Factors:
-    """The factors with one side replaced."""
-    if side == USER:
-        return factors._replace(user=rows)
-    return factors._replace(item=rows)
 
 
 def conjugate_gradients(

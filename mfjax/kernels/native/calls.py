@@ -88,7 +88,7 @@ def solve(
 def approach(
     factors: Factors, side: int, layout: Compressed, lane: LaneTerms, steps: int, spec: Spec
 ) -> tuple[Float[Array, "rows columns"], Loss]:
-    """The same, so many steps of conjugate gradients nearer to it.
+    """The rows of one side nearer to their minimum, by conjugate gradients.
 
     Args:
       factors: of the lane; the other side's are pinned.
@@ -99,7 +99,8 @@ def approach(
       spec: the conventions.
 
     Returns:
-      The rows, with their pins, and `loss` before, less what the steps take off L; without s.
+      The rows, with their pins, and `loss` before, less what the steps take off L, without s: with
+      `off_ratings` before, L of these rows.
     """
     room = _room(factors[1 - side], spec)
     call = _call("mfjax_approach", (_like(factors[side]), _scalar(factors[side]), room))

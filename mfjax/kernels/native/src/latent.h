@@ -6,8 +6,6 @@
 
 namespace mfjax {
 
-constexpr int64_t LINE = 64;  // bytes that a processor moves at once
-
 template <typename T> constexpr int64_t OF_LINE = LINE / sizeof(T);
 
 // The columns of as many whole lines, one at least; of floats, those that the next of the kernels that know

@@ -5,6 +5,8 @@
 
 namespace mfjax {
 
+constexpr int64_t LINE = 64;  // bytes that a processor moves at once
+
 // A factor table, `[rows, columns]`, the columns of a row side by side.
 template <typename T> struct Table {
   T* data;
