@@ -37,15 +37,15 @@ void add_missing(const Side<T>& side, const Missing<T>& missing, int64_t i, bool
 }
 
 // image = (Σ E v + ρ reg ∘ row [+ G row − h]) ∘ free: with OF_VALUES the gradient of L in a row, without s;
-// else the product of its matrix with a direction, which is 0 in pinned columns. Returns the loss of the
-// row's ratings.
-template <typename T, int C, bool MISSING, bool OF_VALUES>
+// else the product of its matrix with a direction, which is 0 in pinned columns; where not ADDS without Σ E v.
+// Returns the loss of the row's ratings.
+template <typename T, int C, bool MISSING, bool ADDS, bool OF_VALUES>
 MFJAX_INLINE double image_of(const Side<T>& side, const Missing<T>& missing, const Row<T, C>& shape,
                              int64_t i, const Direction<T>& row, Direction<T>& image) {
   for (int64_t v = 0; v < shape.vectors(); v++) image.latent[v] = Vector<T>{};
   const Operand<T, C> at{shape, row.latent, row.bias};
-  const Sums<T> sums = sum_row<T, C, MISSING, true, OF_VALUES>(side, at, i, image.latent);
-  image.bias = sums.error + side.row_reg[i] * side.bias_reg * row.bias;
+  const Sums<T> sums = sum_row<T, C, MISSING, ADDS, OF_VALUES>(side, at, i, image.latent);
+  image.bias = (ADDS ? sums.error : T(0)) + side.row_reg[i] * side.bias_reg * row.bias;
   for (int64_t v = 0; v < shape.vectors(); v++)
     image.latent[v] += all(side.row_reg[i]) * shape.get(side.latent.reg, v) * row.latent[v];
   if constexpr (MISSING) add_missing(side, missing, i, OF_VALUES, row, image);
@@ -64,7 +64,8 @@ MFJAX_INLINE T dot(const Direction<T>& a, const Direction<T>& b, int64_t vectors
 // a / b, and 0 where b is 0: a row at its minimum stays there.
 template <typename T> MFJAX_INLINE T ratio(T a, T b) { return b > 0 ? a / b : T(0); }
 
-// A step takes ½ · length · |residual|² off L. Returns the loss of the ratings before, less all that: with what
+// A step takes ½ · length · |residual|² off L, and the last one needs of its image no more than dᵀMd: Σ E (v·d), which is
+// twice the loss of the ratings without their values, and the rest. Returns the loss of the ratings before, less all that: with what
 // L is beside it, of the rows before, L after.
 template <typename T, int C, bool MISSING>
 double approach_rows(const Side<T>& side, const Missing<T>& missing, int64_t steps, int64_t first,
@@ -82,16 +83,20 @@ double approach_rows(const Side<T>& side, const Missing<T>& missing, int64_t ste
   double loss = 0;
   for (int64_t i = first; i < last; i++) {
     x.bias = own_row(side, shape, latent, i, x.latent).bias;
-    loss += image_of<T, C, MISSING, true>(side, missing, shape, i, x, image);
+    loss += image_of<T, C, MISSING, true, true>(side, missing, shape, i, x, image);
     for (int64_t v = 0; v < vectors; v++) residual.latent[v] = -image.latent[v];
     for (int64_t v = 0; v < vectors; v++) direction.latent[v] = -image.latent[v];
     residual.bias = direction.bias = -image.bias;
     T square = dot(residual, residual, vectors);
-    for (int64_t step = 0; step < steps; step++) {
-      image_of<T, C, MISSING, false>(side, missing, shape, i, direction, image);
-      const T length = ratio(square, dot(direction, image, vectors));
+    auto take = [&](T curvature) {
+      const T length = ratio(square, curvature);
       loss -= double(length * square) / 2;
       add(x, length, direction);
+      return length;
+    };
+    for (int64_t step = 1; step < steps; step++) {
+      image_of<T, C, MISSING, true, false>(side, missing, shape, i, direction, image);
+      const T length = take(dot(direction, image, vectors));
       add(residual, -length, image);
       const T next = dot(residual, residual, vectors);
       const T turn = ratio(next, square);
@@ -99,6 +104,11 @@ double approach_rows(const Side<T>& side, const Missing<T>& missing, int64_t ste
       for (int64_t v = 0; v < vectors; v++)
         direction.latent[v] = residual.latent[v] + all(turn) * direction.latent[v];
       direction.bias = residual.bias + turn * direction.bias;
+    }
+    if (steps > 0) {
+      const double of_ratings =
+          image_of<T, C, MISSING, false, false>(side, missing, shape, i, direction, image);
+      take(T(2 * of_ratings) + dot(direction, image, vectors));
     }
     put(side, latent, x.latent, x.bias, T(1), rows + i * side.own.columns);
   }
