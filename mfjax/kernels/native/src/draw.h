@@ -18,7 +18,7 @@ template <typename T, int C> class Conditional : Equations<T, C> {
     begin_with_prior(i);
     this->template add_ratings<false>(i);
     const T* noise = prior_.noise + i * prior_.columns;
-    auto no_ridge = [](T) { return T(0); };
+    auto no_ridge = [](Vector<T>) { return Vector<T>{}; };
     if (!this->solved(no_ridge, noise, root(prior_.scale[i]))) this->fail();
     this->put(row);
   }

@@ -7,6 +7,7 @@
 // The bias is eliminated: with A = [G q; qᵀ w], G = Rᵀ R, and z, z' the solutions of Rᵀ z = c, Rᵀ z' = q,
 // b_i = (c_b − z'z) / (w − z'z').
 #pragma once
+#include "factor.h"
 #include "matrices.h"
 #include "rows.h"
 
@@ -20,7 +21,7 @@ template <typename T, int C> class Equations {
   explicit Equations(const Side<T>& side, const T* of_other = nullptr)
       : of_other(of_other), side_(side), rank_(side.rank),
         any_size_((side.rank + LANES<T> - 1) / LANES<T> * LANES<T>), has_bias_(side.has_bias()),
-        room_((2 * size() * size() + 2 * BLOCK * size() + 8 * (size() + BLOCK)) / LANES<T> + 1) {
+        room_((2 * size() * size() + 2 * BLOCK * size() + 9 * (size() + BLOCK)) / LANES<T> + 1) {
     T* at = reinterpret_cast<T*>(room_[0]);
     auto take = [&](int64_t count) { return (at += count) - count; };
     gram = take(size() * size());
@@ -29,6 +30,7 @@ template <typename T, int C> class Equations {
     weighted = take(BLOCK * size());
     right = take(size() + BLOCK);
     border = take(size() + BLOCK);
+    ridges = take(size() + BLOCK);
     inverse = take(size() + BLOCK);
     z = take(size() + BLOCK);
     target = take(BLOCK);
@@ -41,7 +43,7 @@ template <typename T, int C> class Equations {
   const int64_t rank_, any_size_;
   const bool has_bias_;
   Room<T, 1> room_;
-  T *gram, *factor, *pack, *weighted, *right, *border, *inverse, *z, *target, *weight;
+  T *gram, *factor, *pack, *weighted, *right, *border, *ridges, *inverse, *z, *target, *weight;
   const T* rows[BLOCK];
   T corner, right_of_bias, bias;
 
@@ -99,36 +101,32 @@ template <typename T, int C> class Equations {
   template <typename Ridge>
   bool solved(const Ridge& ridge, const T* noise = nullptr, T spread = 0) {
     const Columns<T>& columns = side_.latent;
-    for (int64_t r = 0; r < size(); r++) {
-      for (int64_t c = r / LANES<T> * LANES<T>; c < size(); c += LANES<T>)
-        store(factor + r * size() + c, load(gram + r * size() + c));
-      bool is_free = r < rank_ && columns.free[r] > 0;
-      factor[r * size() + r] = is_free ? gram[r * size() + r] + ridge(columns.reg[r]) : T(1);
-    }
-    if (!factorise(factor, size(), size(), inverse)) return false;
     T* of_border = weighted;
-    for (int64_t c = 0; c < size(); c++) {
-      bool is_free = c < rank_ && columns.free[c] > 0;
-      z[c] = is_free ? right[c] : T(0);
-      of_border[c] = is_free ? border[c] : T(0);
+    for (int64_t c = 0; c < size(); c += LANES<T>) {
+      const auto is_free = load(columns.free + c) > 0;
+      const Vector<T> of_free = ridge(load(columns.reg + c));
+      store(ridges + c, is_free ? of_free : all(T(1)));
+      store(z + c, is_free ? load(right + c) : Vector<T>{});
+      store(of_border + c, is_free ? load(border + c) : Vector<T>{});
     }
+    if (!factorise(gram, ridges, size(), factor, inverse)) return false;
     T* const sides[2] = {z, of_border};
-    solve_transposed<T, 2>(factor, size(), size(), inverse, sides);
+    solve_transposed<T, 2>(factor, size(), inverse, sides);
     if (has_bias_) {
-      T shared = 0, square = 0;
-      for (int64_t c = 0; c < size(); c++) {
-        shared += of_border[c] * z[c];
-        square += of_border[c] * of_border[c];
+      Vector<T> shared = {}, square = {};
+      for (int64_t c = 0; c < size(); c += LANES<T>) {
+        shared += load(of_border + c) * load(z + c);
+        square += load(of_border + c) * load(of_border + c);
       }
-      T pivot = corner + ridge(side_.bias_reg) - square;
+      T pivot = corner + ridge(all(side_.bias_reg))[0] - lane_sum<T>(square);
       if (!(pivot > 0)) return false;
-      bias = (right_of_bias - shared) / pivot;
+      bias = (right_of_bias - lane_sum<T>(shared)) / pivot;
       if (noise) bias += spread * noise[rank_] / root(pivot);
       for (int64_t c = 0; c < size(); c++) z[c] -= bias * of_border[c];
     }
     for (int64_t c = 0; noise && c < rank_; c++)
       if (columns.free[c] > 0) z[c] += spread * noise[c];
-    solve_upper(factor, size(), size(), inverse, z);
+    solve_upper(factor, size(), inverse, z);
     return true;
   }
 

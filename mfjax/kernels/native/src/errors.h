@@ -1,7 +1,7 @@
 // How far a lane's predictions are from its ratings: `evaluate` of `mfjax.metrics.evaluation`.
 #pragma once
+#include "lanes.h"
 #include "operands.h"
-#include "vector.h"
 
 namespace mfjax::MFJAX_ISA {
 

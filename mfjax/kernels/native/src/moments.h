@@ -4,11 +4,6 @@
 
 namespace mfjax::MFJAX_ISA {
 
-template <typename T> MFJAX_INLINE Vector<T> square_root(Vector<T> x) {
-  for (int lane = 0; lane < LANES<T>; lane++) x[lane] = root(x[lane]);
-  return x;
-}
-
 // A row after its gradient, by one of optax's rules. `options` of momentum and nesterov: the decay; of
 // adagrad: eps; of adam: b1, b2, eps, eps_root.
 template <typename T, int C> class Mover {
@@ -50,7 +45,7 @@ template <typename T, int C> class Mover {
       case Rule::adagrad: {
         Vector<T> squares = shape_.get(first, v) + g * g;
         shape_.set(first, v, squares);
-        Vector<T> root = square_root<T>(squares + all(options[0]));
+        Vector<T> root = roots<T>(squares + all(options[0]));
         return squares > 0 ? g / root : Vector<T>{};
       }
       case Rule::adam: {
@@ -58,7 +53,7 @@ template <typename T, int C> class Mover {
         Vector<T> square = all(options[1]) * shape_.get(second, v) + all(1 - options[1]) * g * g;
         shape_.set(first, v, mean);
         shape_.set(second, v, square);
-        Vector<T> root = square_root<T>(square * of_second_ + all(options[3]));
+        Vector<T> root = roots<T>(square * of_second_ + all(options[3]));
         return mean * of_first_ / (root + all(options[2]));
       }
     }

@@ -10,6 +10,7 @@
 // which E_j comes about.
 #pragma once
 #include "entries.h"
+#include "lanes.h"
 #include "room.h"
 
 namespace mfjax::MFJAX_ISA {

@@ -25,7 +25,8 @@ template <typename T, int C> class System : Equations<T, C> {
 
   template <bool MISSING> void solve(const Missing<T>& missing, int64_t i, T* row) {
     int64_t n = side_.ratings.start[i], end = side_.ratings.start[i + 1];
-    bool is_few = !MISSING && 2 * (end - n) <= size() && end - n <= BLOCK && has_inverse(i);
+    const int64_t whole = (end - n + LANES<T> - 1) / LANES<T> * LANES<T>;
+    bool is_few = !MISSING && 2 * whole <= size() && whole <= BLOCK && has_inverse(i);
     if (is_few) {
       by_ratings(n, int(end - n), i);
     } else {
@@ -48,6 +49,7 @@ template <typename T, int C> class System : Equations<T, C> {
   using Base::inverse;
   using Base::pack;
   using Base::rank_;
+  using Base::ridges;
   using Base::right;
   using Base::right_of_bias;
   using Base::rows;
@@ -94,9 +96,10 @@ template <typename T, int C> class System : Equations<T, C> {
     for (T floor = 0; floor < T(1) / EPSILON<T>; floor = T(STEP) * (floor > 1 ? floor : T(1))) {
       T least = floor * rounding;
       T smallest = least > T(ROUNDING) * rounding ? least : T(ROUNDING) * rounding;
-      auto ridge = [&](T of_column) {
-        T reg = side_.row_reg[i] * of_column;
-        return (reg > 0 ? (reg > least ? reg : least) : smallest) + T(TINY);
+      auto ridge = [&](Vector<T> of_columns) {
+        const Vector<T> reg = all(side_.row_reg[i]) * of_columns;
+        const Vector<T> raised = reg > all(least) ? reg : all(least);
+        return (reg > 0 ? raised : all(smallest)) + T(TINY);
       };
       if (this->solved(ridge)) return;
     }
@@ -108,7 +111,7 @@ template <typename T, int C> class System : Equations<T, C> {
     constexpr int L = LANES<T>;
     const Columns<T>& columns = side_.latent;
     const int64_t stride = (n + L - 1) / L * L;
-    T *inner = factor, *of_ratings = right, *of_inner = border;
+    T *inner = factor, *of_ratings = right, *of_inner = border, *one = ridges;
     this->template gather<false>(i, first, n);
     for (int64_t c = 0; c < size(); c++) {
       bool is_free = c < rank_ && columns.free[c] > 0;
@@ -138,13 +141,15 @@ template <typename T, int C> class System : Equations<T, C> {
             sums<T, L>(partial) + all(inverse_of_bias * weight[r]) * load(weight + q);
         store(inner + r * stride + q, products);
       }
-    for (int r = 0; r < n; r++) inner[r * stride + r] += T(1);
-    for (int b = 0; b < stride; b++) of_ratings[b] = target[b];
-    factorise(inner, n, stride, of_inner);
+    for (int b = 0; b < stride; b++) {
+      for (int64_t q = b / L * L; b >= n && q < stride; q++) inner[b * stride + q] = 0;
+      of_ratings[b] = target[b];
+      one[b] = T(1);
+    }
+    factorise(inner, one, stride, inner, of_inner);
     T* const sides[1] = {of_ratings};
-    solve_transposed<T, 1>(inner, n, stride, of_inner, sides);
-    for (int64_t b = n; b < stride; b++) of_ratings[b] = 0;
-    solve_upper(inner, n, stride, of_inner, of_ratings);
+    solve_transposed<T, 1>(inner, stride, of_inner, sides);
+    solve_upper(inner, stride, of_inner, of_ratings);
     bias = 0;
     for (int64_t c = 0; c < size(); c++) z[c] = 0;
     for (int b = 0; b < n; b++) {

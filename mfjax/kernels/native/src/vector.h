@@ -5,7 +5,6 @@
 #pragma once
 #include <cstdint>
 #include <type_traits>
-#include <utility>
 #if defined(__AVX2__)
 #include <immintrin.h>
 #endif
@@ -72,15 +71,9 @@ template <typename T> MFJAX_INLINE Vector<T> multiply_add(Vector<T> a, Vector<T>
 MFJAX_INLINE float root(float x) { return __builtin_sqrtf(x); }
 MFJAX_INLINE double root(double x) { return __builtin_sqrt(x); }
 
-template <typename T, int... I>
-MFJAX_INLINE Vector<T> lane_numbers(std::integer_sequence<int, I...>) {
-  return Vector<T>{T(I)...};
-}
-
-// A register with 0 in lanes up to, and with, `lane`.
-template <typename T> MFJAX_INLINE Vector<T> after_lane(Vector<T> x, int64_t lane) {
-  const Vector<T> numbers = lane_numbers<T>(std::make_integer_sequence<int, LANES<T>>{});
-  return numbers > all(T(lane)) ? x : Vector<T>{};
+template <typename T> MFJAX_INLINE Vector<T> roots(Vector<T> x) {
+  for (int lane = 0; lane < LANES<T>; lane++) x[lane] = root(x[lane]);
+  return x;
 }
 
 // The first `count` lanes of a register, at least one.
@@ -140,79 +133,6 @@ template <typename T> MFJAX_INLINE void store(T* to, Vector<T> x, const Mask<T>&
   for (int lane = 0; lane < mask.count; lane++) to[lane] = x[lane];
 }
 #endif
-
-// sums over lanes
-
-template <typename T, int... I>
-MFJAX_INLINE Vector<T> pair_sums(Vector<T> a, Vector<T> b, std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(a, b, (2 * I)...) + __builtin_shufflevector(a, b, (2 * I + 1)...);
-}
-
-// The sums of neighbours, those of `a` in the first half and those of `b` in the second.
-template <typename T> MFJAX_INLINE Vector<T> pair_sums(Vector<T> a, Vector<T> b) {
-  return pair_sums<T>(a, b, std::make_integer_sequence<int, LANES<T>>{});
-}
-
-// Every lane plus the one that is `distance` (a power of 2) away.
-template <typename T, int DISTANCE, int... I>
-MFJAX_INLINE Vector<T> with_partner(Vector<T> x, std::integer_sequence<int, I...>) {
-  return x + __builtin_shufflevector(x, x, (I ^ DISTANCE)...);
-}
-
-// The sums of N registers, a power of 2 up to LANES: that of register i in lane i LANES / N. The registers
-// are lost.
-template <typename T, int N, int LEFT = N, int APART = LANES<T> / N>
-MFJAX_INLINE Vector<T> sums(Vector<T>* x) {
-  if constexpr (LEFT > 1) {
-    for (int i = 0; i < LEFT / 2; i++) x[i] = pair_sums<T>(x[2 * i], x[2 * i + 1]);
-    return sums<T, N, LEFT / 2, APART>(x);
-  } else if constexpr (APART > 1) {
-    x[0] = with_partner<T, APART / 2>(x[0], std::make_integer_sequence<int, LANES<T>>{});
-    return sums<T, N, 1, APART / 2>(x);
-  } else {
-    return x[0];
-  }
-}
-
-template <typename T> MFJAX_INLINE T lane_sum(Vector<T> x) { return sums<T, 1>(&x)[0]; }
-
-// The same sums side by side.
-template <typename T, int N, int... I>
-MFJAX_INLINE Few<T, N> close(Vector<T> x, std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(x, x, (I * (LANES<T> / N))...);
-}
-template <typename T, int N> MFJAX_INLINE Few<T, N> few_sums(Vector<T>* x) {
-  return close<T, N>(sums<T, N>(x), std::make_integer_sequence<int, N>{});
-}
-
-template <typename T, int APART, int DISTANCE = 1>
-MFJAX_INLINE Vector<T> neighbours_first(Vector<T> x) {
-  if constexpr (DISTANCE < APART)
-    return neighbours_first<T, APART, 2 * DISTANCE>(
-        with_partner<T, DISTANCE>(x, std::make_integer_sequence<int, LANES<T>>{}));
-  else
-    return x;
-}
-
-// A number of each of N: one number, or a vector of them, which of one the compiler would keep in memory.
-template <typename T, int N> using Each = std::conditional_t<N == 1, T, Few<T, N>>;
-
-template <int N, typename T> MFJAX_INLINE Each<T, N> load_each(const T* from) {
-  Each<T, N> x;
-  __builtin_memcpy(&x, from, sizeof x);
-  return x;
-}
-
-// The sums of N registers, neighbours first all the way: the bits of one do not depend on N.
-template <typename T, int N> MFJAX_INLINE Each<T, N> even_sums(Vector<T>* x) {
-  for (int left = N; left > 1; left /= 2)
-    for (int i = 0; i < left / 2; i++) x[i] = pair_sums<T>(x[2 * i], x[2 * i + 1]);
-  const Vector<T> sums = neighbours_first<T, LANES<T> / N>(x[0]);
-  if constexpr (N == 1)
-    return sums[0];
-  else
-    return close<T, N>(sums, std::make_integer_sequence<int, N>{});
-}
 
 // The registers of a row of C columns where that is known to the compiler, else (C = 0) of any number.
 template <typename T, int C> class Row {
