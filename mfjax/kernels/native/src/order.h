@@ -8,6 +8,7 @@ namespace mfjax::MFJAX_ISA {
 
 constexpr int ROUNDS = 6;
 constexpr uint32_t AT_ONCE = 256;  // places, in loops that the compiler turns into vectors
+constexpr uint32_t GROUP = 16;     // of them
 
 static inline uint32_t mix(uint32_t x, uint32_t key) {
   x += key;
@@ -45,12 +46,11 @@ class Permutation {
         if (column == width_) column = 0, row++;
       }
       move(left, right, AT_ONCE);
-      for (uint32_t i = 0; i < AT_ONCE; i++) left[i] = place(left[i], right[i]);
       const uint32_t count = std::min(n_ - first, AT_ONCE);
-      for (uint32_t i = 0; i < count; i++) {
-        while (left[i] >= n_) left[i] = walked(left[i]);
-        places[first + i] = int32_t(left[i]);
-      }
+      std::fill(left + count, left + AT_ONCE, 0);
+      for (uint32_t i = 0; i < AT_ONCE; i += GROUP)
+        if (most_of(left + i) >= n_) walk(left + i);
+      std::copy(left, left + count, places + first);
     }
   }
 
@@ -62,8 +62,7 @@ class Permutation {
     return x < size ? x : x - size;
   }
 
-  uint32_t place(uint32_t left, uint32_t right) const { return left * width_ + right; }
-
+  // Pairs to their images, the numbers of which are left in `left`.
   void move(uint32_t* left, uint32_t* right, uint32_t count) const {
     const Permutation at = *this;
     for (int round = 0; round < ROUNDS; round += 2) {
@@ -71,12 +70,26 @@ class Permutation {
       for (uint32_t i = 0; i < count; i++) left[i] = add(left[i], right[i], even, at.height_);
       for (uint32_t i = 0; i < count; i++) right[i] = add(right[i], left[i], odd, at.width_);
     }
+    for (uint32_t i = 0; i < count; i++) left[i] = left[i] * at.width_ + right[i];
+  }
+
+  // Of a group, as a vector: `std::max_element` goes from one to the next.
+  static uint32_t most_of(const uint32_t* images) {
+    uint32_t most = 0;
+    for (uint32_t i = 0; i < GROUP; i++) most = std::max(most, images[i]);
+    return most;
+  }
+
+  // A group, in which few are not below n: most groups have none.
+  void walk(uint32_t* images) const {
+    for (uint32_t i = 0; i < GROUP; i++)
+      while (images[i] >= n_) images[i] = walked(images[i]);
   }
 
   uint32_t walked(uint32_t from) const {
     uint32_t left = from / width_, right = from % width_;
     move(&left, &right, 1);
-    return place(left, right);
+    return left;
   }
 };
 
