@@ -64,9 +64,9 @@ MFJAX_INLINE T dot(const Direction<T>& a, const Direction<T>& b, int64_t vectors
 // a / b, and 0 where b is 0: a row at its minimum stays there.
 template <typename T> MFJAX_INLINE T ratio(T a, T b) { return b > 0 ? a / b : T(0); }
 
-// A step takes ½ · length · |residual|² off L, and the last one needs of its image no more than dᵀMd: Σ E (v·d), which is
-// twice the loss of the ratings without their values, and the rest. Returns the loss of the ratings before, less all that: with what
-// L is beside it, of the rows before, L after.
+// A step takes ½ · length · |residual|² off L. Of the image of the last one nothing is needed but dᵀMd, of which
+// Σ E (v·d) is twice the loss of the ratings without their values: no row is added up. Returns the loss of the
+// ratings before, less what all steps took: with what L is beside it, of the rows before, L after.
 template <typename T, int C, bool MISSING>
 double approach_rows(const Side<T>& side, const Missing<T>& missing, int64_t steps, int64_t first,
                      int64_t last, T* rows) {

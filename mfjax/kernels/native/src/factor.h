@@ -1,5 +1,5 @@
-// Positive definite systems A = Rᵀ R by squares of registers, of which none below the diagonal is read or written;
-// nor is R below the diagonal, where anything may stand. Matrices are `[n, n]`, n of whole registers.
+// Positive definite systems A = Rᵀ R, by squares of registers: [n, n], n of whole registers. No square below the
+// diagonal is read or written, and below the diagonal of one that is on it anything may stand.
 #pragma once
 #include "lanes.h"
 
@@ -8,8 +8,8 @@ namespace mfjax::MFJAX_ISA {
 template <typename T>
 constexpr T EPSILON = sizeof(T) == 4 ? T(1.1920929e-07) : T(2.220446049250313e-16);
 
-// R in place of a square on the diagonal, in registers and at `r`, and 1 / its diagonal; false where there is none.
-// A row is taken off those below it before it is divided by the root of its pivot, for which none waits then.
+// R, at `r`, of a square of A in registers, which are lost, and 1 / its diagonal; false where there is none. A row
+// is taken off those below it before it is divided by the root of its pivot, for which none waits then.
 template <typename T>
 MFJAX_INLINE bool factorise_square(Vector<T>* rows, T* r, int64_t n, T* inverse) {
   constexpr int L = LANES<T>;

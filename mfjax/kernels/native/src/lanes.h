@@ -36,8 +36,8 @@ MFJAX_INLINE Vector<T> by_turns(Vector<T> a, Vector<T> b, std::integer_sequence<
   return __builtin_shufflevector(a, b, (FIRST + I / 2 + I % 2 * LANES<T>)...);
 }
 
-// Rows of a square for its columns: each time the number of a row and that of a column, written one after the other
-// in binary digits, turn by one digit.
+// The columns of a square in place of its rows: the number of a row and that of its column, written one after the
+// other in binary, turn by a digit at a time.
 template <typename T, int TURNS = LANES<T>> MFJAX_INLINE void transpose(Vector<T>* square) {
   constexpr int HALF = LANES<T> / 2;
   if constexpr (TURNS > 1) {

@@ -22,7 +22,7 @@ MFJAX_INLINE void weigh(const T* const* __restrict rows, const T* __restrict wei
   }
 }
 
-// N rows of gram from (r, c) on, as wide as X: += Σ_b left_b right_bᵀ over `count` rows of `size` columns.
+// N rows of gram from (r, c) on, as wide as an X: += Σ_b left_b right_bᵀ over `count` rows of `size` columns.
 template <typename T, typename X, int N>
 MFJAX_INLINE void add_rectangle(T* __restrict gram, const T* const* __restrict right,
                                 const T* __restrict left, int64_t size, int count, int64_t r,
@@ -47,14 +47,13 @@ template <typename T>
 MFJAX_INLINE void add_products(T* __restrict gram, const T* const* __restrict right,
                                const T* __restrict left, int64_t size, int count) {
   constexpr int L = LANES<T>, HALF = L / 2;
-  using Half = std::conditional_t<BYTES / 2 < 16, Vector<T>,
-                                  Few<T, HALF>>;  // half of the least: no register
-  constexpr int LAST = L - sizeof(Half) / sizeof(T);
+  constexpr bool IS_LEAST = BYTES == 16;  // a register, half of which is none
+  using Half = std::conditional_t<IS_LEAST, Vector<T>, Few<T, HALF>>;
   for (int64_t c = 0; c < size; c += L) {
     for (int64_t r = 0; r < c; r += L)
       add_rectangle<T, Vector<T>, L>(gram, right, left, size, count, r, c);
     add_rectangle<T, Vector<T>, HALF>(gram, right, left, size, count, c, c);
-    add_rectangle<T, Half, HALF>(gram, right, left, size, count, c + HALF, c + LAST);
+    add_rectangle<T, Half, HALF>(gram, right, left, size, count, c + HALF, IS_LEAST ? c : c + HALF);
   }
 }
 
