@@ -85,10 +85,11 @@ def of_als(ratings: mfjax.Ratings, k: int) -> Work:
 def of_als_cg(ratings: mfjax.Ratings, k: int) -> Work:
     """On each side, at the start and in each step, a rating's product and its share, k each.
 
-    A row's ratings are gathered once: they stay in cache from step to step.
+    The last step needs no share. A row's ratings are gathered once: they stay in cache from step to
+    step.
     """
     n = len(ratings.value)
-    return Work((CG_STEPS + 1) * 4 * n * k, n, n)
+    return Work((2 * (CG_STEPS + 1) - 1) * 2 * n * k, n, n)
 
 
 # what is timed
