@@ -19,8 +19,8 @@ constexpr int BLOCK = 64;  // ratings that are packed together
 template <typename T, int C> class Equations {
  public:
   explicit Equations(const Side<T>& side, const T* of_other = nullptr)
-      : of_other(of_other), side_(side), rank_(side.rank),
-        any_size_((side.rank + LANES<T> - 1) / LANES<T> * LANES<T>), has_bias_(side.has_bias()),
+      : of_other(of_other), side_(side), rank_(side.rank), any_size_(whole(side.rank)),
+        has_bias_(side.has_bias()),
         room_((2 * size() * size() + 2 * BLOCK * size() + 9 * (size() + BLOCK)) / LANES<T> + 1) {
     T* at = reinterpret_cast<T*>(room_[0]);
     auto take = [&](int64_t count) { return (at += count) - count; };
@@ -47,6 +47,8 @@ template <typename T, int C> class Equations {
   const T* rows[BLOCK];
   T corner, right_of_bias, bias;
 
+  // The numbers of as many whole registers.
+  static int64_t whole(int64_t count) { return Row<T, 0>::vectors(count) * LANES<T>; }
   int64_t size() const { return C ? C : any_size_; }
 
   // The rows of some ratings and their w and w y; of missing entries' Gram part, less what it says there.

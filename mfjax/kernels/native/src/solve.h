@@ -25,8 +25,7 @@ template <typename T, int C> class System : Equations<T, C> {
 
   template <bool MISSING> void solve(const Missing<T>& missing, int64_t i, T* row) {
     int64_t n = side_.ratings.start[i], end = side_.ratings.start[i + 1];
-    const int64_t whole = (end - n + LANES<T> - 1) / LANES<T> * LANES<T>;
-    bool is_few = !MISSING && 2 * whole <= size() && whole <= BLOCK && has_inverse(i);
+    bool is_few = !MISSING && 2 * whole(end - n) <= size() && end - n <= BLOCK && has_inverse(i);
     if (is_few) {
       by_ratings(n, int(end - n), i);
     } else {
@@ -58,6 +57,7 @@ template <typename T, int C> class System : Equations<T, C> {
   using Base::target;
   using Base::weight;
   using Base::weighted;
+  using Base::whole;
   using Base::z;
 
   bool has_inverse(int64_t i) const {
@@ -110,12 +110,12 @@ template <typename T, int C> class System : Equations<T, C> {
   void by_ratings(int64_t first, int n, int64_t i) {
     constexpr int L = LANES<T>;
     const Columns<T>& columns = side_.latent;
-    const int64_t stride = (n + L - 1) / L * L;
+    const int64_t stride = whole(n);
     T *inner = factor, *of_ratings = right, *of_inner = border, *one = ridges;
     this->template gather<false>(i, first, n);
-    for (int64_t c = 0; c < size(); c++) {
-      bool is_free = c < rank_ && columns.free[c] > 0;
-      inverse[c] = is_free ? T(1) / (side_.row_reg[i] * columns.reg[c]) : T(0);
+    for (int64_t c = 0; c < size(); c += L) {
+      const Vector<T> of_free = T(1) / (all(side_.row_reg[i]) * load(columns.reg + c));
+      store(inverse + c, load(columns.free + c) > 0 ? of_free : Vector<T>{});
     }
     T inverse_of_bias = has_bias_ ? T(1) / (side_.row_reg[i] * side_.bias_reg) : T(0);
     for (int b = 0; b < stride; b++) {
@@ -141,8 +141,9 @@ template <typename T, int C> class System : Equations<T, C> {
             sums<T, L>(partial) + all(inverse_of_bias * weight[r]) * load(weight + q);
         store(inner + r * stride + q, products);
       }
+    for (int r = n; r < stride; r++)
+      for (int64_t q = r / L * L; q < stride; q++) inner[r * stride + q] = 0;
     for (int b = 0; b < stride; b++) {
-      for (int64_t q = b / L * L; b >= n && q < stride; q++) inner[b * stride + q] = 0;
       of_ratings[b] = target[b];
       one[b] = T(1);
     }
