@@ -53,56 +53,6 @@ template <typename T, int TURNS = LANES<T>> MFJAX_INLINE void transpose(Vector<T
   }
 }
 
-template <typename T, int... I>
-MFJAX_INLINE Vector<T> pair_sums(Vector<T> a, Vector<T> b, std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(a, b, (2 * I)...) + __builtin_shufflevector(a, b, (2 * I + 1)...);
-}
-
-// The sums of neighbours, those of `a` in the first half and those of `b` in the second.
-template <typename T> MFJAX_INLINE Vector<T> pair_sums(Vector<T> a, Vector<T> b) {
-  return pair_sums<T>(a, b, Lanes<T>{});
-}
-
-// Every lane plus the one that is `distance` (a power of 2) away.
-template <typename T, int DISTANCE, int... I>
-MFJAX_INLINE Vector<T> with_partner(Vector<T> x, std::integer_sequence<int, I...>) {
-  return x + __builtin_shufflevector(x, x, (I ^ DISTANCE)...);
-}
-
-// The sums of N registers, a power of 2 up to LANES: that of register i in lane i LANES / N. The registers
-// are lost.
-template <typename T, int N, int LEFT = N, int APART = LANES<T> / N>
-MFJAX_INLINE Vector<T> sums(Vector<T>* x) {
-  if constexpr (LEFT > 1) {
-    for (int i = 0; i < LEFT / 2; i++) x[i] = pair_sums<T>(x[2 * i], x[2 * i + 1]);
-    return sums<T, N, LEFT / 2, APART>(x);
-  } else if constexpr (APART > 1) {
-    x[0] = with_partner<T, APART / 2>(x[0], Lanes<T>{});
-    return sums<T, N, 1, APART / 2>(x);
-  } else {
-    return x[0];
-  }
-}
-
-template <typename T> MFJAX_INLINE T lane_sum(Vector<T> x) { return sums<T, 1>(&x)[0]; }
-
-// The same sums side by side.
-template <typename T, int N, int... I>
-MFJAX_INLINE Few<T, N> close(Vector<T> x, std::integer_sequence<int, I...>) {
-  return __builtin_shufflevector(x, x, (I * (LANES<T> / N))...);
-}
-template <typename T, int N> MFJAX_INLINE Few<T, N> few_sums(Vector<T>* x) {
-  return close<T, N>(sums<T, N>(x), std::make_integer_sequence<int, N>{});
-}
-
-template <typename T, int APART, int DISTANCE = 1>
-MFJAX_INLINE Vector<T> neighbours_first(Vector<T> x) {
-  if constexpr (DISTANCE < APART)
-    return neighbours_first<T, APART, 2 * DISTANCE>(with_partner<T, DISTANCE>(x, Lanes<T>{}));
-  else
-    return x;
-}
-
 // A number of each of N: one number, or a vector of them, which of one the compiler would keep in memory.
 template <typename T, int N> using Each = std::conditional_t<N == 1, T, Few<T, N>>;
 
@@ -112,15 +62,79 @@ template <int N, typename T> MFJAX_INLINE Each<T, N> load_each(const T* from) {
   return x;
 }
 
-// The sums of N registers, neighbours first all the way: the bits of one do not depend on N.
-template <typename T, int N> MFJAX_INLINE Each<T, N> even_sums(Vector<T>* x) {
-  for (int left = N; left > 1; left /= 2)
-    for (int i = 0; i < left / 2; i++) x[i] = pair_sums<T>(x[2 * i], x[2 * i + 1]);
-  const Vector<T> sums = neighbours_first<T, LANES<T> / N>(x[0]);
-  if constexpr (N == 1)
-    return sums[0];
-  else
-    return close<T, N>(sums, std::make_integer_sequence<int, N>{});
+// N of W lanes, from one on.
+template <typename T, int N, int W, int FROM, int... I>
+MFJAX_INLINE Few<T, N> some(Few<T, W> x, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(x, x, (FROM + I)...);
 }
+template <typename T, int N, int FROM, int W = LANES<T>> MFJAX_INLINE Few<T, N> some(Few<T, W> x) {
+  return some<T, N, W, FROM>(x, std::make_integer_sequence<int, N>{});
+}
+
+// The first half of the lanes plus the last.
+template <typename T, int W> MFJAX_INLINE Few<T, W / 2> folded(Few<T, W> x) {
+  return some<T, W / 2, 0, W>(x) + some<T, W / 2, W / 2, W>(x);
+}
+
+// The same of a product, half of which is added as it is made.
+template <typename T> MFJAX_INLINE Few<T, LANES<T> / 2> folded_product(const T* a, Vector<T> b) {
+  constexpr int HALF = LANES<T> / 2;
+  return load_few<HALF>(a) * some<T, HALF, 0>(b) +
+         load_few<HALF>(a + HALF) * some<T, HALF, HALF>(b);
+}
+
+// Lanes within which a shuffle is cheapest.
+template <typename T> constexpr int SEGMENT = 16 / sizeof(T);
+
+// Where, in two registers of W lanes, the first of the two parts of `PART` lanes stands that a lane adds up: of every
+// `WITHIN` lanes the first half has what is of the first register, and the last half what is of the second.
+template <int W, int PART, int WITHIN> constexpr int first_of_pair(int lane) {
+  constexpr int HALF = WITHIN / 2;
+  const int within = lane % WITHIN, place = within % HALF;
+  return lane - within + within / HALF * W + place / PART * 2 * PART + place % PART;
+}
+template <typename T, int W, int PART, int WITHIN, int... I>
+MFJAX_INLINE Few<T, W> pair_sums(Few<T, W> a, Few<T, W> b, std::integer_sequence<int, I...>) {
+  return __builtin_shufflevector(a, b, first_of_pair<W, PART, WITHIN>(I)...) +
+         __builtin_shufflevector(a, b, (PART + first_of_pair<W, PART, WITHIN>(I))...);
+}
+template <typename T, int W, int PART, int WITHIN>
+MFJAX_INLINE Few<T, W> pair_sums(Few<T, W> a, Few<T, W> b) {
+  return pair_sums<T, W, PART, WITHIN>(a, b, std::make_integer_sequence<int, W>{});
+}
+
+// The sums of N registers of W lanes, which are lost: they are folded while they have more lanes than there are sums,
+// then neighbours in a segment are added, two registers in one, and at last segments. `LEFT` registers are left by
+// then, with `PARTS` numbers of a sum in a segment.
+template <typename T, int N, int W, int LEFT = N, int PARTS = SEGMENT<T>>
+MFJAX_INLINE Each<T, N> sums(Few<T, W>* x) {
+  constexpr int S = SEGMENT<T>, HALF = (LEFT + 1) / 2;
+  if constexpr (W > N && (W > 2 * S || (W > S && LEFT == 1 && PARTS == 1))) {
+    Few<T, W / 2> half[LEFT];
+#pragma GCC unroll 16
+    for (int i = 0; i < LEFT; i++) half[i] = folded<T, W>(x[i]);
+    return sums<T, N, W / 2, LEFT, PARTS>(half);
+  } else if constexpr (PARTS > 1) {
+#pragma GCC unroll 16
+    for (int i = 0; i < HALF; i++)
+      x[i] = pair_sums<T, W, 1, S>(x[2 * i], x[LEFT > 1 ? 2 * i + 1 : 0]);
+    return sums<T, N, W, HALF, PARTS / 2>(x);
+  } else if constexpr (LEFT > 1) {
+#pragma GCC unroll 16
+    for (int i = 0; i < HALF; i++) x[i] = pair_sums<T, W, S, W>(x[2 * i], x[2 * i + 1]);
+    return sums<T, N, W, HALF, PARTS>(x);
+  } else if constexpr (N == 1) {
+    return x[0][0];
+  } else {
+    return some<T, N, 0, W>(x[0]);
+  }
+}
+
+// The same of whole registers. A sum has the same bits whether N is 1, 2 or 4.
+template <typename T, int N> MFJAX_INLINE Each<T, N> sums(Vector<T>* x) {
+  return sums<T, N, LANES<T>>(x);
+}
+
+template <typename T> MFJAX_INLINE T lane_sum(Vector<T> x) { return sums<T, 1>(&x); }
 
 }  // namespace mfjax::MFJAX_ISA

@@ -40,19 +40,26 @@ template <typename T, int N> class Taking {
 };
 
 // u·v of N lanes, each in two chains, to the same bits with any N.
-template <typename T, int N>
+template <typename T, int C, int N>
 MFJAX_INLINE Each<T, N> products(const T* user, const T* item, int64_t vectors) {
-  Vector<T> sum[N];
-  for (int lane = 0; lane < N; lane++) {
-    const int64_t first = lane * vectors;
-    auto u = [&](int64_t v) { return load(user + (first + v) * LANES<T>); };
-    auto w = [&](int64_t v) { return load(item + (first + v) * LANES<T>); };
-    Vector<T> even = u(0) * w(0), odd = vectors > 1 ? u(1) * w(1) : Vector<T>{};
-    for (int64_t v = 2; v < vectors; v += 2) even = multiply_add<T>(u(v), w(v), even);
-    for (int64_t v = 3; v < vectors; v += 2) odd = multiply_add<T>(u(v), w(v), odd);
-    sum[lane] = even + odd;
+  auto u = [&](int64_t nth) { return load(user + nth * LANES<T>); };
+  auto w = [&](int64_t nth) { return load(item + nth * LANES<T>); };
+  if constexpr (C == LANES<T>) {
+    Few<T, LANES<T> / 2> sum[N];
+    for (int lane = 0; lane < N; lane++) sum[lane] = folded_product<T>(user + lane * C, w(lane));
+    return sums<T, N, LANES<T> / 2>(sum);
+  } else {
+    Vector<T> sum[N];
+    for (int lane = 0; lane < N; lane++) {
+      const int64_t first = lane * vectors, end = first + vectors;
+      Vector<T> even = u(first) * w(first),
+                odd = vectors > 1 ? u(first + 1) * w(first + 1) : Vector<T>{};
+      for (int64_t v = first + 2; v < end; v += 2) even = multiply_add<T>(u(v), w(v), even);
+      for (int64_t v = first + 3; v < end; v += 2) odd = multiply_add<T>(u(v), w(v), odd);
+      sum[lane] = even + odd;
+    }
+    return sums<T, N>(sum);
   }
-  return even_sums<T, N>(sum);
 }
 
 // Both rows of a rating in N lanes: x ← keep x − step y.
@@ -99,7 +106,7 @@ template <typename T, int C, int N> void visit_pairs(const Pairs<T> epoch, doubl
     const Taking<T, N> taking(held_out, fold);
     T *user = epoch.user.data + rating.user * N * columns,
       *item = epoch.item.data + rating.item * N * columns;
-    Each<T, N> residual = products<T, N>(user, item, vectors);
+    Each<T, N> residual = products<T, C, N>(user, item, vectors);
     Each<T, N> user_bias = {}, item_bias = {};
     if (epoch.user_bias) {
       user_bias = load_each<N>(epoch.user_bias + rating.user * N);

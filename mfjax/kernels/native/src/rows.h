@@ -9,6 +9,7 @@
 // columns together, and their rows, in cache by then, are added up after the products of the next group, while
 // which E_j comes about.
 #pragma once
+#include "ahead.h"
 #include "entries.h"
 #include "lanes.h"
 #include "room.h"
@@ -17,14 +18,12 @@ namespace mfjax::MFJAX_ISA {
 
 // Ratings of a group.
 template <typename T, int C> constexpr int group_size() {
-  constexpr int most = 0 < C && C <= LANES<T> ? 8 : 4;
+  constexpr int most = 0 < C && C <= 2 * LANES<T> ? 8 : 4;
   return LANES<T> < most ? LANES<T> : most;
 }
 template <typename T>
 constexpr int FEW = LANES<T> < 4 ? LANES<T> : 4;  // ratings of the last groups of a row
 constexpr int ABREAST = 4;                        // registers that a sum is added up in
-constexpr int64_t MOST_AHEAD = 16;                // ratings by which a row is fetched ahead
-constexpr int64_t LINES_AHEAD = 32;               // cache lines of rows that are on their way
 
 // A row: its registers and its bias.
 template <typename T, int C> struct Operand {
@@ -50,30 +49,24 @@ template <typename T, int N> struct Totals {
   }
 };
 
-// The first quarter of a row's lines: the processor goes on from there by itself, and is slower where it is asked
-// for all.
-template <typename T, int C> MFJAX_INLINE void prefetch(const Row<T, C>& shape, const T* row) {
-  for (int64_t c = 0; 4 * c < shape.columns(); c += LINE / int64_t(sizeof(T)))
-    __builtin_prefetch(row + c);
-}
-
-// Ratings by which rows are fetched ahead, a group of N at least.
-template <typename T, int C, int N> MFJAX_INLINE int64_t ahead(const Row<T, C>& shape) {
-  const int64_t lines = shape.columns() * int64_t(sizeof(T)) / LINE;
-  if (lines * MOST_AHEAD <= LINES_AHEAD) return MOST_AHEAD;
-  return lines * N >= LINES_AHEAD ? N : LINES_AHEAD / lines;
-}
-
 template <typename T, int C, int N>
 MFJAX_INLINE Few<T, N> products(const Operand<T, C>& at, const T* const* rows) {
-  Vector<T> partial[N];
+  if constexpr (C == LANES<T>) {
+    constexpr int HALF = LANES<T> / 2;
+    Few<T, HALF> partial[N];
 #pragma GCC unroll 16
-  for (int b = 0; b < N; b++) {
-    partial[b] = at.shape.get(rows[b], 0) * at.u[0];
-    for (int64_t v = 1; v < at.shape.vectors(); v++)
-      partial[b] += at.shape.get(rows[b], v) * at.u[v];
+    for (int b = 0; b < N; b++) partial[b] = folded_product<T>(rows[b], at.u[0]);
+    return sums<T, N, HALF>(partial) + at.bias;
+  } else {
+    Vector<T> partial[N];
+#pragma GCC unroll 16
+    for (int b = 0; b < N; b++) {
+      partial[b] = at.shape.get(rows[b], 0) * at.u[0];
+      for (int64_t v = 1; v < at.shape.vectors(); v++)
+        partial[b] += at.shape.get(rows[b], v) * at.u[v];
+    }
+    return sums<T, N>(partial) + at.bias;
   }
-  return few_sums<T, N>(partial) + at.bias;
 }
 
 // sum[v] += Σ_b error_b rows_b[v] for `WIDE` registers from v on, in enough chains to hide latency.
