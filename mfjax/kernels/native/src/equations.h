@@ -82,20 +82,21 @@ template <typename T, int C> class Equations {
 
   // Adds A and c of row i.
   template <bool MISSING> void add_ratings(int64_t i) {
+    Vector<T> weights = {}, targets = {};
     for (int64_t n = side_.ratings.start[i], end = side_.ratings.start[i + 1]; n < end;
          n += BLOCK) {
       const int count = end - n < BLOCK ? int(end - n) : BLOCK;
       gather<MISSING>(i, n, count);
-      T weights = 0, targets = 0;
-      for (int b = 0; b < count; b++) {
-        weights += weight[b];
-        targets += target[b];
+      for (int b = count; b < whole(count); b++) weight[b] = target[b] = 0;
+      for (int b = 0; b < count; b += LANES<T>) {
+        weights += load(weight + b);
+        targets += load(target + b);
       }
-      corner += weights;
-      right_of_bias += targets;
       weigh(rows, weight, target, size(), count, weighted, border, right);
       add_products(gram, rows, weighted, size(), count);
     }
+    corner += lane_sum<T>(weights);
+    right_of_bias += lane_sum<T>(targets);
   }
 
   // Solves (A + ridge) x = c, where that has a factor Rᵀ R; given `noise` z of unit variance, with R⁻¹ z
