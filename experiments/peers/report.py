@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import mfjax
+from mfjax.reporting.formats import markdown
 from mfjax.reporting.style import BELOW, BLUE, SMALL, VERMILLION, styled
 
 EPOCHS = 20  # of each setting of the sweep
@@ -54,6 +55,22 @@ UNITS = {
     "thousand": "a setting",
 }
 SWEEPS = ("sweep", "thousand")
+BESIDE = (  # a job, its words, mfjax's entry and the peer
+    ("gradient", "gradient", "mfjax native", "numba CSR loop"),
+    ("gradient", "gradient", "mfjax native", "torch dense autograd"),
+    ("gradient", "gradient", "mfjax native", "NumPy dense"),
+    ("sgd", "SGD epoch", "mfjax sgd", "libmf AVX"),
+    ("sgd", "SGD epoch", "mfjax sgd", "Surprise SVD"),
+    ("als", "ALS, exact", "mfjax als", "LensKit BiasedMF"),
+    ("als", "ALS, conjugate gradients", "mfjax als_cg", "cmfrec"),
+    ("als", "ALS, conjugate gradients", "mfjax als_cg", "implicit ALS"),
+    ("gibbs", "Gibbs sweep, bags", "mfjax gibbs, noise by user and item", "myFM"),
+    ("sweep", "sweep of 32", "mfjax Sweep", "Surprise SVD"),
+    ("sweep", "sweep of 32", "mfjax Sweep", "libmf AVX"),
+    ("sweep", "sweep of 32", "mfjax Sweep", "torch Adam loop"),
+    ("thousand", "sweep of 1,000", "mfjax Sweep", "Surprise SVD"),
+    ("thousand", "sweep of 1,000", "mfjax Sweep", "libmf AVX"),
+)
 OURS = BLUE
 PEERS = VERMILLION
 MARKERS = {16: "o", 64: "s", 128: "^"}
@@ -215,13 +232,16 @@ def _note(own: list[Row], of_case: list[Row]) -> str:
 # the tables
 
 
-def markdown(results: list[Row]) -> str:
-    """A table a job, for the README."""
-    jobs = _unique(results, "job")
-    return "\n".join(_table(job, [r for r in results if r["job"] == job]) for job in jobs)
+def tables(results: list[Row]) -> str:
+    """A table a job, each under its title."""
+    return "\n".join(
+        f"\n**{TITLES[job]}**\n\n{table(job, results)}" for job in _unique(results, "job")
+    )
 
 
-def _table(job: str, rows: list[Row]) -> str:
+def table(job: str, results: list[Row]) -> str:
+    """What is known of a job's contestants, in Markdown."""
+    rows = [row for row in results if row["job"] == job]
     columns = {
         "data": "data",
         "rank": "rank",
@@ -237,10 +257,34 @@ def _table(job: str, rows: list[Row]) -> str:
     if job in SWEEPS:
         columns["wall_seconds"] = "s in all"
     columns |= {"peak_mb": "peak MB", "setup_seconds": "set-up s", "note": "note"}
-    lines = [list(columns.values()), ["---"] * len(columns)]
-    lines += [[_cell(row, key) for key in columns] for row in rows]
-    text = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    return f"\n**{TITLES[job]}**\n\n{text}"
+    return markdown(list(columns.values()), [[_cell(row, key) for key in columns] for row in rows])
+
+
+def table_beside(rounds: list[Row]) -> str:
+    """The seconds of peers over those of mfjax in the same round, in Markdown: the medians."""
+    measured = {tuple(row[key] for key in CASE[1:]) for row in rounds}
+    cases = [(data, rank) for data in DATA for rank in MARKERS if (data, rank) in measured]
+    lines = []
+    for job, words, ours, peer in BESIDE:
+        ratios = []
+        for case in cases:
+            of_case = [row for row in rounds if tuple(row[key] for key in CASE) == (job, *case)]
+            ratios.append(_times(_ratio(of_case, ours, peer)))
+        lines.append([words, ours.removeprefix("mfjax "), peer, *ratios])
+    headings = ["job", "mfjax's entry", "beside", *(f"{data}, {rank}" for data, rank in cases)]
+    return markdown(headings, lines)
+
+
+def _ratio(rounds: list[Row], ours: str, peer: str) -> float | None:
+    baseline, other = (_seconds_of_rounds(rounds, name) for name in (ours, peer))
+    ratios = [other[number] / baseline[number] for number in other if number in baseline]
+    return float(np.median(ratios)) if ratios else None
+
+
+def _times(ratio: float | None) -> str:
+    if ratio is None:
+        return "–"
+    return f"{ratio:.1f}" if round(ratio, 1) < 10 else f"{ratio:.0f}"
 
 
 def _cell(row: Row, key: str) -> str:
@@ -257,7 +301,7 @@ def _cell(row: Row, key: str) -> str:
         return f"{value:.4f}"
     if key == "peak_mb":
         return f"{value:,.0f}"
-    return f"{value:.3g}" if isinstance(value, float) else str(value).replace("|", "/")
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 # the figure

@@ -256,7 +256,7 @@ def write_report(
     there = {name: python for name, python in pythons.items() if isinstance(python, Path)}
     report.write_hardware(folder / "hardware.json", there)
     report.draw(results, folder)
-    print(report.markdown(results))
+    print(report.tables(results))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ import sys
 from types import ModuleType
 
 import pytest
+import studies
+import tables
 from fences import REPO
-from pages.experiments import studies
 
 ALL = REPO / "experiments" / "all.py"
 SAID = ("Question", "Command", "Takes", "Seen")
@@ -44,6 +45,20 @@ def test_every_row_of_the_durations_is_a_command_that_is_stated():
     stated = [(row.name, row.command) for row in studies.durations()]
     measured = [(row.name, row.command) for row in studies._read()]
     assert measured == [one for one in stated if one in measured]
+
+
+@pytest.mark.parametrize("name", tables.names())
+def test_the_tables_of_a_readme_are_those_of_its_files(name):
+    page = studies.readme(name).read_text()
+    assert tables.with_tables(name, page) == page
+
+
+def test_a_table_takes_the_place_of_the_first_after_some_words():
+    page = "| a |\n\nOf these:\n\n| b |\n| - |\n| 1 |\n\nAnd\n\n| c |\n"
+    now = tables.with_table(page, "Of these", "| b |\n| - |\n| 2 |\n| 3 |\n")
+    assert now == page.replace("| 1 |\n", "| 2 |\n| 3 |\n")
+    with pytest.raises(ValueError):
+        tables.with_table(page, "Of those", "| b |\n")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,153 @@
+"""Tables of READMEs as the CSV files beside them have it: `python experiments/tables.py`.
+
+It brings the pages up to date, and so does `all.py` after a run; a test compares them.
+"""
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import studies
+
+from mfjax.app.jobs.scale import line_through
+from mfjax.reporting.formats import Shown, cells, markdown
+
+sys.path.append(str(studies.EXPERIMENTS / "peers"))
+import report
+
+PEERS = studies.EXPERIMENTS / "peers"
+Row = dict[str, Any]
+
+
+class Table(NamedTuple):
+    """A table of an experiment's README: the first one after some words there."""
+
+    name: str
+    after: str
+    made: Callable[[], str]
+
+
+def main() -> None:
+    """Bring all pages up to date, and say which were not."""
+    for name in names():
+        if bring_up_to_date(name):
+            print(f"{name}: its tables say now what its files say")
+
+
+def names() -> list[str]:
+    """The experiments that have such tables."""
+    return list(dict.fromkeys(table.name for table in TABLES))
+
+
+def bring_up_to_date(name: str) -> bool:
+    """Rewrite the tables of an experiment's README; whether they said anything else."""
+    page = studies.readme(name)
+    before = page.read_text()
+    now = with_tables(name, before)
+    page.write_text(now)
+    return now != before
+
+
+def with_tables(name: str, text: str) -> str:
+    """The text of an experiment's README, its tables as its files have them."""
+    for table in TABLES:
+        if table.name == name:
+            text = with_table(text, table.after, table.made())
+    return text
+
+
+def with_table(text: str, after: str, table: str) -> str:
+    """The same text, another table in place of the first one after some words.
+
+    Raises:
+      ValueError: where the words or a table after them are not there.
+    """
+    start = text.index("\n| ", text.index(after)) + 1
+    lines = text[start:].splitlines(keepends=True)
+    count = next((i for i, line in enumerate(lines) if not line.startswith("|")), len(lines))
+    return text[:start] + table + "".join(lines[count:])
+
+
+# what the files have
+
+
+def read(name: str, file: str) -> list[Row]:
+    """The rows of a CSV of an experiment, numbers as numbers."""
+    with (studies.EXPERIMENTS / name / file).open(newline="") as lines:
+        return [{key: value_of(text) for key, text in row.items()} for row in csv.DictReader(lines)]
+
+
+def value_of(text: str) -> Any:
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return text
+
+
+def of_rows(name: str, file: str, shown: Mapping[str, Shown]) -> Table:
+    """A row of the table for each of the file, after the words that link to it."""
+
+    def made() -> str:
+        return markdown(list(shown), [cells(row, shown) for row in read(name, file)])
+
+    return Table(name, f"]({file})", made)
+
+
+def growth() -> str:
+    """A line an operation, a column a number of ratings, and the line through them."""
+    rows = read("kernels", "growth.csv")
+    sizes = list(dict.fromkeys(row["ratings"] for row in rows))
+    lines = []
+    for name in dict.fromkeys(row["operation"] for row in rows):
+        own = [row for row in rows if row["operation"] == name]
+        line = line_through([row["ratings"] for row in own], [row["ms"] for row in own])
+        fitted = f"{line.a:.3g} ms + {1e6 * line.b:.3g} ns"
+        lines.append([f"`{name}`", *(f"{row['ms']:.0f}" for row in own), fitted])
+    return markdown(["ms of n ratings", *(f"{size:,}" for size in sizes), "a + b n"], lines)
+
+
+def peers(job: str) -> Table:
+    """All that is known of a job's contestants."""
+
+    def made() -> str:
+        return report.table(job, report.read(PEERS / "results.csv"))
+
+    return Table("peers", f"**{report.TITLES[job]}**", made)
+
+
+def beside_peers() -> str:
+    """How much longer the peers take."""
+    return report.table_beside(report.read(PEERS / "rounds.csv"))
+
+
+BOUNDS = {
+    "kernel": Shown("operation"),
+    "rank": Shown("rank"),
+    "ms": Shown("ms", ".1f"),
+    "multiply-adds, ms": Shown("fma_ms", ".1f"),
+    "gathers, ms": Shown("gather_ms", ".1f"),
+    "over the longer": Shown("ratio", ".1f"),
+}
+CROSSING = {
+    "data": Shown("data"),
+    "rank": Shown("rank"),
+    "`als`, ms": Shown("als_ms", ".3g"),
+    "`als_cg`, ms": Shown("als_cg_ms", ".3g"),
+    "ratio": Shown("ratio", ".1f"),
+    "objective of `als`": Shown("als_objective", ",.1f"),
+    "of `als_cg`": Shown("als_cg_objective", ",.1f"),
+    "test RMSE of `als`": Shown("als_test_rmse", ".4f"),
+    "that of `als_cg`": Shown("als_cg_test_rmse", ".4f"),
+}
+TABLES: Sequence[Table] = (
+    of_rows("kernels", "bounds.csv", BOUNDS),
+    Table("kernels", "](growth.csv)", growth),
+    of_rows("als", "crossing.csv", CROSSING),
+    Table("peers", "medians over the rounds:", beside_peers),
+    *map(peers, report.TITLES),
+)
+
+if __name__ == "__main__":
+    main()
