@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import studies
 
-from mfjax.app.jobs.scale import line_through
+from mfjax.app.jobs import device, gradients, scale
 from mfjax.reporting.formats import Shown, cells, markdown
 
 sys.path.append(str(studies.EXPERIMENTS / "peers"))
@@ -86,13 +86,24 @@ def value_of(text: str) -> Any:
         return text
 
 
-def of_rows(name: str, file: str, shown: Mapping[str, Shown]) -> Table:
-    """A row of the table for each of the file, after the words that link to it."""
+def of_rows(
+    name: str,
+    file: str,
+    shown: Mapping[str, Shown],
+    some: Callable[[list[Row]], list[Row]] = list,
+) -> Table:
+    """A row of the table for some of the file, after the words that link to it."""
 
     def made() -> str:
-        return markdown(list(shown), [cells(row, shown) for row in read(name, file)])
+        return markdown(list(shown), [cells(row, shown) for row in some(read(name, file))])
 
     return Table(name, f"]({file})", made)
+
+
+def of_largest(rows: list[Row]) -> list[Row]:
+    """The last of the groups of rows that begin with the same gradient: that of most ratings."""
+    begins = [i for i, row in enumerate(rows) if row["gradient"] == rows[0]["gradient"]]
+    return rows[begins[-1] :]
 
 
 def growth() -> str:
@@ -102,7 +113,7 @@ def growth() -> str:
     lines = []
     for name in dict.fromkeys(row["operation"] for row in rows):
         own = [row for row in rows if row["operation"] == name]
-        line = line_through([row["ratings"] for row in own], [row["ms"] for row in own])
+        line = scale.line_through([row["ratings"] for row in own], [row["ms"] for row in own])
         fitted = f"{line.a:.3g} ms + {1e6 * line.b:.3g} ns"
         lines.append([f"`{name}`", *(f"{row['ms']:.0f}" for row in own), fitted])
     return markdown(["ms of n ratings", *(f"{size:,}" for size in sizes), "a + b n"], lines)
@@ -142,6 +153,9 @@ CROSSING = {
     "that of `als_cg`": Shown("als_cg_test_rmse", ".4f"),
 }
 TABLES: Sequence[Table] = (
+    of_rows("gradients", "gradients.csv", gradients.SHOWN, of_largest),
+    of_rows("imputed_scale", "scale.csv", scale.SHOWN),
+    of_rows("device", "h200.csv", device.SHOWN),
     of_rows("kernels", "bounds.csv", BOUNDS),
     Table("kernels", "](growth.csv)", growth),
     of_rows("als", "crossing.csv", CROSSING),
