@@ -96,10 +96,10 @@ def measured(row: Duration) -> bool:
         date=datetime.now(UTC).date().isoformat(),
     )
     studies.record(now)
+    kept = keep(row) if is_job(row) else []
     import tables  # and so jax, without which a list comes at once
 
     tables.bring_up_to_date(row.name)
-    kept = keep(row) if is_job(row) else []
     say(f"{row.name}: {', '.join([now.time, now.memory, *kept])}")
     return True
 
