@@ -40,7 +40,7 @@ template <typename T> class EpochOfBatches {
     split_seed_ = uint32_t(operands_.scalar<int32_t>("split_seed"));
     number_ = uint32_t(operands_.scalar<int32_t>("epoch"));
     epoch_.ratings = visited.ratings;
-    epoch_.fold = visited.fold.data;
+    epoch_.fold = epoch_.lane.fold >= 0 ? visited.fold.data : nullptr;
     epoch_.visits = visited.fold.size;
     epoch_.rates = {rates.data, rates.size == 1 ? 0 : 1};
     order_ = call.output<int32_t>(3 + 2 * moments_, "order", {Axis("ratings", epoch_.visits)}).data;

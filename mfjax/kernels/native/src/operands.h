@@ -142,7 +142,7 @@ template <typename T> struct Epoch {
   const T* item_share;  // σ_j / m_j
   Lane<T> lane;
   const Rated<T>* ratings;
-  const int32_t* fold;
+  const int32_t* fold;   // null where none is held out
   const int32_t* order;  // of the visits, places in `ratings`
   int64_t visits;
   int64_t batch_size;
@@ -172,7 +172,7 @@ template <typename T> struct Pairs {
       item_bias_reg[MOST_ABREAST];
   Rates<T> rates[MOST_ABREAST];
   const Rated<T>* ratings;
-  const int32_t* fold;
+  const int32_t* fold;   // null where none is held out
   const int32_t* order;  // of the visits, places in `ratings`
   int64_t visits;
   bool* is_out_of_range;  // set where a rating is of no row

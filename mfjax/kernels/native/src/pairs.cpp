@@ -195,6 +195,7 @@ template <typename T> class EpochOfPairs {
       const bool is_lane = nth < int64_t(lanes.size());
       const int64_t lane = lanes[size_t(is_lane ? nth : 0)];
       pairs.held_out[nth] = held_out_[lane];
+      if (held_out_[lane] >= 0) pairs.fold = fold_.data;
       pairs.is_one_fold &= held_out_[lane] == pairs.held_out[0];
       pairs.centre[nth] = scalars_[4 * lane];
       pairs.scale[nth] = is_lane ? scalars_[4 * lane + 3] : T(0);
@@ -212,7 +213,7 @@ template <typename T> class EpochOfPairs {
     const int64_t first = count * slice / slices_, last = count * (slice + 1) / slices_;
     bool is_out = false;
     part.ratings = ratings_ + begin;
-    part.fold = fold_.data + begin;
+    if (part.fold) part.fold += begin;
     part.order = order_ + begin + first;
     part.visits = last - first;
     for (Rates<T>& rates : part.rates) rates.data += (begin + first) * rates.step;

@@ -99,7 +99,7 @@ template <typename T, int C, int N> void visit_pairs(const Pairs<T> epoch, doubl
     fetch_ahead(epoch, N * columns, visit);
     const int64_t place = epoch.order[visit];
     const Rated<T> rating = epoch.ratings[place];
-    const int32_t fold = epoch.fold[place];
+    const int32_t fold = fold_of(epoch, place);
     if (rating.weight == 0) continue;
     if (epoch.is_one_fold && fold >= 0 && fold == epoch.held_out[0]) continue;
     if (!is_of_rows(epoch, rating)) return;

@@ -14,14 +14,18 @@
 namespace mfjax::MFJAX_ISA {
 
 constexpr int64_t RATING_AHEAD = 32;  // visits by which a rating is fetched before it is wanted,
-constexpr int64_t ROWS_AHEAD = 4;     // and its rows
+constexpr int64_t ROWS_AHEAD = 8;     // and its rows
+
+// Of an Epoch, or of Pairs; below 0 where none is held out.
+template <typename E> MFJAX_INLINE int32_t fold_of(const E& epoch, int64_t place) {
+  return epoch.fold ? epoch.fold[place] : -1;
+}
 
 template <typename T> MFJAX_INLINE T weight_of(const Epoch<T>& epoch, int64_t place) {
-  int32_t fold = epoch.fold[place];
+  const int32_t fold = fold_of(epoch, place);
   return fold >= 0 && fold == epoch.lane.fold ? T(0) : epoch.ratings[place].weight;
 }
 
-// Of an Epoch, or of Pairs.
 template <typename E, typename T>
 MFJAX_INLINE bool is_of_rows(const E& epoch, const Rated<T>& rating) {
   bool is_out = uint32_t(rating.user) >= uint64_t(epoch.user.rows) ||
@@ -36,7 +40,7 @@ MFJAX_INLINE void fetch_ahead(const E& epoch, int64_t columns, int64_t visit) {
   if (visit + RATING_AHEAD < epoch.visits) {
     int64_t place = epoch.order[visit + RATING_AHEAD];
     __builtin_prefetch(epoch.ratings + place);
-    __builtin_prefetch(epoch.fold + place);
+    if (epoch.fold) __builtin_prefetch(epoch.fold + place);
   }
   if (visit + ROWS_AHEAD < epoch.visits) {
     const auto& rating = epoch.ratings[epoch.order[visit + ROWS_AHEAD]];
