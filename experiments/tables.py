@@ -7,12 +7,13 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import studies
 
 from mfjax.app.jobs import device, gradients, scale
-from mfjax.reporting.formats import Shown, cells, markdown
+from mfjax.reporting.formats import Shown, cell, cells, markdown
 
 sys.path.append(str(studies.EXPERIMENTS / "peers"))
 import report
@@ -22,38 +23,31 @@ Row = dict[str, Any]
 
 
 class Table(NamedTuple):
-    """A table of an experiment's README: the first one after some words there."""
+    """A table of a page: the first one after some words there."""
 
-    name: str
+    page: Path
     after: str
     made: Callable[[], str]
 
 
 def main() -> None:
     """Bring all pages up to date, and say which were not."""
-    for name in names():
-        if bring_up_to_date(name):
-            print(f"{name}: its tables say now what its files say")
+    for page in pages():
+        before = page.read_text()
+        if (now := with_tables(page, before)) != before:
+            page.write_text(now)
+            print(f"{page.relative_to(studies.REPO)}: its tables say now what the files say")
 
 
-def names() -> list[str]:
-    """The experiments that have such tables."""
-    return list(dict.fromkeys(table.name for table in TABLES))
+def pages() -> list[Path]:
+    """The pages that have such tables."""
+    return list(dict.fromkeys(table.page for table in TABLES))
 
 
-def bring_up_to_date(name: str) -> bool:
-    """Rewrite the tables of an experiment's README; whether they said anything else."""
-    page = studies.readme(name)
-    before = page.read_text()
-    now = with_tables(name, before)
-    page.write_text(now)
-    return now != before
-
-
-def with_tables(name: str, text: str) -> str:
-    """The text of an experiment's README, its tables as its files have them."""
+def with_tables(page: Path, text: str) -> str:
+    """The text of a page, its tables as the files have them."""
     for table in TABLES:
-        if table.name == name:
+        if table.page == page:
             text = with_table(text, table.after, table.made())
     return text
 
@@ -97,7 +91,7 @@ def of_rows(
     def made() -> str:
         return markdown(list(shown), [cells(row, shown) for row in some(read(name, file))])
 
-    return Table(name, f"]({file})", made)
+    return Table(studies.readme(name), f"]({file})", made)
 
 
 def of_largest(rows: list[Row]) -> list[Row]:
@@ -125,7 +119,7 @@ def peers(job: str) -> Table:
     def made() -> str:
         return report.table(job, report.read(PEERS / "results.csv"))
 
-    return Table("peers", f"**{report.TITLES[job]}**", made)
+    return Table(PEERS / "README.md", f"**{report.TITLES[job]}**", made)
 
 
 def beside_peers() -> str:
@@ -133,6 +127,33 @@ def beside_peers() -> str:
     return report.table_beside(report.read(PEERS / "rounds.csv"))
 
 
+def fastest() -> str:
+    """Million ratings a second of some contestants, in some cases."""
+    results = report.read(PEERS / "results.csv")
+    speeds = {tuple(row[key] for key in LINE): row["m_ratings_a_second"] for row in results}
+    lines = []
+    for words, job, contestant in FASTEST:
+        of_cases = [speeds.get((job, data, rank, contestant)) for data, rank in CASES]
+        lines.append([words, *(cell(speed, ".3g") for speed in of_cases)])
+    return markdown(["", *(f"{data}, rank {rank}" for data, rank in CASES)], lines)
+
+
+LINE = (*report.CASE, "contestant")
+CASES = (("100k", 16), ("1M", 16), ("1M", 64))
+FASTEST = (
+    ("full gradient: **mfjax**", "gradient", "mfjax native"),
+    ("numba", "gradient", "numba CSR loop"),
+    ("SGD epoch: **mfjax**", "sgd", "mfjax sgd"),
+    ("libmf AVX", "sgd", "libmf AVX"),
+    ("Surprise", "sgd", "Surprise SVD"),
+    ("exact ALS: **mfjax**", "als", "mfjax als"),
+    ("LensKit", "als", "LensKit BiasedMF"),
+    ("conjugate gradients: **mfjax**", "als", "mfjax als_cg"),
+    ("cmfrec", "als", "cmfrec"),
+    ("32-lane sweep: **mfjax**", "sweep", "mfjax Sweep"),
+    ("libmf AVX", "sweep", "libmf AVX"),
+    ("Surprise", "sweep", "Surprise SVD"),
+)
 BOUNDS = {
     "kernel": Shown("operation"),
     "rank": Shown("rank"),
@@ -157,10 +178,11 @@ TABLES: Sequence[Table] = (
     of_rows("imputed_scale", "scale.csv", scale.SHOWN),
     of_rows("device", "h200.csv", device.SHOWN),
     of_rows("kernels", "bounds.csv", BOUNDS),
-    Table("kernels", "](growth.csv)", growth),
+    Table(studies.readme("kernels"), "](growth.csv)", growth),
     of_rows("als", "crossing.csv", CROSSING),
-    Table("peers", "medians over the rounds:", beside_peers),
+    Table(PEERS / "README.md", "medians over the rounds:", beside_peers),
     *map(peers, report.TITLES),
+    Table(studies.REPO / "README.md", "## Beside its peers", fastest),
 )
 
 if __name__ == "__main__":

@@ -47,10 +47,10 @@ def test_every_row_of_the_durations_is_a_command_that_is_stated():
     assert measured == [one for one in stated if one in measured]
 
 
-@pytest.mark.parametrize("name", tables.names())
-def test_the_tables_of_a_readme_are_those_of_its_files(name):
-    page = studies.readme(name).read_text()
-    assert tables.with_tables(name, page) == page
+@pytest.mark.parametrize("page", tables.pages(), ids=lambda page: page.parent.name)
+def test_the_tables_of_a_page_are_those_of_the_files(page):
+    text = page.read_text()
+    assert tables.with_tables(page, text) == text
 
 
 def test_a_table_takes_the_place_of_the_first_after_some_words():
