@@ -6,7 +6,7 @@
 namespace mfjax::MFJAX_ISA {
 
 constexpr int64_t MOST_AHEAD = 16;   // ratings by which a row is fetched ahead
-constexpr int64_t LINES_AHEAD = 32;  // cache lines of rows that are on their way
+constexpr int64_t LINES_AHEAD = 48;  // cache lines of rows that are on their way
 
 // The first quarter of a row's lines: the processor goes on from there by itself, and is slower where it is asked
 // for all.
