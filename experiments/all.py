@@ -99,7 +99,7 @@ def measured(row: Duration) -> bool:
     kept = keep(row) if is_job(row) else []
     import tables  # and so jax, without which a list comes at once
 
-    tables.main()
+    tables.bring_up_to_date(row.name)
     say(f"{row.name}: {', '.join([now.time, now.memory, *kept])}")
     return True
 

@@ -23,8 +23,9 @@ Row = dict[str, Any]
 
 
 class Table(NamedTuple):
-    """A table of a page: the first one after some words there."""
+    """What an experiment measured, as a table of a page: the first one after some words there."""
 
+    name: str
     page: Path
     after: str
     made: Callable[[], str]
@@ -32,7 +33,13 @@ class Table(NamedTuple):
 
 def main() -> None:
     """Bring all pages up to date, and say which were not."""
-    for page in pages():
+    for name in dict.fromkeys(table.name for table in TABLES):
+        bring_up_to_date(name)
+
+
+def bring_up_to_date(name: str) -> None:
+    """Rewrite the pages that show what an experiment measured, and say which showed it not."""
+    for page in dict.fromkeys(table.page for table in TABLES if table.name == name):
         before = page.read_text()
         if (now := with_tables(page, before)) != before:
             page.write_text(now)
@@ -91,7 +98,7 @@ def of_rows(
     def made() -> str:
         return markdown(list(shown), [cells(row, shown) for row in some(read(name, file))])
 
-    return Table(studies.readme(name), f"]({file})", made)
+    return Table(name, studies.readme(name), f"]({file})", made)
 
 
 def of_largest(rows: list[Row]) -> list[Row]:
@@ -119,7 +126,7 @@ def peers(job: str) -> Table:
     def made() -> str:
         return report.table(job, report.read(PEERS / "results.csv"))
 
-    return Table(PEERS / "README.md", f"**{report.TITLES[job]}**", made)
+    return Table("peers", PEERS / "README.md", f"**{report.TITLES[job]}**", made)
 
 
 def beside_peers() -> str:
@@ -178,11 +185,11 @@ TABLES: Sequence[Table] = (
     of_rows("imputed_scale", "scale.csv", scale.SHOWN),
     of_rows("device", "h200.csv", device.SHOWN),
     of_rows("kernels", "bounds.csv", BOUNDS),
-    Table(studies.readme("kernels"), "](growth.csv)", growth),
+    Table("kernels", studies.readme("kernels"), "](growth.csv)", growth),
     of_rows("als", "crossing.csv", CROSSING),
-    Table(PEERS / "README.md", "medians over the rounds:", beside_peers),
+    Table("peers", PEERS / "README.md", "medians over the rounds:", beside_peers),
     *map(peers, report.TITLES),
-    Table(studies.REPO / "README.md", "## Beside its peers", fastest),
+    Table("peers", studies.REPO / "README.md", "## Beside its peers", fastest),
 )
 
 if __name__ == "__main__":
