@@ -3,13 +3,12 @@
 It brings the pages up to date, and so does `all.py` after a run; a test compares them.
 """
 
-import csv
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import polars as pl
 import studies
 
 from mfjax.app.jobs import device, gradients, scale
@@ -76,15 +75,8 @@ def with_table(text: str, after: str, table: str) -> str:
 
 def read(name: str, file: str) -> list[Row]:
     """The rows of a CSV of an experiment, numbers as numbers."""
-    with (studies.EXPERIMENTS / name / file).open(newline="") as lines:
-        return [{key: value_of(text) for key, text in row.items()} for row in csv.DictReader(lines)]
-
-
-def value_of(text: str) -> Any:
-    try:
-        return json.loads(text) if text else None
-    except ValueError:
-        return text
+    path = studies.EXPERIMENTS / name / file
+    return pl.read_csv(path, infer_schema_length=None).to_dicts()
 
 
 def of_rows(

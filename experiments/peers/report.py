@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 import mfjax
-from mfjax.reporting.formats import markdown
+from mfjax.reporting.formats import cell, markdown
 from mfjax.reporting.style import BELOW, BLUE, SMALL, VERMILLION, styled
 
 EPOCHS = 20  # of each setting of the sweep
@@ -162,23 +162,26 @@ def _seconds_of_rounds(rows: list[Row], contestant: str) -> dict[int, float]:
     return {row["round"]: row["seconds"] for row in own if row["seconds"]}
 
 
+def _ratio(seconds: dict[int, float], baseline: dict[int, float]) -> float | None:
+    """Those of a contestant over those of another in the same round, the median."""
+    ratios = [seconds[number] / baseline[number] for number in seconds if number in baseline]
+    return float(np.median(ratios)) if ratios else None
+
+
 def _speed(own: list[Row], baseline: dict[int, float], visits: int) -> Row:
     """Median and quartiles over the rounds.
 
     `ratio` compares with mfjax in the same round, above 1 where mfjax is faster.
     """
-    timed = [row for row in own if row["seconds"]]
-    seconds = [row["seconds"] for row in timed]
-    low, median, high = _quartiles(seconds)
-    paired = [row for row in timed if row["round"] in baseline]
-    ratios = [row["seconds"] / baseline[row["round"]] for row in paired]
+    seconds = _seconds_of_rounds(own, own[0]["contestant"])
+    low, median, high = _quartiles(list(seconds.values()))
     return {
         "seconds": median,
         "low": low,
         "high": high,
         "wall_seconds": _median(own, "wall_seconds"),
         "m_ratings_a_second": visits / median / 1e6 if median and visits else None,
-        "ratio": float(np.median(ratios)) if ratios else None,
+        "ratio": _ratio(seconds, baseline),
         "rmse": _median(own, "rmse"),
         "peak_mb": _median(own, "peak_mb"),
         "rounds": len(seconds),
@@ -269,22 +272,15 @@ def table_beside(rounds: list[Row]) -> str:
         ratios = []
         for case in cases:
             of_case = [row for row in rounds if tuple(row[key] for key in CASE) == (job, *case)]
-            ratios.append(_times(_ratio(of_case, ours, peer)))
+            baseline, seconds = (_seconds_of_rounds(of_case, name) for name in (ours, peer))
+            ratios.append(_times(_ratio(seconds, baseline)))
         lines.append([words, ours.removeprefix("mfjax "), peer, *ratios])
     headings = ["job", "mfjax's entry", "beside", *(f"{data}, {rank}" for data, rank in cases)]
     return markdown(headings, lines)
 
 
-def _ratio(rounds: list[Row], ours: str, peer: str) -> float | None:
-    baseline, other = (_seconds_of_rounds(rounds, name) for name in (ours, peer))
-    ratios = [other[number] / baseline[number] for number in other if number in baseline]
-    return float(np.median(ratios)) if ratios else None
-
-
 def _times(ratio: float | None) -> str:
-    if ratio is None:
-        return "–"
-    return f"{ratio:.1f}" if round(ratio, 1) < 10 else f"{ratio:.0f}"
+    return cell(ratio, ".1f" if ratio is None or round(ratio, 1) < 10 else ".0f")
 
 
 def _cell(row: Row, key: str) -> str:
